@@ -1,0 +1,5 @@
+"""Loads Stoplist into mitmproxy: mitmdump -s addon/load.py --set stoplist_policy=FILE"""
+
+from stoplist.proxy.addon import Stoplist
+
+addons = [Stoplist()]

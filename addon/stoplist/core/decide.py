@@ -1,0 +1,130 @@
+"""The judgement: a Ruleset, a Host and a time in, a Verdict out. Everything that asks, asks here.
+
+How a host is decided, the first rule that applies ends it:
+  1. It is the check host of a list: stop, and never count (it is how the gate is tested).
+  2. It is an IP address: pass. Lists hold names only.
+  3. For each list, those that are enforced first: the longest listed suffix of the host. If there
+     is one, and no exception that is still open is as specific or more: stop, or observe where
+     the list or the whole policy only observes.
+  4. No list has it: pass, with the reason `exception` where one was needed for that.
+
+Where a request claims several names, `strictest` of their verdicts is the verdict of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stoplist.core.hosts import Host
+from stoplist.core.policy import Policy
+from stoplist.core.signedlist import SignedList
+
+
+class Action(StrEnum):
+    """What becomes of a request, from the mildest to the strictest."""
+
+    PASS = "pass"  # noqa: S105  no password
+    OBSERVE = "observe"
+    REFUSE = "refuse"
+    STOP = "stop"
+
+
+class Reason(StrEnum):
+    NOT_LISTED = "not listed"
+    ADDRESS = "an IP address"
+    EXCEPTION = "an exception of the policy"
+    LISTED = "listed"
+    CHECK_HOST = "the check host"
+    UNREADABLE = "a host that cannot be read"
+    AMBIGUOUS = "names or framing that can be read in two ways"
+    NOT_FORWARDED = "a request that the gate decrypted and must not forward"
+    FAULT = "a fault of the gate"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request, why, and by which list and serial where it was by one."""
+
+    action: Action
+    reason: Reason
+    list: str | None = None
+    serial: int | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        return self.action is not Action.PASS and self.reason is not Reason.CHECK_HOST
+
+
+PASS = Verdict(Action.PASS, Reason.NOT_LISTED)
+PASS_ADDRESS = Verdict(Action.PASS, Reason.ADDRESS)
+PASS_EXCEPTION = Verdict(Action.PASS, Reason.EXCEPTION)
+UNREADABLE = Verdict(Action.REFUSE, Reason.UNREADABLE)
+AMBIGUOUS = Verdict(Action.REFUSE, Reason.AMBIGUOUS)
+NOT_FORWARDED = Verdict(Action.REFUSE, Reason.NOT_FORWARDED)
+FAULT = Verdict(Action.REFUSE, Reason.FAULT)
+
+_SEVERITY = {action: rank for rank, action in enumerate(Action)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """A policy and its verified lists: what one request is judged by, from its first name to its last.
+
+    Make one with `Ruleset.of`. `entries` holds a list and the verdict that it gives, enforced lists
+    first; `exceptions` maps a domain to the POSIX time at which its exception ends.
+    """
+
+    policy: Policy
+    lists: tuple[SignedList, ...]
+    entries: tuple[tuple[SignedList, Verdict], ...]
+    exceptions: Mapping[str, float]
+    check_hosts: Mapping[str, Verdict]
+
+    @classmethod
+    def of(cls, policy: Policy, lists: Iterable[SignedList]) -> Ruleset:
+        """`lists` are in the order of the policy's, one for each."""
+        lists = tuple(lists)
+        entries = []
+        for wanted, signed in zip(policy.lists, lists, strict=True):
+            observed = "observe" in (policy.mode, wanted.mode)
+            action = Action.OBSERVE if observed else Action.STOP
+            entries.append((signed, Verdict(action, Reason.LISTED, signed.header.list, signed.header.serial)))
+        entries.sort(key=lambda entry: -_SEVERITY[entry[1].action])
+        exceptions: dict[str, float] = {}
+        for exception in policy.exceptions:
+            name = exception.domain.name
+            exceptions[name] = max(exception.ends, exceptions.get(name, 0.0))
+        check_hosts = {
+            signed.header.check_host: Verdict(Action.STOP, Reason.CHECK_HOST, signed.header.list, signed.header.serial)
+            for signed in lists
+        }
+        return cls(policy, lists, tuple(entries), exceptions, check_hosts)
+
+
+def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
+    """The verdict for one host at the POSIX time `now`."""
+    if host.name in ruleset.check_hosts:
+        return ruleset.check_hosts[host.name]
+    if host.is_address:
+        return PASS_ADDRESS
+    excepted = False
+    for signed, verdict in ruleset.entries:
+        labels = signed.digests.longest_suffix(host)
+        if labels:
+            if not _is_excepted(ruleset, host, labels, now):
+                return verdict
+            excepted = True
+    return PASS_EXCEPTION if excepted else PASS
+
+
+def strictest(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of a request that claims several names. No name at all is refused."""
+    return max(verdicts, key=lambda verdict: _SEVERITY[verdict.action], default=UNREADABLE)
+
+
+def _is_excepted(ruleset: Ruleset, host: Host, labels: int, now: float) -> bool:
+    """Whether an open exception covers `host` with at least `labels` labels."""
+    parts = host.name.split(".")
+    return any(ruleset.exceptions.get(".".join(parts[-length:]), 0.0) > now for length in range(labels, len(parts) + 1))

@@ -1,0 +1,106 @@
+"""DigestSet: keyed digests of domains, and the longest listed suffix of a host.
+
+A list holds no domain, only BLAKE2b digests (RFC 7693) keyed with the list key: who has the file
+without the key cannot even test a guess. The digests stay in the bytes that were verified, sorted;
+an index of one 32-bit number for about 16 of them leads to the few that can match.
+
+Rules
+  - Never holds, returns or logs a domain.
+  - 16.25 bytes a domain, whatever their number; a lookup touches one place of the index and one
+    of the digests for each suffix of the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from stoplist.core.hosts import Host
+
+DIGEST_SIZE = 16
+_PERSON = b"stoplist-domain"
+_PER_BUCKET_BITS = 4
+
+
+def hasher(list_key: bytes) -> hashlib.blake2b:
+    """The keyed hash of the list format, ready to be copied and fed a canonical ASCII domain."""
+    return hashlib.blake2b(digest_size=DIGEST_SIZE, key=list_key, person=_PERSON)
+
+
+def sorted_digests(list_key: bytes, domains: Iterable[str]) -> bytes:
+    """The distinct digests of canonical `domains`, sorted and joined: 16 bytes each."""
+    template = hasher(list_key)
+
+    def digest(domain: str) -> bytes:
+        keyed = template.copy()
+        keyed.update(domain.encode("ascii"))
+        return keyed.digest()
+
+    return b"".join(sorted({digest(domain) for domain in domains}))
+
+
+def are_sorted_and_unique(digests: bytes | memoryview) -> bool:
+    """Whether 16-byte digests stand in strictly rising order."""
+    halves = np.frombuffer(digests, dtype=">u8").reshape(-1, 2)
+    high, low = halves[:, 0], halves[:, 1]
+    rising = high[:-1] < high[1:]
+    if rising.all():
+        return True
+    ties = ~rising
+    return bool(((high[:-1][ties] == high[1:][ties]) & (low[:-1][ties] < low[1:][ties])).all())
+
+
+class DigestSet:
+    """The domains of one list, as keyed digests.
+
+    `payload` holds the digests from `offset` to its end: 16 bytes each, strictly rising (see
+    `are_sorted_and_unique`; not checked again here), at most 2^28 of them. The bytes are kept,
+    not copied.
+    """
+
+    __slots__ = ("_find", "_hasher", "_offset", "_places", "_shift", "count")
+
+    def __init__(self, list_key: bytes, payload: bytes, offset: int = 0) -> None:
+        self._hasher = hasher(list_key)
+        self._find = payload.find
+        self._offset = offset
+        self.count = (len(payload) - offset) // DIGEST_SIZE
+        bits = max(0, self.count.bit_length() - _PER_BUCKET_BITS)
+        self._shift = 32 - bits
+        prefixes = np.frombuffer(payload, dtype=">u4", offset=offset)[::4].astype(np.uint64)
+        sizes = np.bincount(prefixes >> np.uint64(self._shift), minlength=1 << bits)
+        places = np.full((1 << bits) + 1, offset, dtype=np.uint32)
+        places[1:] += (DIGEST_SIZE * np.cumsum(sizes)).astype(np.uint32)
+        self._places = memoryview(places)
+
+    def longest_suffix(self, host: Host) -> int:
+        """Labels in the longest listed suffix of a host name, 0 where none is listed.
+
+        A listed domain covers itself and its subdomains: ``a.b.example`` has the suffixes
+        ``a.b.example`` and ``b.example``, tried in this order. A domain has two labels at the
+        least, so no list can stop a whole top-level domain. IP addresses have no suffix.
+        """
+        if host.is_address:
+            return 0
+        name = host.name.encode("ascii")
+        find, places, shift, copy = self._find, self._places, self._shift, self._hasher.copy
+        start, dot = 0, name.find(b".")
+        while dot >= 0:
+            keyed = copy()
+            keyed.update(name[start:])
+            digest = keyed.digest()
+            bucket = int.from_bytes(digest[:4]) >> shift
+            end = places[bucket + 1]
+            at = find(digest, places[bucket], end)
+            while at >= 0:
+                if (at - self._offset) % DIGEST_SIZE == 0:
+                    return name.count(b".", start) + 1
+                at = find(digest, at + 1, end)
+            start = dot + 1
+            dot = name.find(b".", start)
+        return 0
+
+    def __repr__(self) -> str:
+        return f"DigestSet({self.count} domains)"

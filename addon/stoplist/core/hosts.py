@@ -1,0 +1,106 @@
+"""Host: a canonical host name or IP address, parsed as browsers parse it.
+
+Browsers read hosts by the WHATWG URL Standard (https://url.spec.whatwg.org/#host-parsing):
+percent-decoding, UTS 46 (non-transitional), and IPv4 in any base and any number of parts. A gate
+that reads them in another way can be talked past. Parsing is done by ada, the URL parser of
+Node.js; this module never resolves a name.
+
+Rules
+  - One trailing dot is dropped: ``a.example.`` and ``a.example`` are one host.
+  - What cannot be read is a HostError, never a guess. A port, userinfo or path is not a host.
+  - Parsing is idempotent: ``Host.parse(host.name) == host``.
+  - Neither ``repr``, ``str`` nor an error message shows the host: nobody is recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import ada_url
+
+from stoplist.errors import StoplistError
+
+MAX_LENGTH = 4096
+"""Longest text taken for a host, in characters. DNS allows 253; percent-encoding and Unicode forms
+take up to 12 characters for one."""
+
+# What the host parser would return unchanged: lower-case labels without punycode, where the last
+# one cannot be the last part of an IPv4 address (URL Standard, "ends in a number").
+_CANONICAL = re.compile(r"(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z_][a-z0-9_-]*")
+# Characters that end a host in a URL, or that a URL parser drops silently.
+_NOT_IN_A_HOST = re.compile(r"[/?#@\\\t\n\r]")
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
+
+
+class HostError(StoplistError):
+    """A text that is no host: the request that named it is refused."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Host:
+    """A canonical host.
+
+    `name` is ASCII: a lower-case domain name without trailing dot, an IPv4 address in four decimal
+    parts, or an IPv6 address in brackets. `is_address` is true for the last two.
+    """
+
+    name: str
+    is_address: bool = False
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Host:
+        """Parse a host as it stands in a URL, a header or a ClientHello; bytes are UTF-8.
+
+        An IPv6 address may come without brackets. Raises HostError.
+        """
+        if isinstance(text, bytes):
+            try:
+                text = text.decode()
+            except UnicodeDecodeError:
+                raise HostError("the host is not UTF-8") from None
+        if len(text) > MAX_LENGTH:
+            raise HostError(f"the host is longer than {MAX_LENGTH} characters")
+        if _CANONICAL.fullmatch(text):
+            return cls(text)
+        if _NOT_IN_A_HOST.search(text):
+            raise HostError("the host holds a character that no host may hold")
+        if ":" in text and not text.startswith("["):
+            if text.count(":") == 1:
+                raise HostError("the host has a port")
+            text = f"[{text}]"
+        try:
+            url = ada_url.URL(f"https://{text}/")
+        except ValueError:
+            raise HostError("the host cannot be read by the URL Standard") from None
+        name = url.hostname.removesuffix(".")
+        if not name or name.endswith(".") or url.port:
+            raise HostError("the host cannot be read by the URL Standard")
+        return cls(name, url.host_type != ada_url.HostType.DEFAULT)
+
+    @property
+    def address(self) -> str:
+        """What a resolver or a socket takes: the name, an IPv6 address without its brackets."""
+        return self.name.strip("[]")
+
+    def __repr__(self) -> str:
+        return "Host(...)"
+
+
+def parse_authority(text: str | bytes) -> tuple[Host, int | None]:
+    """Parse ``host[:port]`` as in a CONNECT target or a Host header (RFC 9110, section 7.2).
+
+    Returns the host and the port, None where there is none. Userinfo is refused. Raises HostError.
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            raise HostError("the authority is not UTF-8") from None
+    match = _AUTHORITY.fullmatch(text)
+    if not match:
+        raise HostError("the authority is not 'host' or 'host:port'")
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 0 < port < 65536:
+        raise HostError("the port is not between 1 and 65535")
+    return Host.parse(match["host"]), port

@@ -1,0 +1,464 @@
+"""Policy: what the operator wants, read strictly from YAML.
+
+Rules
+  - Every fault is found in one run, each with its line, the value as it was written, and a remedy.
+  - An unknown key is an error that suggests the right one; so are a duplicate key, a tab, an anchor
+    and an alias: a policy says what it means, once.
+  - Only keys that do something exist. Values are frozen; a changed policy is a new Policy.
+  - Paths are as written, relative to the policy's folder; nothing is read here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.errors import Problems, StoplistError
+
+MAX_POLICY_SIZE = 1024 * 1024
+"""Largest policy file, in bytes."""
+
+type Path = tuple[str | int, ...]
+"""Where a value stands in a policy: keys and positions, such as ``("lists", 0, "file")``."""
+
+
+def _host(value: object) -> Host:
+    if not isinstance(value, str):
+        raise PydanticCustomError("host", "is not a host name")
+    try:
+        return Host.parse(value)
+    except HostError as error:
+        raise PydanticCustomError("host", "is not a host name: {why}", {"why": error.message}) from None
+
+
+def _domain(value: object) -> Host:
+    host = _host(value)
+    if host.is_address or "." not in host.name:
+        raise PydanticCustomError("domain", "is not a domain of two labels or more")
+    return host
+
+
+def _day(value: object) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise PydanticCustomError("day", "is not a date")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where the gate listens. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError."""
+        address, colon, port = text.rpartition(":")
+        host, _ = parse_authority(address)
+        if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError
+        return cls(host.address, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _listen(value: object) -> ListenAddress:
+    try:
+        if isinstance(value, str):
+            return ListenAddress.parse(value)
+    except (ValueError, HostError):
+        pass
+    raise PydanticCustomError("listen", "is not ADDRESS:PORT")
+
+
+def _link(value: str) -> str:
+    parts = urlsplit(value)
+    if re.search(r'[\s<>"\x00-\x1f\x7f]', value):
+        raise PydanticCustomError("link", "holds a space, a quote or an angle bracket")
+    if (parts.scheme in ("http", "https") and parts.hostname) or (parts.scheme in ("mailto", "tel") and parts.path):
+        return value
+    raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)")
+
+
+Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
+Link = Annotated[Text, AfterValidator(_link)]
+HostName = Annotated[Host, BeforeValidator(_host), PlainSerializer(str)]
+Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str)]
+Day = Annotated[date, BeforeValidator(_day)]
+Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
+Mode = Literal["enforce", "observe"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class ListKeySource(_Section):
+    """Where the list key is: in a file, or in an environment variable."""
+
+    file: Text | None = Field(None, examples=["worst-of.listkey"])
+    env: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+        None, examples=["STOPLIST_KEY"]
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise PydanticCustomError("one_source", "needs either 'file' or 'env'")
+        return self
+
+
+class ListPolicy(_Section):
+    """One signed list, and what it takes to believe it."""
+
+    file: Text = Field(examples=["worst-of.stoplist"])
+    key: ListKeySource = Field(examples=["{file: worst-of.listkey}"])
+    trusted_keys: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(examples=["[keys/authority.pub]"])
+    threshold: Annotated[StrictInt, Field(ge=1, le=16)] = Field(examples=["2"])
+    mode: Mode = Field("enforce", examples=["enforce"])
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.threshold > len(self.trusted_keys):
+            raise PydanticCustomError(
+                "threshold",
+                "asks for {threshold} signatures, and {keys} trusted keys are named",
+                {"threshold": self.threshold, "keys": len(self.trusted_keys)},
+            )
+        return self
+
+
+class ExceptionPolicy(_Section):
+    """A domain that passes although it is listed, to the end of a day (UTC)."""
+
+    domain: Domain = Field(examples=["appeal.example"])
+    reason: Text = Field(examples=['"appeal 2026-14 upheld"'])
+    until: Day = Field(examples=["2026-12-31"])
+
+    @property
+    def ends(self) -> float:
+        """The POSIX time at which the exception ends."""
+        end = self.until + timedelta(days=1)
+        return datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp()
+
+
+class HelpLine(_Section):
+    """Somebody to turn to, named on the stop page."""
+
+    topic: Literal["report", "worry", "thoughts"] = Field(examples=["report"])
+    name: Text = Field(examples=["Example hotline"])
+    link: Link = Field(examples=["https://hotline.example/"])
+
+
+class NamedLink(_Section):
+    name: Text = Field(examples=["Example Act, section 1"])
+    link: Link = Field(examples=["https://law.example/act"])
+
+
+class StopPagePolicy(_Section):
+    """What the stop page says of this operator."""
+
+    authority: Text = Field("INTERPOL", examples=["INTERPOL"])
+    operator: Text = Field(examples=["Example School"])
+    contact: Text = Field(examples=["it@school.example"])
+    complaints: Link = Field(examples=["mailto:complaints@school.example"])
+    authority_contact: Link | None = Field(None, examples=["mailto:list@authority.example"])
+    legislation: NamedLink = Field(examples=['{name: "Example Act", link: "https://law.example/act"}'])
+    help: tuple[HelpLine, ...] = Field(
+        examples=['[{topic: report, name: Example hotline, link: "https://hotline.example/"}]']
+    )
+    status: Literal[403, 451] = Field(403, examples=["403"])
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [t for t in ("report", "worry", "thoughts") if t not in {line.topic for line in self.help}]
+        if missing:
+            raise PydanticCustomError("help", "'help' has no line for {missing}", {"missing": ", ".join(missing)})
+        if self.status == 451 and not self.legislation.link.startswith("http"):
+            raise PydanticCustomError("legal", "status 451 needs the legal demand as a web link under 'legislation'")
+        return self
+
+
+class CountsPolicy(_Section):
+    """How coarse the counts are. Coarser than the defaults is possible, finer is not."""
+
+    period: Literal["day", "hour"] = Field("day", examples=["day"])
+    hide_below: Annotated[StrictInt, Field(ge=10, le=1000)] = Field(10, examples=["10"])
+    round_to: Annotated[StrictInt, Field(ge=5, le=1000)] = Field(5, examples=["5"])
+
+
+class TestPolicy(_Section):
+    """A host and what must become of it: run by `check` and before every activation."""
+
+    __test__ = False
+
+    host: HostName = Field(examples=["check.stoplist.invalid"])
+    expect: Literal["stop", "pass", "observe"] = Field(examples=["stop"])
+
+
+class Policy(_Section):
+    """A whole policy, version 1."""
+
+    version: Literal[1] = Field(examples=["1"])
+    mode: Mode = Field("enforce", examples=["enforce"])
+    lists: Annotated[tuple[ListPolicy, ...], Field(min_length=1)] = Field(
+        examples=[
+            "[{file: worst-of.stoplist, key: {file: worst-of.listkey}, trusted_keys: [authority.pub], threshold: 1}]"
+        ]
+    )
+    exceptions: tuple[ExceptionPolicy, ...] = Field(
+        (), examples=['[{domain: appeal.example, reason: "appeal upheld", until: 2026-12-31}]']
+    )
+    stop_page: StopPagePolicy = Field(examples=["{operator: Example School, contact: it@school.example, ...}"])
+    counts: CountsPolicy = Field(CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5}"])
+    listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
+    tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
+
+
+class PolicyError(StoplistError):
+    """One fault of a policy. `place` is ``file:line``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """A policy that was read, with the line of each of its values for later errors."""
+
+    source: str
+    policy: Policy
+    lines: Mapping[Path, int]
+
+    @classmethod
+    def parse(cls, data: bytes, source: str) -> PolicyText:
+        """Read the bytes of a policy file; `source` names it in errors. Raises Problems."""
+        document = _Document.read(data, source)
+        try:
+            policy = Policy.model_validate(document.values)
+        except ValidationError as error:
+            raise Problems(document.explain_all(error.errors())) from None
+        return cls(source, policy, document.lines)
+
+    def place(self, *path: str | int) -> str:
+        """``file:line`` of a value, or of the section nearest to it."""
+        return _place(self.source, self.lines, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    source: str
+    values: Any
+    lines: dict[Path, int]
+    written: dict[Path, str]
+
+    @classmethod
+    def read(cls, data: bytes, source: str) -> _Document:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise Problems([PolicyError("not UTF-8 text", hint="save it as UTF-8", place=f"{source}:{line}")]) from None
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            raise Problems([_syntax_error(error, source)]) from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            problem = f"holds the control character {chr(error.character)!r}"
+            raise Problems([PolicyError(problem, hint="remove it", place=f"{source}:{line}")]) from None
+        document = cls(source, None, {}, {})
+        problems: list[StoplistError] = []
+        values = document._convert(loader, node, (), problems) if node else None
+        if not isinstance(values, dict):
+            problems.append(
+                PolicyError("a policy is a set of keys and values", hint="start with 'version: 1'", place=f"{source}:1")
+            )
+        if problems:
+            raise Problems(problems)
+        return cls(source, values, document.lines, document.written)
+
+    def _convert(self, loader: _Loader, node: yaml.Node, path: Path, problems: list[StoplistError]) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(path, line)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._convert(loader, item, (*path, n), problems) for n, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            values: dict[str, Any] = {}
+            for key, value in node.value:
+                key_line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    problems.append(
+                        PolicyError(
+                            "a key that is no word", hint="write 'key: value'", place=f"{self.source}:{key_line}"
+                        )
+                    )
+                    continue
+                name = key.value
+                if name in values:
+                    problems.append(
+                        PolicyError(
+                            f"duplicate key {name!r}",
+                            hint=f"keep one; the first is on line {self.lines[(*path, name)]}",
+                            place=f"{self.source}:{key_line}",
+                        )
+                    )
+                    continue
+                self.lines[(*path, name)] = key_line
+                values[name] = self._convert(loader, value, (*path, name), problems)
+            return values
+        assert isinstance(node, yaml.ScalarNode)
+        self.written[path] = node.value
+        try:
+            return loader.construct_object(node)
+        except ValueError:
+            problems.append(
+                PolicyError(
+                    f"{_name(path)}: '{node.value}' is no date or number that exists",
+                    hint="write a date as YYYY-MM-DD",
+                    place=f"{self.source}:{line}",
+                )
+            )
+            return None
+        except yaml.MarkedYAMLError:
+            problems.append(
+                PolicyError(
+                    f"{_name(path)}: a value with the tag {node.tag!r}",
+                    hint="write the value without a tag",
+                    place=f"{self.source}:{line}",
+                )
+            )
+            return None
+
+    def explain_all(self, details: list[ErrorDetails]) -> list[StoplistError]:
+        """The errors of pydantic as ours, by line. A section that is empty only because all of it
+        was faulty is no fault of its own."""
+        paths = [detail["loc"] for detail in details]
+        kept = [
+            detail
+            for detail in details
+            if not any(len(path) > len(detail["loc"]) and path[: len(detail["loc"])] == detail["loc"] for path in paths)
+        ]
+        kept.sort(key=lambda detail: _line(self.lines, tuple(detail["loc"])))
+        return [self._explain(detail) for detail in kept]
+
+    def _explain(self, detail: ErrorDetails) -> PolicyError:
+        path: Path = tuple(detail["loc"])
+        kind = detail["type"]
+        place = _place(self.source, self.lines, path)
+        section, field = _field(path)
+        if kind == "extra_forbidden":
+            known = list(section.model_fields) if section else []
+            close = difflib.get_close_matches(str(path[-1]), known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+            return PolicyError(f"unknown key '{path[-1]}'", hint=hint, place=place)
+        example = _HINTS.get(kind, "")
+        if not example and field is not None:
+            key = next(step for step in reversed(path) if isinstance(step, str))
+            example = f"write, for example, '{key}: {field.examples[0]}'"
+        if kind == "missing":
+            return PolicyError(f"the key '{_name(path)}' is missing", hint=example, place=place)
+        message = _MESSAGES.get(kind) or detail["msg"].removeprefix("Input ")
+        if kind == "literal_error":
+            message = f"is not one of {detail['ctx']['expected']}"
+        written = f" '{self.written[path]}'" if path in self.written else ""
+        return PolicyError(f"{_name(path)}:{written} {message}", hint=example, place=place)
+
+
+_MESSAGES = {
+    "tuple_type": "is not a list",
+    "model_type": "is not a set of keys and values",
+    "int_type": "is not a whole number",
+    "string_type": "is not a text",
+    "too_short": "is empty",
+}
+_HINTS = {
+    "one_source": "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
+    "threshold": "name more trusted keys, or ask for fewer signatures",
+    "help": "add a line for each, such as '{topic: worry, name: Example helpline, link: \"tel:0000\"}'",
+    "legal": "write the address of the legal demand, or status 403",
+    "domain": "write the domain as it is registered, such as 'appeal.example'",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without anchors and aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        if getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(
+                problem="an anchor or alias ('&' or '*' before a value)", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> PolicyError:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    problem = error.problem or "cannot be read as YAML"
+    hint = "see the line and the one above it: indentation, quotes, or a missing ':'"
+    if "\\t" in problem:
+        problem, hint = "a tab where YAML wants spaces: '\\t'", "indent with spaces"
+    elif "anchor" in problem:
+        hint = "write the value out, or put quotes around it"
+    return PolicyError(problem, hint=hint, place=f"{source}:{line}")
+
+
+def _field(path: Path) -> tuple[type[_Section] | None, Any]:
+    """The section that holds the value at `path`, and the value's own field where it has one."""
+    section: type[_Section] | None = Policy
+    field: Any = None
+    for step in path:
+        if isinstance(step, int):
+            continue
+        if field is not None:
+            section = next(_sections(field.annotation), None)
+        field = section.model_fields.get(step) if section else None
+    return section, field
+
+
+def _sections(annotation: Any) -> Iterator[type[_Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _sections(part)
+
+
+def _name(path: Path) -> str:
+    name = ""
+    for step in path:
+        name += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if name else step
+    return name
+
+
+def _line(lines: Mapping[Path, int], path: Path) -> int:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _place(source: str, lines: Mapping[Path, int], path: Path) -> str:
+    return f"{source}:{_line(lines, path)}"

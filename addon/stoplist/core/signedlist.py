@@ -1,0 +1,467 @@
+"""The list file, format 1 (docs/list-format.md): parse, verify, build, sign.
+
+A file is a DSSE envelope (https://github.com/secure-systems-lab/dsse) in JSON. Its payload is one
+line of JSON, the header, then the sorted keyed digests of the domains. `SignedList.open` is the only
+way to a SignedList: whoever holds one holds a list that verified.
+
+The order of checks, the first fault ends it:
+  1. size                      5. header: exact fields, types and ranges
+  2. strict JSON, base64       6. clock: not issued in the future
+  3. payload type              7. serial: not lower than the one before
+  4. signatures: `threshold`   8. digests: `count` of them, strictly rising
+     distinct trusted keys     9. the list key is the one that the list was made for
+
+Rules
+  - Any bytes give a SignedList or a ListError, nothing else.
+  - Key ids are hints; what counts is distinct key material that verifies.
+  - An expired list is a SignedList whose `expired(now)` is true: the caller decides.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from securesystemslib.dsse import Envelope as DsseEnvelope
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Signature, Signer, SSlibKey
+
+from stoplist.core.digests import (
+    DIGEST_SIZE,
+    DigestSet,
+    are_sorted_and_unique,
+    sorted_digests,
+)
+from stoplist.core.hosts import Host, HostError
+from stoplist.errors import StoplistError
+
+PAYLOAD_TYPE = "application/vnd.stoplist.list.v1"
+MAX_FILE_SIZE = 512 * 1024 * 1024
+"""Largest list file, in bytes: about 25 million domains."""
+MAX_HEADER_SIZE = 4096
+MAX_SIGNATURES = 16
+CHECK_HOST = "check.stoplist.invalid"
+CLOCK_SKEW = timedelta(hours=24)
+LIST_KEY_SIZE = 32
+
+_LIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_KEY_ID = re.compile(r"[0-9a-f]{16}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_MAX_SERIAL = 2**53 - 1
+_MAX_RECIPIENT = 200
+
+
+class ListFault(StrEnum):
+    """What is wrong with a list file, in the order in which faults are looked for."""
+
+    SIZE = "size"
+    ENVELOPE = "envelope"
+    PAYLOAD_TYPE = "payload type"
+    SIGNATURES = "signatures"
+    HEADER = "header"
+    CLOCK = "clock"
+    SERIAL = "serial"
+    DIGESTS = "digests"
+    LIST_KEY = "list key"
+
+
+class ListError(StoplistError):
+    """A file that is not, or not yet, a list to enforce. `fault` says at which check it failed."""
+
+    def __init__(self, fault: ListFault, message: str, *, hint: str = "ask the publisher for a new copy") -> None:
+        super().__init__(message, hint=hint)
+        self.fault = fault
+
+
+class KeyFileError(StoplistError):
+    """A key file that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListKey:
+    """The secret that the digests of one recipient's list are keyed with: 32 bytes."""
+
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: bytes) -> ListKey:
+        """Read a list key as `to_text` wrote it. Raises KeyFileError, which never shows the key."""
+        try:
+            secret = bytes.fromhex(text.decode("ascii").strip())
+        except ValueError:
+            secret = b""
+        if len(secret) != LIST_KEY_SIZE:
+            raise KeyFileError(
+                f"not a list key: {2 * LIST_KEY_SIZE} hexadecimal digits are expected",
+                hint="use the list key that came with the list, or make one with 'stoplist list keygen --list-key'",
+            )
+        return cls(secret)
+
+    def to_text(self) -> bytes:
+        return self.secret.hex().encode() + b"\n"
+
+    @property
+    def key_id(self) -> str:
+        """Names the key without showing it: 16 hexadecimal digits of a keyed hash of nothing."""
+        return hashlib.blake2b(digest_size=8, key=self.secret, person=b"stoplist-key-id").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key that may sign a list. Two are equal when their key material is."""
+
+    material: bytes = field(repr=False)
+    key: SSlibKey = field(compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, pem: bytes) -> TrustedKey:
+        """Read a PEM public key (Ed25519, ECDSA P-256/384/521 or RSA). Raises KeyFileError."""
+        try:
+            public = load_pem_public_key(pem)
+            key = SSlibKey.from_crypto(public)
+            material = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            hint = "use the .pub file that 'stoplist list keygen' wrote"
+            if b"PRIVATE KEY" in pem:
+                hint = "this is a private key: take it off this machine and name its .pub file here"
+            raise KeyFileError("not a PEM public key (Ed25519, ECDSA or RSA)", hint=hint) from None
+        return cls(hashlib.sha256(material).digest(), key)
+
+    @property
+    def key_id(self) -> str:
+        return str(self.key.keyid)
+
+
+@dataclass(frozen=True, slots=True)
+class ListHeader:
+    """The first line of a payload. Times are UTC, to the second."""
+
+    list: str
+    serial: int
+    issued: datetime
+    expires: datetime
+    count: int
+    key_id: str
+    recipient: str
+    check_host: str
+
+    @classmethod
+    def parse(cls, line: bytes) -> ListHeader:
+        """Read a header strictly: exactly these fields, each of its type. Raises ListError."""
+        fields = _strict_json(line, ListFault.HEADER)
+        if not isinstance(fields, dict) or set(fields) != set(cls.__slots__):
+            raise ListError(ListFault.HEADER, f"the header needs exactly the fields {', '.join(cls.__slots__)}")
+        _check(_matches(_LIST_ID, fields["list"]), "list", "a name of a-z, 0-9, '.', '_' and '-'")
+        _check(_is_count(fields["serial"]) and fields["serial"] > 0, "serial", "a whole number above 0")
+        _check(_is_count(fields["count"]), "count", "a whole number")
+        _check(_matches(_KEY_ID, fields["key_id"]), "key_id", "16 hexadecimal digits")
+        _check(
+            isinstance(fields["recipient"], str) and len(fields["recipient"]) <= _MAX_RECIPIENT,
+            "recipient",
+            f"a text of at most {_MAX_RECIPIENT} characters",
+        )
+        fields["issued"] = _time(fields["issued"], "issued")
+        fields["expires"] = _time(fields["expires"], "expires")
+        _check(fields["issued"] < fields["expires"], "expires", "a time after 'issued'")
+        try:
+            canonical = Host.parse(fields["check_host"]) if isinstance(fields["check_host"], str) else None
+        except HostError:
+            canonical = None
+        _check(canonical is not None and canonical.name == fields["check_host"], "check_host", "a canonical host")
+        return cls(**fields)
+
+    def to_line(self) -> bytes:
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields["issued"] = format_time(self.issued)
+        fields["expires"] = format_time(self.expires)
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A list file taken apart: strict in form, nothing about it verified yet."""
+
+    payload: bytes = field(repr=False)
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Envelope:
+        """Take a file apart. Raises ListError (size, envelope or payload type)."""
+        if len(data) > MAX_FILE_SIZE:
+            raise ListError(ListFault.SIZE, f"the file is larger than {MAX_FILE_SIZE} bytes")
+        if not data:
+            raise ListError(ListFault.SIZE, "the file is empty")
+        envelope = _strict_json(data, ListFault.ENVELOPE)
+        if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
+            raise ListError(ListFault.ENVELOPE, "not an envelope of payload, payloadType and signatures")
+        if envelope["payloadType"] != PAYLOAD_TYPE:
+            raise ListError(ListFault.PAYLOAD_TYPE, f"the payload type is not {PAYLOAD_TYPE}")
+        entries = envelope["signatures"]
+        if not isinstance(entries, list) or len(entries) > MAX_SIGNATURES:
+            raise ListError(ListFault.ENVELOPE, f"'signatures' is not a list of at most {MAX_SIGNATURES}")
+        signatures = []
+        for entry in entries:
+            if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
+                raise ListError(ListFault.ENVELOPE, "a signature needs exactly the texts keyid and sig")
+            signatures.append(Signature(entry["keyid"], _base64(entry["sig"]).hex()))
+        if len({signature.keyid for signature in signatures}) != len(signatures):
+            raise ListError(ListFault.ENVELOPE, "two signatures name the same keyid")
+        return cls(_base64(envelope["payload"]), tuple(signatures))
+
+    @property
+    def header(self) -> ListHeader:
+        """The header, unverified. Raises ListError."""
+        line, newline, _ = self.payload[: MAX_HEADER_SIZE + 1].partition(b"\n")
+        if not newline:
+            raise ListError(ListFault.HEADER, f"the header has no end within {MAX_HEADER_SIZE} bytes")
+        return ListHeader.parse(line)
+
+    def signers(self, trusted: Iterable[TrustedKey]) -> tuple[TrustedKey, ...]:
+        """The trusted keys that signed this payload, each key material once."""
+        found: dict[bytes, TrustedKey] = {}
+        by_id = {key.key_id: key for key in trusted}
+        pae = self._dsse().pae()
+        for signature in self.signatures:
+            key = by_id.get(signature.keyid)
+            if key is None:
+                continue
+            try:
+                key.key.verify_signature(signature, pae)
+            except UnverifiedSignatureError:
+                continue
+            found[key.material] = key
+        return tuple(found.values())
+
+    def signed_by(self, signer: Signer) -> Envelope:
+        """This envelope with one signature more. Raises ListError where that key has signed."""
+        signature = signer.sign(self._dsse().pae())
+        if signature.keyid in {other.keyid for other in self.signatures}:
+            raise ListError(
+                ListFault.SIGNATURES,
+                f"key {signature.keyid[:16]} has already signed this list",
+                hint="the second signature must come from another person's key",
+            )
+        return Envelope(self.payload, (*self.signatures, signature))
+
+    def to_bytes(self) -> bytes:
+        """The file, as securesystemslib writes a DSSE envelope."""
+        return json.dumps(self._dsse().to_dict(), separators=(",", ":")).encode() + b"\n"
+
+    def _dsse(self) -> DsseEnvelope:
+        return DsseEnvelope(self.payload, PAYLOAD_TYPE, {s.keyid: s for s in self.signatures})
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPayload:
+    """The payload of a list file that verified, before a list key makes it a SignedList.
+
+    `signers` are the key ids of the distinct trusted keys that signed it; `digest` is the SHA-256
+    of the payload: two lists with the same are the same list.
+    """
+
+    header: ListHeader
+    payload: bytes = field(repr=False)
+    signers: tuple[str, ...]
+    digest: bytes = field(repr=False)
+
+    @property
+    def offset(self) -> int:
+        """Where the digests begin in the payload."""
+        return self.payload.index(b"\n") + 1
+
+    def expired(self, now: datetime) -> bool:
+        return now >= self.header.expires
+
+
+def verify(
+    data: bytes,
+    *,
+    trusted: Sequence[TrustedKey],
+    threshold: int,
+    now: datetime,
+    previous: SignedList | None = None,
+) -> VerifiedPayload:
+    """Verify the bytes of a list file: every check of the format but that of the list key.
+
+    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time; `previous`,
+    where there is one, is the list enforced until now. Raises ListError.
+    """
+    envelope = Envelope.parse(data)
+    signers = envelope.signers(trusted)
+    if threshold < 1 or len(signers) < threshold:
+        raise ListError(
+            ListFault.SIGNATURES,
+            f"signed by {len(signers)} of the trusted keys, {threshold} needed",
+            hint="get it signed by another trusted person ('stoplist list sign'), or fetch it again",
+        )
+    header = envelope.header
+    if header.issued > now + CLOCK_SKEW:
+        raise ListError(
+            ListFault.CLOCK,
+            f"issued in the future: {format_time(header.issued)}",
+            hint="check the clock of this machine, then the publisher's",
+        )
+    digest = hashlib.sha256(envelope.payload).digest()
+    if previous is not None:
+        _check_serial(header, digest, previous)
+    verified = VerifiedPayload(header, envelope.payload, tuple(key.key_id for key in signers), digest)
+    if len(envelope.payload) - verified.offset != DIGEST_SIZE * header.count:
+        raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
+    if not are_sorted_and_unique(memoryview(envelope.payload)[verified.offset :]):
+        raise ListError(ListFault.DIGESTS, "the digests are not in strictly rising order")
+    return verified
+
+
+@dataclass(frozen=True, slots=True)
+class SignedList:
+    """A list that verified, ready to be asked. `payload_digest` is that of `VerifiedPayload`."""
+
+    header: ListHeader
+    digests: DigestSet = field(compare=False)
+    signers: tuple[str, ...]
+    payload_digest: bytes = field(repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        data: bytes,
+        *,
+        trusted: Sequence[TrustedKey],
+        threshold: int,
+        list_key: ListKey,
+        now: datetime,
+        previous: SignedList | None = None,
+    ) -> SignedList:
+        """Verify the bytes of a list file with `verify`, and open it with its list key. Raises ListError."""
+        verified = verify(data, trusted=trusted, threshold=threshold, now=now, previous=previous)
+        header = verified.header
+        if header.key_id != list_key.key_id:
+            raise ListError(
+                ListFault.LIST_KEY,
+                f"made with list key {header.key_id}, and the list key here is {list_key.key_id}",
+                hint="use the list key that belongs to this copy of the list",
+            )
+        digests = DigestSet(list_key.secret, verified.payload, verified.offset)
+        return cls(header, digests, verified.signers, verified.digest)
+
+    def expired(self, now: datetime) -> bool:
+        return now >= self.header.expires
+
+
+def build(
+    domains: Iterable[str],
+    *,
+    list_id: str,
+    serial: int,
+    issued: datetime,
+    expires: datetime,
+    list_key: ListKey,
+    recipient: str = "",
+    check_host: str = CHECK_HOST,
+) -> Envelope:
+    """An unsigned list of canonical `domains`. Raises ListError where a header field is out of range."""
+    digests = sorted_digests(list_key.secret, domains)
+    header = ListHeader(
+        list_id,
+        serial,
+        issued.replace(microsecond=0),
+        expires.replace(microsecond=0),
+        len(digests) // DIGEST_SIZE,
+        list_key.key_id,
+        recipient,
+        check_host,
+    )
+    line = header.to_line()
+    ListHeader.parse(line)
+    return Envelope(line + digests, ())
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _check_serial(header: ListHeader, payload_digest: bytes, previous: SignedList) -> None:
+    if header.list != previous.header.list:
+        raise ListError(
+            ListFault.SERIAL,
+            f"this is the list {header.list!r}, and {previous.header.list!r} is enforced",
+            hint="give each list a file of its own",
+        )
+    if header.serial < previous.header.serial:
+        raise ListError(
+            ListFault.SERIAL,
+            f"serial {header.serial} is older than {previous.header.serial}, which is enforced",
+            hint="fetch the newest list; to go back, have it signed again under a higher serial",
+        )
+    if header.serial == previous.header.serial and payload_digest != previous.payload_digest:
+        raise ListError(
+            ListFault.SERIAL,
+            f"another list with the same serial {header.serial} is enforced",
+            hint="ask the publisher which is right: each list needs a serial of its own",
+        )
+
+
+def _strict_json(data: bytes, fault: ListFault) -> Any:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise ValueError
+        return fields
+
+    def no_constant(_: str) -> None:
+        raise ValueError
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        raise ListError(fault, "not strict JSON: the file is torn, or is no list") from None
+
+
+def _base64(text: Any) -> bytes:
+    """Decode base64 (RFC 4648, section 4) of which each text has one form only."""
+    if not isinstance(text, str):
+        raise ListError(ListFault.ENVELOPE, "payload and sig are texts")
+    try:
+        raw = text.encode("ascii")
+        data = binascii.a2b_base64(raw, strict_mode=True)
+    except ValueError:
+        raise ListError(ListFault.ENVELOPE, "payload or sig is not base64") from None
+    if base64.b64encode(data[len(data) // 3 * 3 :]) != raw[len(data) // 3 * 4 :]:
+        raise ListError(ListFault.ENVELOPE, "payload or sig is not canonical base64")
+    return data
+
+
+def _time(value: Any, name: str) -> datetime:
+    try:
+        _check(_matches(_TIME, value), name, "a time like 2026-01-31T00:00:00Z")
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise ListError(ListFault.HEADER, f"{name!r} is no date that exists") from None
+
+
+def _matches(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None and value.isascii()
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_SERIAL
+
+
+def _check(holds: bool, name: str, expected: str) -> None:
+    if not holds:
+        raise ListError(ListFault.HEADER, f"{name!r} is not {expected}")

@@ -1,0 +1,105 @@
+"""Files: the one place that reads and writes them.
+
+Rules
+  - A read is one capped read of one open file; the caller gets all of it or an error.
+  - A written file appears whole or not at all: written beside its place, synced, renamed.
+  - A private file is never readable by others, not even while it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from stoplist.errors import StoplistError
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+PRIVATE_FOLDER = 0o700
+
+
+class Reader:
+    """Reads files and remembers what it saw: for each path the SHA-256 of its bytes, None where it
+    could not be read. Two readers saw the same exactly when their `seen` are equal."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Path, bytes | None] = {}
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """All bytes of a regular file of at most `limit` bytes. Raises StoplistError."""
+        self.seen[path] = None
+        data = read(path, limit)
+        self.seen[path] = hashlib.sha256(data).digest()
+        return data
+
+    def is_current(self, limit: int) -> bool:
+        """Whether every file seen still holds the same bytes."""
+        again = Reader()
+        for path in self.seen:
+            with contextlib.suppress(StoplistError):
+                again.read(path, limit)
+        return again.seen == self.seen
+
+
+def read(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes. Raises StoplistError."""
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoplistError("not a file", hint="name a file", place=str(path))
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise StoplistError("no such file", hint="put it there, or correct the path", place=str(path)) from None
+    except OSError as error:
+        hint = "check its owner and mode" if isinstance(error, PermissionError) else "check the path and the disk"
+        raise StoplistError(f"cannot be read ({error.strerror})", hint=hint, place=str(path)) from None
+    if len(data) > limit:
+        raise StoplistError(f"larger than {limit} bytes", hint="this is not the file it should be", place=str(path))
+    return data
+
+
+def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
+    """Write a whole file with `mode`, or none. Without `replace` an existing one is an error."""
+    try:
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, mode)
+            if replace:
+                os.replace(beside, path)
+            else:
+                os.link(beside, path)
+        finally:
+            if os.path.lexists(beside):
+                os.unlink(beside)
+    except FileExistsError:
+        raise StoplistError("exists already", hint="use --force to overwrite it", place=str(path)) from None
+    except OSError as error:
+        raise StoplistError(
+            f"cannot be written ({error.strerror})", hint="check the folder, its owner and the disk", place=str(path)
+        ) from None
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder and its parents; an existing one is left as it is."""
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoplistError(
+            f"cannot be made ({error.strerror})", hint="choose a folder that you may write to", place=str(path)
+        ) from None
+
+
+def is_readable_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False

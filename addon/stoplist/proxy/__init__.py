@@ -1,0 +1,1 @@
+"""The running gate: the only package that imports mitmproxy."""

@@ -1,0 +1,43 @@
+"""A working set to edit: policy, keys, list key and a demo list, in a new folder."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from importlib import resources
+from pathlib import Path
+
+from stoplist import files
+from stoplist.errors import StoplistError
+from stoplist.tools import publish
+
+LIST_ID = "demo"
+LIFETIME = timedelta(days=30)
+
+
+def make(folder: Path, now: datetime) -> list[str]:
+    """Write the set into `folder`, which must be new or empty; the names of its files.
+
+    Raises StoplistError.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise StoplistError("the folder is not empty", hint="choose a new one", place=str(folder))
+    files.make_folder(folder / "keys", files.PRIVATE_FOLDER)
+    for name in ("authority", "operator"):
+        publish.make_signing_key(folder / "keys" / name, force=False)
+    publish.make_list_key(folder / "demo.listkey", force=False)
+    for name in ("policy.yaml", "domains.txt"):
+        text = (resources.files("stoplist.tools") / "scaffold" / name).read_bytes()
+        files.write(folder / name, text, mode=files.PUBLIC, replace=False)
+    domains = publish.read_domains((folder / "domains.txt").read_text().splitlines(), "domains.txt")
+    publish.build_list(
+        domains,
+        list_id=LIST_ID,
+        serial=1,
+        expires=now + LIFETIME,
+        list_key=folder / "demo.listkey",
+        signers=[folder / "keys" / "authority", folder / "keys" / "operator"],
+        recipient="",
+        output=folder / "demo.stoplist",
+        now=now,
+    )
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
