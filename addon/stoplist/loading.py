@@ -146,6 +146,7 @@ class _Loading:
                         place=place,
                     )
                 )
+                continue
             keys.append(key)
         return keys if len(keys) == len(wanted.trusted_keys) else None
 

@@ -133,18 +133,24 @@ class Stoplist:
         if "stoplist_policy" not in updated and "stoplist_state_dir" not in updated:
             return
         if not ctx.options.stoplist_policy:
-            raise OptionsError("no policy: use --set stoplist_policy=FILE; until then every request is refused")
-        self.done()
+            return  # `running` complains: mitmproxy also comes here to take back an option that failed
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
-            self._authority = CertificateAuthority.open(state_dir, loading.now())
-            self._store = store.RulesetStore(Path(ctx.options.stoplist_policy), self._changed)
+            authority = CertificateAuthority.open(state_dir, loading.now())
+            opened = store.RulesetStore(Path(ctx.options.stoplist_policy), self._changed)
         except StoplistError as error:
-            raise OptionsError(f"no policy in force, every request is refused\n{error}") from None
-        self._tally = Tally(self._store.current.ruleset, time.time())
+            raise OptionsError(str(error)) from None
+        was_running = bool(self._tasks)
+        self.done()
+        self._authority, self._store = authority, opened
+        self._tally = Tally(opened.current.ruleset, time.time())
+        if was_running:
+            self.running()
 
     def running(self) -> None:
-        assert self._store is not None
+        if self._store is None:
+            log.error("no policy is in force, every request is refused; use --set stoplist_policy=FILE")
+            return
         if self._is_guest:
             quiet.hush(self.faults)
             for option, hazard in hazards(ctx.options):

@@ -123,6 +123,7 @@ class RulesetStore:
             for folder in folders:
                 observer.schedule(_Nudge(self._look), str(folder))
             observer.start()
+            self._look.set()  # for what changed before the observer listened
         except OSError as error:
             observer.unschedule_all()
             if self._folders != folders:

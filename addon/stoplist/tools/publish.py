@@ -104,7 +104,9 @@ def build_list(
     output: Path,
     now: datetime,
 ) -> ListHeader:
-    """Write a new list file, replacing the one before it, and return its header."""
+    """Write a new list file, replacing the one before it, and return its header. Raises StoplistError."""
+    if expires <= now:
+        raise StoplistError(f"expires on {format_time(expires)}, which is past", hint="choose a later --expires")
     envelope = build(
         domains.names,
         list_id=list_id,

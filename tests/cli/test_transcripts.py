@@ -1,0 +1,55 @@
+"""The command line, as transcripts: each ``*.txt`` here is a session in an empty folder.
+
+A line ``$ command`` runs in a shell. The lines after it are what it prints: stdout as it is, stderr
+behind ``! ``, and ``[status]`` where that is not 0. ``...`` stands for any text within a line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
+
+
+def _steps(text: str) -> list[tuple[str, list[str]]]:
+    steps: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            steps.append((line.removeprefix("$ "), []))
+        elif line and not line.startswith("# "):
+            steps[-1][1].append(line)
+    return steps
+
+
+def _run(command: str, folder: Path) -> list[str]:
+    programs = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    status = [f"[{done.returncode}]"] if done.returncode else []
+    printed = [line for line in done.stdout.splitlines() if line]
+    return [*printed, *(f"! {line}" for line in done.stderr.splitlines() if line), *status]
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_transcript(transcript: Path, tmp_path: Path):
+    for command, expected in _steps(transcript.read_text()):
+        printed = _run(command, tmp_path)
+        pattern = "\n".join(".*".join(map(re.escape, line.split("..."))) for line in expected)
+        assert re.fullmatch(pattern, "\n".join(printed)), f"$ {command}\n" + "\n".join(printed)
+
+
+def test_there_are_transcripts():
+    assert len(TRANSCRIPTS) >= 4

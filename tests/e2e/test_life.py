@@ -1,0 +1,125 @@
+"""How a gate starts and ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import subprocess
+import time
+
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import STOPLIST, Gate, Network
+
+
+def _run(desk: Desk, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [STOPLIST, "run", str(desk.policy), "--state-dir", str(desk.folder / "state"), *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(lambda desk: desk.list.unlink(), "no such file", id="no list"),
+        pytest.param(lambda desk: desk.list.write_bytes(b"{}"), "not an envelope", id="no list in the file"),
+        pytest.param(lambda desk: (desk.folder / "operator.pub").unlink(), "operator.pub", id="no key"),
+        pytest.param(lambda desk: desk.policy.write_text("version: 1\n"), "'lists' is missing", id="bad policy"),
+        pytest.param(lambda desk: desk.policy.unlink(), "no such file", id="no policy"),
+    ],
+)
+def test_without_a_valid_list_it_does_not_listen(desk: Desk, spoil, message: str):
+    spoil(desk)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = _run(desk, "--listen", f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "listening" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_an_address_in_use_is_a_clear_error(desk: Desk):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = _run(desk, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr
+    assert "--listen HOST:PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_with_the_partial_counts(net: Network, desk: Desk, tmp_path, number: int):
+    gate = net.gate(desk.policy, tmp_path / "state")
+    for _ in range(12):
+        assert gate.curl("http://listed.test/").status == 403
+    gate.curl("http://check.stoplist.invalid/")
+    gate.process.send(number)
+    assert gate.process.wait() == 0
+    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
+    stops = [row for row in rows if row["action"] == "stop"]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert [row | {"period": today} for row in stops] == [
+        {
+            "event": "counts",
+            "period": today,
+            "list": "test",
+            "serial": 1,
+            "action": "stop",
+            "requests": 10,
+            "partial": True,
+        }
+    ]
+    assert all(row["requests"] is None for row in rows if row["action"] != "stop")
+    assert not gate.process.out
+
+
+def test_the_ca_is_private_and_stays(net: Network, desk: Desk, tmp_path):
+    state = tmp_path / "state"
+    gate = net.gate(desk.policy, state)
+    first = gate.ca.read_bytes()
+    gate.process.end()
+    assert stat.S_IMODE((state / "ca.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    again = net.gate(desk.policy, state)
+    assert again.ca.read_bytes() == first
+    assert again.curl("https://listed.test/").status == 403
+    again.process.end()
+
+
+def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path):
+    state = tmp_path / "state"
+    net.gate(desk.policy, state).process.end()
+    (state / "ca.pem").chmod(0o644)
+    done = _run(desk, "--state-dir", str(state))
+    assert done.returncode == 1
+    assert "chmod 600" in done.stderr
+
+
+def test_it_listens_within_three_seconds(net: Network, desk: Desk, tmp_path):
+    def seconds(attempt: int) -> float:
+        start = time.monotonic()
+        gate = net.gate(desk.policy, tmp_path / f"state{attempt}")
+        listening = time.monotonic() - start
+        gate.process.end()
+        return listening
+
+    assert min(seconds(attempt) for attempt in range(3)) <= 3
+
+
+def test_a_client_without_the_ca_is_stopped_and_counted(net: Network, own_gate: Gate):
+    for _ in range(10):
+        assert own_gate.curl("https://listed.test/", trust=net.origin_ca).exit_code == 60
+    own_gate.process.end()
+    assert '"action": "stop", "requests": 10,' in own_gate.log()

@@ -1,0 +1,142 @@
+"""Promise 3: a new list is enforced when its file changes; what does not verify changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import Gate, Network, need
+
+
+def _enforced_within_a_second(gate: Gate, url: str, status: int) -> bool:
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        if gate.curl(url).status == status:
+            return True
+    return False
+
+
+def test_new_list_is_enforced_both_ways_within_a_second_under_load(net: Network, desk: Desk, own_gate: Gate):
+    need("hey")
+    new = desk.build(["stopped.example", "added.test"], "next.stoplist", serial=2)
+    load = subprocess.Popen(
+        net.enter("hey", "-z", "6s", "-c", "20", "-x", own_gate.url, "http://pass.test/"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    assert own_gate.curl("http://listed.test/").status == 403
+    assert own_gate.curl("http://added.test/").status == 200
+
+    new.replace(desk.list)
+
+    assert _enforced_within_a_second(own_gate, "http://added.test/", 403)
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
+    assert own_gate.curl("https://stopped.example/").status == 403
+    report = load.communicate(timeout=30)[0]
+    statuses = re.findall(r"\[(\d+)\]\s+(\d+) responses", report)
+    assert [status for status, _ in statuses] == ["200"], report
+    assert "Error distribution" not in report
+
+
+def test_a_changed_policy_is_taken_up(desk: Desk, own_gate: Gate):
+    text = desk.policy.read_text()
+    desk.policy.write_text(text + 'exceptions: [{domain: listed.test, reason: "appeal", until: 2099-12-31}]\n')
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
+    assert own_gate.curl("http://stopped.example/").status == 403
+
+
+def test_a_policy_that_fails_its_own_tests_is_not_taken_up(desk: Desk, own_gate: Gate):
+    seen = len(own_gate.process.err)
+    desk.policy.write_text(desk.policy.read_text() + "  - {host: pass.test, expect: stop}\n")
+    own_gate.process.wait_for(r"policy\.yaml:\d+: test 2 fails", after=seen)
+    assert own_gate.curl("http://pass.test/").status == 200
+
+
+def _flip_a_byte(desk: Desk) -> None:
+    data = bytearray(desk.list.read_bytes())
+    data[len(data) // 3] ^= 1
+    desk.list.write_bytes(data)
+
+
+def _truncate(desk: Desk) -> None:
+    desk.list.write_bytes(desk.list.read_bytes()[:-100])
+
+
+def _unsign(desk: Desk) -> None:
+    new = desk.build(["added.test"], "next.stoplist", serial=9)
+    envelope = json.loads(new.read_bytes())
+    envelope["signatures"] = []
+    desk.list.write_text(json.dumps(envelope))
+
+
+def _sign_by_one_key_under_two_ids(desk: Desk) -> None:
+    new = desk.build(["added.test"], "next.stoplist", signers=["authority"], serial=9)
+    envelope = json.loads(new.read_bytes())
+    (signature,) = envelope["signatures"]
+    other = json.loads(desk.list.read_bytes())["signatures"][1]["keyid"]
+    envelope["signatures"].append({"keyid": other, "sig": signature["sig"]})
+    desk.list.write_text(json.dumps(envelope))
+
+
+def _sign_by_one_key_only(desk: Desk) -> None:
+    desk.build(["added.test"], "next.stoplist", signers=["authority"], serial=9).replace(desk.list)
+
+
+def _sign_by_a_stranger(desk: Desk) -> None:
+    desk.stoplist("list", "keygen", "stranger")
+    desk.build(["added.test"], "next.stoplist", signers=["authority", "stranger"], serial=9).replace(desk.list)
+
+
+def _older_serial(desk: Desk) -> None:
+    desk.publish(["listed.test", "stopped.example"])
+    time.sleep(1)
+    desk.build(["added.test"], "next.stoplist", serial=1).replace(desk.list)
+
+
+def _same_serial(desk: Desk) -> None:
+    desk.build(["added.test"], "next.stoplist", serial=desk.serial).replace(desk.list)
+
+
+def _more_than_was_signed(desk: Desk) -> None:
+    envelope = json.loads(desk.list.read_bytes())
+    payload = base64.b64decode(envelope["payload"]) + b"\xff" * 16
+    desk.list.write_text(json.dumps({**envelope, "payload": base64.b64encode(payload).decode()}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "remedy"),
+    [
+        pytest.param(_flip_a_byte, r"signed by 0 of the trusted keys, 2 needed; get it signed", id="flipped byte"),
+        pytest.param(_truncate, r"the file is torn, or is no list; ask the publisher", id="truncated"),
+        pytest.param(_unsign, r"signed by 0 of the trusted keys, 2 needed; get it signed", id="unsigned"),
+        pytest.param(_sign_by_one_key_under_two_ids, r"signed by 1 of the trusted keys", id="one key under two ids"),
+        pytest.param(_sign_by_one_key_only, r"signed by 1 of the trusted keys, 2 needed", id="one signature"),
+        pytest.param(_sign_by_a_stranger, r"signed by 1 of the trusted keys, 2 needed", id="a stranger's signature"),
+        pytest.param(lambda desk: desk.list.write_bytes(b""), r"the file is empty; ask the publisher", id="empty"),
+        pytest.param(lambda desk: desk.list.unlink(), r"no such file; put it there", id="deleted"),
+        pytest.param(lambda desk: desk.list.write_text("<html>404</html>"), r"is no list; ask", id="an error page"),
+        pytest.param(_older_serial, r"serial 1 is older than 2, .*; fetch the newest list", id="older serial"),
+        pytest.param(_same_serial, r"another list with the same serial 1 is enforced; ask", id="same serial"),
+        pytest.param(_more_than_was_signed, r"signed by 0 of the trusted keys", id="longer than signed"),
+    ],
+)
+def test_a_bad_file_leaves_the_old_list_enforced_and_says_what_to_do(
+    desk: Desk, own_gate: Gate, harm: Callable[[Desk], object], remedy: str
+):
+    harm(desk)
+    own_gate.process.wait_for(rf"a list is refused, the last good one stays enforced\n.*{remedy}")
+    assert own_gate.curl("http://listed.test/").status == 403
+    assert own_gate.curl("https://www.stopped.example/").status == 403
+    assert own_gate.curl("http://added.test/").status == 200
+
+    desk.serial = 10
+    desk.publish(["repaired.test"])
+    assert _enforced_within_a_second(own_gate, "http://repaired.test/", 403)

@@ -1,0 +1,83 @@
+"""Promise 1: a listed host gets the stop page, over HTTP and HTTPS, and nothing goes towards it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.network import Gate, Network
+
+LISTED = [
+    pytest.param("http://listed.test/", id="http"),
+    pytest.param("https://listed.test/", id="https"),
+    pytest.param("http://www.listed.test/page?query", id="http subdomain"),
+    pytest.param("https://a.b.listed.test/page", id="https subdomain"),
+    pytest.param("http://LISTED.test./", id="upper case and trailing dot"),
+    pytest.param("https://listed.test:8443/", id="another port"),
+    pytest.param("http://stopped.example/", id="the other domain"),
+]
+
+
+@pytest.mark.parametrize("url", LISTED)
+def test_listed_host_gets_the_page_and_is_not_contacted(net: Network, gate: Gate, url: str):
+    with net.nothing_reaches_the_origin():
+        answer = gate.curl(url, "-H", "Accept: text/html")
+    assert answer.status == 403, answer.error
+    assert "Access to this site was stopped" in answer.body
+    assert "Example School" in answer.body
+    assert "listed.test" not in answer.body
+
+
+def test_page_is_served_under_a_certificate_of_the_gates_ca_only(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        answer = gate.curl("https://listed.test/", trust=net.origin_ca)
+    assert answer.exit_code == 60  # the server's certificate is not trusted
+    assert "listed.test" not in gate.log()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("-H", "Host: www.listed.test"), id="listed Host, unlisted target"),
+        pytest.param(("-p",), id="plain HTTP in a tunnel"),
+        pytest.param(("-p", "-H", "Host: listed.test"), id="listed Host in a tunnel to an unlisted host"),
+        pytest.param(("--http1.0",), id="HTTP/1.0"),
+        pytest.param(("-X", "HEAD", "-I"), id="HEAD"),
+        pytest.param(("-d", "x=1"), id="POST"),
+    ],
+)
+def test_every_name_and_way_in_is_stopped(net: Network, gate: Gate, options: tuple[str, ...]):
+    unlisted = any("Host" in option for option in options)
+    before = net.requests()
+    answer = gate.curl("http://pass.test/" if unlisted else "http://listed.test/", *options)
+    assert answer.status == 403
+    assert net.requests() == before
+
+
+def test_listed_sni_in_a_tunnel_to_an_unlisted_host_is_stopped(net: Network, gate: Gate):
+    before = net.requests()
+    answer = gate.curl("https://listed.test/", "--connect-to", "listed.test:443:pass.test:443", "-H", "Accept: text/html")
+    assert answer.status == 403
+    assert "Access to this site was stopped" in answer.body
+    assert net.requests() == before
+
+
+def test_bytes_that_are_no_http_or_tls_go_nowhere(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        answer = gate.curl("telnet://listed.test:443", "-p", "--max-time", "3")
+    assert answer.status == 0
+
+
+def test_the_check_host_is_always_stopped(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        assert gate.curl("https://check.stoplist.invalid/").status == 403
+
+
+def test_a_host_that_cannot_be_read_is_refused(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        assert gate.curl("http://pass.test/", "-H", "Host: listed test").status == 400
+
+
+def test_two_host_fields_are_refused(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        answer = gate.send(b"GET http://pass.test/ HTTP/1.1\r\nHost: pass.test\r\nHost: listed.test\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
