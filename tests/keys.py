@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
+
 from stoplist.core.signedlist import CHECK_HOST, PAYLOAD_TYPE, Envelope, ListKey, SignedList, TrustedKey, build
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)

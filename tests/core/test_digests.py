@@ -166,6 +166,6 @@ def test_a_domain_costs_20_bytes_at_the_most(count: int) -> None:
 def test_a_set_never_shows_its_digests() -> None:
     payload = sorted_digests(KEY, ["listed.example"])
     shown = repr(DigestSet(KEY, payload))
-    assert "1 domains" in shown
+    assert "DigestSet" in shown
     for secret in (payload.hex(), KEY.hex(), str(payload), str(KEY), "listed"):
         assert secret not in shown

@@ -239,7 +239,8 @@ def network(folder: Path) -> Iterator[Network]:
     space = Process(
         [
             *("unshare", "--net", "--mount", "sh", "-c"),
-            f"ip link set lo up && mount --bind '{folder}/resolv.conf' /etc/resolv.conf && echo ready && exec sleep 3600",
+            'ip link set lo up && mount --bind "$0" /etc/resolv.conf && echo ready && exec sleep 3600',
+            str(folder / "resolv.conf"),
         ]
     )
     processes.append(space)

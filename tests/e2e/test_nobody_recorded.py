@@ -17,7 +17,7 @@ def _raw(kind: int, token: str) -> bytes:
     return [
         f"GET http://{host}/{token} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {token}\r\n\r\n".encode(),
         f"CONNECT {host}:443 HTTP/1.1\r\n\r\n{token} is no TLS at all\r\n".encode(),
-        f"CONNECT {token}.pass.test:80 HTTP/1.1\r\n\r\nGET /{token} HTTP/1.1\r\nHost: {token}.pass.test\r\n\r\n".encode(),
+        f"CONNECT {token}.pass.test:80 HTTP/1.1\r\n\r\nGET /{token} HTTP/1.1\r\nHost: pass.test\r\n\r\n".encode(),
         f"GET http://{host}:99999/{token} HTTP/1.1\r\n\r\n".encode(),
         f"GET /{token} HTTP/1.1\r\n\r\n".encode(),
         f"GET http://{token}.pass.test/ HTTP/1.1\r\nHost: a\r\nHost: {host}\r\n\r\n".encode(),
@@ -46,7 +46,7 @@ def _session(net: Network, gate: Gate, chance: random.Random) -> set[str]:
                 connection.recv(65536)
             except (TimeoutError, ConnectionResetError):
                 pass
-    for number in range(20):
+    for _ in range(20):
         for url, options in (
             ("https://{}.listed.test/{}", ()),
             ("https://{}.listed.test/{}", ("--cacert", str(net.origin_ca))),

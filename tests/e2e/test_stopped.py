@@ -55,7 +55,9 @@ def test_every_name_and_way_in_is_stopped(net: Network, gate: Gate, options: tup
 
 def test_listed_sni_in_a_tunnel_to_an_unlisted_host_is_stopped(net: Network, gate: Gate):
     before = net.requests()
-    answer = gate.curl("https://listed.test/", "--connect-to", "listed.test:443:pass.test:443", "-H", "Accept: text/html")
+    answer = gate.curl(
+        "https://listed.test/", "--connect-to", "listed.test:443:pass.test:443", "-H", "Accept: text/html"
+    )
     assert answer.status == 403
     assert "Access to this site was stopped" in answer.body
     assert net.requests() == before

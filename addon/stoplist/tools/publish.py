@@ -54,7 +54,7 @@ class Domains:
 def make_signing_key(path: Path, *, force: bool) -> None:
     """A new Ed25519 key pair: `path` (private PEM, 0600) and ``path.pub`` (public PEM)."""
     signer = CryptoSigner.generate_ed25519()
-    public = _public_pem(signer)
+    public = public_pem(signer)
     public_path = path.with_name(f"{path.name}.pub")
     if not force and public_path.exists():
         raise StoplistError("exists already", hint="use --force to overwrite it", place=str(public_path))
@@ -207,7 +207,7 @@ def _signer(path: Path) -> Signer:
     return _read_key(path, parse)
 
 
-def _public_pem(signer: CryptoSigner) -> bytes:
+def public_pem(signer: CryptoSigner) -> bytes:
     private = load_pem_private_key(signer.private_bytes, None)
     return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 

@@ -1,0 +1,830 @@
+"""Policy: every fault of a text in one run, each with its line, what was written, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+from stoplist.core.hosts import Host
+from stoplist.core.policy import CountsPolicy, ListenAddress, PolicyError, PolicyText, TestPolicy
+from stoplist.errors import Problems
+
+GOOD = """\
+version: 1
+mode: enforce
+lists:
+  - file: worst-of.stoplist
+    key: {file: worst-of.listkey}
+    trusted_keys: [keys/authority.pub, keys/operator.pub]
+    threshold: 2
+  - file: own.stoplist
+    key: {env: STOPLIST_KEY}
+    trusted_keys:
+      - keys/own.pub
+    threshold: 1
+    mode: observe
+exceptions:
+  - {domain: Appeal.example, reason: "appeal 2026-14 upheld", until: 2026-12-31}
+stop_page:
+  authority: INTERPOL
+  operator: Example School
+  contact: it@school.example
+  complaints: mailto:complaints@school.example
+  legislation: {name: Example Act, link: "https://law.example/act"}
+  help:
+    - {topic: report, name: Example hotline, link: "https://hotline.example/"}
+    - {topic: worry, name: Example helpline, link: "tel:0000"}
+    - {topic: thoughts, name: Example advice, link: "https://advice.example/"}
+  status: 403
+counts: {period: hour, hide_below: 20, round_to: 10}
+listen: 127.0.0.1:3128
+tests:
+  - {host: check.stoplist.invalid, expect: stop}
+  - {host: BÜCHER.example., expect: pass}
+"""
+
+SHORTEST = """\
+version: 1
+lists: [{file: a.stoplist, key: {file: a.listkey}, trusted_keys: [a.pub], threshold: 1}]
+stop_page:
+  operator: Example School
+  contact: it@school.example
+  complaints: mailto:complaints@school.example
+  legislation: {name: Example Act, link: "https://law.example/act"}
+  help:
+    - {topic: report, name: Example hotline, link: "https://hotline.example/"}
+    - {topic: worry, name: Example helpline, link: "tel:0000"}
+    - {topic: thoughts, name: Example advice, link: "https://advice.example/"}
+"""
+
+
+def changed(old: str, new: str) -> str:
+    """GOOD with one place changed."""
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def faults(text: str | bytes) -> list[str]:
+    """The faults of a policy as an operator sees them, one each."""
+    with pytest.raises(Problems) as caught:
+        PolicyText.parse(text if isinstance(text, bytes) else text.encode(), "school.yaml")
+    for problem in caught.value.problems:
+        assert isinstance(problem, PolicyError)
+        assert problem.hint
+        assert problem.place.startswith("school.yaml:")
+    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
+    return [str(problem) for problem in caught.value.problems]
+
+
+# What a good policy gives
+
+
+def test_every_key_of_a_policy_is_read() -> None:
+    policy = PolicyText.parse(GOOD.encode(), "school.yaml").policy
+    worst, own = policy.lists
+    assert (policy.version, policy.mode) == (1, "enforce")
+    assert (worst.file, worst.key.file, worst.key.env) == ("worst-of.stoplist", "worst-of.listkey", None)
+    assert (worst.trusted_keys, worst.threshold) == (("keys/authority.pub", "keys/operator.pub"), 2)
+    assert (own.key.file, own.key.env, own.mode, worst.mode) == (None, "STOPLIST_KEY", "observe", "enforce")
+    (exception,) = policy.exceptions
+    assert (exception.domain, exception.reason) == (Host("appeal.example"), "appeal 2026-14 upheld")
+    assert exception.until == date(2026, 12, 31)
+    page = policy.stop_page
+    assert (page.authority, page.operator, page.contact) == ("INTERPOL", "Example School", "it@school.example")
+    assert (page.complaints, page.status) == ("mailto:complaints@school.example", 403)
+    assert (page.legislation.name, page.legislation.link) == ("Example Act", "https://law.example/act")
+    assert [line.topic for line in page.help] == ["report", "worry", "thoughts"]
+    assert policy.counts == CountsPolicy(period="hour", hide_below=20, round_to=10)
+    assert policy.listen == ListenAddress("127.0.0.1", 3128)
+    assert policy.tests == (
+        TestPolicy(host="check.stoplist.invalid", expect="stop"),
+        TestPolicy(host="xn--bcher-kva.example", expect="pass"),
+    )
+
+
+def test_the_shortest_policy_enforces_stops_no_exception_and_counts_days() -> None:
+    policy = PolicyText.parse(SHORTEST.encode(), "school.yaml").policy
+    assert (policy.mode, policy.lists[0].mode) == ("enforce", "enforce")
+    assert (policy.exceptions, policy.tests) == ((), ())
+    assert policy.counts == CountsPolicy(period="day", hide_below=10, round_to=5)
+    assert policy.listen == ListenAddress("127.0.0.1", 8080)
+    assert (policy.stop_page.authority, policy.stop_page.status) == ("INTERPOL", 403)
+
+
+def test_a_byte_order_mark_and_windows_newlines_change_nothing() -> None:
+    written = ("\ufeff" + GOOD).replace("\n", "\r\n").encode()
+    assert PolicyText.parse(written, "school.yaml") == PolicyText.parse(GOOD.encode(), "school.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        pytest.param(("version",), "school.yaml:1", id="first key"),
+        pytest.param(("lists", 0, "file"), "school.yaml:4", id="key of a list"),
+        pytest.param(("lists", 1, "key", "env"), "school.yaml:9", id="key in a line"),
+        pytest.param(("lists", 1, "trusted_keys", 0), "school.yaml:11", id="item on a line of its own"),
+        pytest.param(("lists", 0, "mode"), "school.yaml:4", id="key left out, so its section"),
+        pytest.param(("tests", 1), "school.yaml:31", id="item"),
+        pytest.param(("nothing",), "school.yaml:1", id="nothing of the kind"),
+    ],
+)
+def test_a_value_is_found_again_by_its_line(path: tuple[str | int, ...], place: str) -> None:
+    assert PolicyText.parse(GOOD.encode(), "school.yaml").place(*path) == place
+
+
+@pytest.mark.parametrize(
+    ("until", "end"),
+    [
+        pytest.param(date(2026, 12, 31), datetime(2027, 1, 1, tzinfo=UTC), id="end of a year"),
+        pytest.param(date(2028, 2, 28), datetime(2028, 2, 29, tzinfo=UTC), id="leap year"),
+        pytest.param(date(2026, 3, 29), datetime(2026, 3, 30, tzinfo=UTC), id="a day with a change of clocks"),
+    ],
+)
+def test_an_exception_ends_with_its_day_in_utc(until: date, end: datetime) -> None:
+    text = changed("until: 2026-12-31", f"until: {until}")
+    (exception,) = PolicyText.parse(text.encode(), "school.yaml").policy.exceptions
+    assert exception.ends == end.timestamp()
+
+
+def test_an_exception_until_the_last_day_there_is_ends_later_than_any_clock() -> None:
+    """9999-12-31 is how people write 'for good'."""
+    text = changed("until: 2026-12-31", "until: 9999-12-31")
+    (exception,) = PolicyText.parse(text.encode(), "school.yaml").policy.exceptions
+    assert exception.ends > datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
+# Faults, one at a time
+
+LISTS_KEYS = "file, key, trusted_keys, threshold, mode"
+POLICY_KEYS = "version, mode, lists, exceptions, stop_page, counts, listen, tests"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param(
+            "mode: enforce\nlists",
+            "mode: on\nlists",
+            "school.yaml:2: mode: 'on' is not one of 'enforce' or 'observe'; write, for example, 'mode: enforce'",
+            id="value not of a choice, shown as written",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: 2",
+            "school.yaml:1: version: '2' is not one of 1; write, for example, 'version: 1'",
+            id="later version",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: '1'",
+            "school.yaml:1: version: '1' is not one of 1; write, for example, 'version: 1'",
+            id="version as a text",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: true",
+            "school.yaml:1: version: 'true' is not one of 1; write, for example, 'version: 1'",
+            id="version as a bool",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: 1.0",
+            "school.yaml:1: version: '1.0' is not one of 1; write, for example, 'version: 1'",
+            id="version as a float",
+        ),
+        pytest.param(
+            "version: 1\n",
+            "",
+            "school.yaml:1: the key 'version' is missing; write, for example, 'version: 1'",
+            id="missing key",
+        ),
+        pytest.param(
+            "  - file: own.stoplist\n    key",
+            "  - key",
+            "school.yaml:8: the key 'lists[2].file' is missing; write, for example, 'file: worst-of.stoplist'",
+            id="missing key of an item",
+        ),
+        pytest.param(
+            "listen:",
+            "blok: x\nlisten:",
+            f"school.yaml:28: unknown key 'blok'; known here: {POLICY_KEYS}",
+            id="unknown key, nothing like it",
+        ),
+        pytest.param(
+            "exceptions:",
+            "exeptions:",
+            "school.yaml:14: unknown key 'exeptions'; did you mean 'exceptions'?",
+            id="typo",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: 2\n    treshold: 2\n",
+            "school.yaml:8: unknown key 'treshold'; did you mean 'threshold'?",
+            id="typo in an item",
+        ),
+        pytest.param(
+            "threshold: 2\n",
+            "threshold: 2\n    never_block: [a.example]\n",
+            f"school.yaml:8: unknown key 'never_block'; known here: {LISTS_KEYS}",
+            id="unknown key in an item",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "{env: STOPLIST_KEY, fil: a}",
+            "school.yaml:9: unknown key 'fil'; did you mean 'file'?",
+            id="typo in a section of an item",
+        ),
+        pytest.param(
+            "round_to: 10",
+            "round_up: 10",
+            "school.yaml:27: unknown key 'round_up'; did you mean 'round_to'?",
+            id="typo in a line",
+        ),
+        pytest.param(
+            "  authority: INTERPOL",
+            "  autority: INTERPOL",
+            "school.yaml:17: unknown key 'autority'; did you mean 'authority'?",
+            id="typo in a section",
+        ),
+        pytest.param(
+            "Example hotline, link",
+            "Example hotline, links",
+            "school.yaml:23: unknown key 'links'; did you mean 'link'?",
+            id="typo in an item of a section",
+        ),
+        pytest.param(
+            "listen:",
+            "1: x\nlisten:",
+            f"school.yaml:28: unknown key '1'; known here: {POLICY_KEYS}",
+            id="a number as a key",
+        ),
+        pytest.param(
+            "listen:",
+            "<<: {mode: observe}\nlisten:",
+            f"school.yaml:28: unknown key '<<'; known here: {POLICY_KEYS}",
+            id="merge key",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: two\n",
+            "school.yaml:7: lists[1].threshold: 'two' is not a whole number; write, for example, 'threshold: 2'",
+            id="a word for a number",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: true\n",
+            "school.yaml:7: lists[1].threshold: 'true' is not a whole number; write, for example, 'threshold: 2'",
+            id="a bool for a number",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: 2.0\n",
+            "school.yaml:7: lists[1].threshold: '2.0' is not a whole number; write, for example, 'threshold: 2'",
+            id="a float for a number",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: 0\n",
+            "school.yaml:7: lists[1].threshold: '0' should be greater than or equal to 1; "
+            "write, for example, 'threshold: 2'",
+            id="threshold 0",
+        ),
+        pytest.param(
+            "    threshold: 2\n",
+            "    threshold: 3\n",
+            "school.yaml:4: lists[1]: asks for 3 signatures, and 2 trusted keys are named; "
+            "name more trusted keys, or ask for fewer signatures",
+            id="threshold out of reach",
+        ),
+        pytest.param(
+            "[keys/authority.pub, keys/operator.pub]",
+            "[]",
+            "school.yaml:6: lists[1].trusted_keys: is empty; write, for example, 'trusted_keys: [keys/authority.pub]'",
+            id="nobody trusted",
+        ),
+        pytest.param(
+            "[keys/authority.pub, keys/operator.pub]",
+            "keys/authority.pub",
+            "school.yaml:6: lists[1].trusted_keys: 'keys/authority.pub' is not a list; "
+            "write, for example, 'trusted_keys: [keys/authority.pub]'",
+            id="one value for a list",
+        ),
+        pytest.param(
+            "      - keys/own.pub",
+            "      - 5",
+            "school.yaml:11: lists[2].trusted_keys[1]: '5' is not a text; "
+            "write, for example, 'trusted_keys: [keys/authority.pub]'",
+            id="a number for a text",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "{}",
+            "school.yaml:9: lists[2].key: needs either 'file' or 'env'; "
+            "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
+            id="no source of the list key",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "{env: STOPLIST_KEY, file: a}",
+            "school.yaml:9: lists[2].key: needs either 'file' or 'env'; "
+            "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
+            id="two sources of the list key",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "STOPLIST_KEY",
+            "school.yaml:9: lists[2].key: 'STOPLIST_KEY' is not a set of keys and values; "
+            "write, for example, 'key: {file: worst-of.listkey}'",
+            id="a word for a section",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "{env: STOPLIST-KEY}",
+            "school.yaml:9: lists[2].key.env: 'STOPLIST-KEY' String should match pattern "
+            "'^[A-Za-z_][A-Za-z0-9_]*$'; write, for example, 'env: STOPLIST_KEY'",
+            id="no name of a variable",
+        ),
+        pytest.param(
+            "domain: Appeal.example",
+            "domain: example",
+            "school.yaml:15: exceptions[1].domain: 'example' is not a domain of two labels or more; "
+            "write the domain as it is registered, such as 'appeal.example'",
+            id="a top level for a domain",
+        ),
+        pytest.param(
+            "domain: Appeal.example",
+            "domain: 192.0.2.1",
+            "school.yaml:15: exceptions[1].domain: '192.0.2.1' is not a domain of two labels or more; "
+            "write the domain as it is registered, such as 'appeal.example'",
+            id="an address for a domain",
+        ),
+        pytest.param(
+            "until: 2026-12-31",
+            "until: 2026-02-30",
+            "school.yaml:15: exceptions[1].until: '2026-02-30' is no date or number that exists; "
+            "write a date as YYYY-MM-DD",
+            id="a date that does not exist",
+        ),
+        pytest.param(
+            "until: 2026-12-31",
+            "until: 31.12.2026",
+            "school.yaml:15: exceptions[1].until: '31.12.2026' is not a date; write, for example, 'until: 2026-12-31'",
+            id="a date in another form",
+        ),
+        pytest.param(
+            "until: 2026-12-31",
+            "until: 2026-12-31T12:00:00Z",
+            "school.yaml:15: exceptions[1].until: '2026-12-31T12:00:00Z' is not a date; "
+            "write, for example, 'until: 2026-12-31'",
+            id="a moment for a date",
+        ),
+        pytest.param(
+            ', reason: "appeal 2026-14 upheld"',
+            "",
+            "school.yaml:15: the key 'exceptions[1].reason' is missing; "
+            "write, for example, 'reason: \"appeal 2026-14 upheld\"'",
+            id="an exception without a reason",
+        ),
+        pytest.param(
+            "listen: 127.0.0.1:3128",
+            "listen: 3128",
+            "school.yaml:28: listen: '3128' is not ADDRESS:PORT; write, for example, 'listen: 127.0.0.1:8080'",
+            id="a port alone",
+        ),
+        pytest.param(
+            "listen: 127.0.0.1:3128",
+            "listen: 127.0.0.1:65536",
+            "school.yaml:28: listen: '127.0.0.1:65536' is not ADDRESS:PORT; "
+            "write, for example, 'listen: 127.0.0.1:8080'",
+            id="a port too large",
+        ),
+        pytest.param(
+            "listen: 127.0.0.1:3128",
+            "listen: 127.0.0.1:80:3128",
+            "school.yaml:28: listen: '127.0.0.1:80:3128' is not ADDRESS:PORT; "
+            "write, for example, 'listen: 127.0.0.1:8080'",
+            id="two ports",
+        ),
+        pytest.param(
+            "complaints: mailto:complaints@school.example",
+            "complaints: javascript:alert(1)",
+            "school.yaml:20: stop_page.complaints: 'javascript:alert(1)' is not a link "
+            "(https:, http:, mailto: or tel:); write, for example, 'complaints: mailto:complaints@school.example'",
+            id="a link of another kind",
+        ),
+        pytest.param(
+            '"https://law.example/act"',
+            "'https://law.example/\"><b>'",
+            "school.yaml:21: stop_page.legislation.link: 'https://law.example/\"><b>' holds a space, a quote or an "
+            "angle bracket; write, for example, 'link: https://law.example/act'",
+            id="a link that is markup",
+        ),
+        pytest.param(
+            '    - {topic: worry, name: Example helpline, link: "tel:0000"}\n',
+            "",
+            "school.yaml:16: stop_page: 'help' has no line for worry; "
+            "add a line for each, such as '{topic: worry, name: Example helpline, link: \"tel:0000\"}'",
+            id="no help for the worried",
+        ),
+        pytest.param(
+            "status: 403",
+            "status: 404",
+            "school.yaml:26: stop_page.status: '404' is not one of 403 or 451; write, for example, 'status: 403'",
+            id="a fake 404",
+        ),
+        pytest.param(
+            "hide_below: 20",
+            "hide_below: 9",
+            "school.yaml:27: counts.hide_below: '9' should be greater than or equal to 10; "
+            "write, for example, 'hide_below: 10'",
+            id="counts finer than allowed",
+        ),
+        pytest.param(
+            "round_to: 10",
+            "round_to: 1",
+            "school.yaml:27: counts.round_to: '1' should be greater than or equal to 5; "
+            "write, for example, 'round_to: 5'",
+            id="rounding finer than allowed",
+        ),
+        pytest.param(
+            "host: check.stoplist.invalid",
+            "host: check.stoplist.invalid:443",
+            "school.yaml:30: tests[1].host: 'check.stoplist.invalid:443' is not a host name: the host has a port; "
+            "write, for example, 'host: check.stoplist.invalid'",
+            id="a host with a port",
+        ),
+        pytest.param(
+            "host: check.stoplist.invalid",
+            "host: 1.5",
+            "school.yaml:30: tests[1].host: '1.5' is not a host name; "
+            "write, for example, 'host: check.stoplist.invalid'",
+            id="a number for a host",
+        ),
+        pytest.param(
+            "expect: stop",
+            "expect: block",
+            "school.yaml:30: tests[1].expect: 'block' is not one of 'stop', 'pass' or 'observe'; "
+            "write, for example, 'expect: stop'",
+            id="another word for stop",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_line_its_value_and_a_remedy(old: str, new: str, fault: str) -> None:
+    text = GOOD.replace(old, new, 1)
+    assert text != GOOD
+    found = faults(text)
+    assert found == ([fault, *found[1:]] if "missing" in found[-1] and "missing" not in fault else [fault])
+
+
+def test_status_451_needs_the_legal_demand_as_a_web_link() -> None:
+    text = changed("status: 403", "status: 451").replace("https://law.example/act", "mailto:law@school.example")
+    assert faults(text) == [
+        "school.yaml:16: stop_page: status 451 needs the legal demand as a web link under 'legislation'; "
+        "write the address of the legal demand, or status 403"
+    ]
+
+
+# Faults of the YAML itself
+
+TAG = "write the value without a tag"
+WRITE_OUT = "write the value out, or put quotes around it"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param(
+            "  authority:",
+            "\tauthority:",
+            "school.yaml:17: a tab where YAML wants spaces: '\\t'; indent with spaces",
+            id="tab",
+        ),
+        pytest.param(
+            "    key: {env: STOPLIST_KEY}",
+            "    key: &key {env: STOPLIST_KEY}",
+            f"school.yaml:9: an anchor or alias ('&' or '*' before a value); {WRITE_OUT}",
+            id="anchor",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: *school",
+            f"school.yaml:18: an anchor or alias ('&' or '*' before a value); {WRITE_OUT}",
+            id="alias",
+        ),
+        pytest.param(
+            "domain: Appeal.example",
+            "domain: *.appeal.example",
+            f"school.yaml:15: an anchor or alias ('&' or '*' before a value); {WRITE_OUT}",
+            id="a wildcard without quotes",
+        ),
+        pytest.param(
+            "listen:",
+            "mode: observe\nlisten:",
+            "school.yaml:28: duplicate key 'mode'; keep one; the first is on line 2",
+            id="duplicate key",
+        ),
+        pytest.param(
+            "{env: STOPLIST_KEY}",
+            "{env: STOPLIST_KEY, env: OTHER}",
+            "school.yaml:9: duplicate key 'env'; keep one; the first is on line 9",
+            id="duplicate key in a line",
+        ),
+        pytest.param(
+            "listen:",
+            "'mode': observe\nlisten:",
+            "school.yaml:28: duplicate key 'mode'; keep one; the first is on line 2",
+            id="duplicate key in quotes",
+        ),
+        pytest.param(
+            "listen:",
+            "? [a, b]\n: c\nlisten:",
+            "school.yaml:28: a key that is no word; write 'key: value'",
+            id="list as key",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: !secret school",
+            f"school.yaml:18: stop_page.operator: a value with the tag '!secret'; {TAG}",
+            id="tag",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: !!python/name:os.system school",
+            "school.yaml:18: stop_page.operator: a value with the tag "
+            f"'tag:yaml.org,2002:python/name:os.system'; {TAG}",
+            id="tag of Python",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: =",
+            f"school.yaml:18: stop_page.operator: a value with the tag 'tag:yaml.org,2002:value'; {TAG}",
+            id="the value sign of YAML 1.1",
+        ),
+        pytest.param(
+            "operator: Example School",
+            'operator: "Example\x07 School"',
+            "school.yaml:18: holds the control character '\\x07'; remove it",
+            id="control character",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: Example\x00 School",
+            "school.yaml:18: holds the control character '\\x00'; remove it",
+            id="NUL",
+        ),
+        pytest.param(
+            "counts: {period",
+            "counts: period",
+            "school.yaml:27: mapping values are not allowed here; "
+            "see the line and the one above it: indentation, quotes, or a missing ':'",
+            id="no YAML",
+        ),
+        pytest.param(
+            "listen:",
+            "---\nlisten:",
+            "school.yaml:28: but found another document; "
+            "see the line and the one above it: indentation, quotes, or a missing ':'",
+            id="two documents",
+        ),
+    ],
+)
+def test_yaml_that_does_not_say_what_it_means_once_is_refused(old: str, new: str, fault: str) -> None:
+    assert faults(changed(old, new)) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        pytest.param(
+            GOOD.encode().replace(b"Example School", b"\xc9cole"), "18: not UTF-8 text; save it as UTF-8", id="Latin-1"
+        ),
+        pytest.param(b"\xff\xfe" + GOOD.encode("utf-16-le"), "1: not UTF-8 text; save it as UTF-8", id="UTF-16"),
+        pytest.param(b"", "1: a policy is a set of keys and values; start with 'version: 1'", id="empty"),
+        pytest.param(
+            b"# later\n\n", "1: a policy is a set of keys and values; start with 'version: 1'", id="only a comment"
+        ),
+        pytest.param(b"---\n", "1: a policy is a set of keys and values; start with 'version: 1'", id="only a marker"),
+        pytest.param(b"enforce", "1: a policy is a set of keys and values; start with 'version: 1'", id="a word"),
+        pytest.param(b"- 1\n", "1: a policy is a set of keys and values; start with 'version: 1'", id="a list"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused(data: bytes, fault: str) -> None:
+    assert faults(data) == [f"school.yaml:{fault}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("!!timestamp tomorrow", id="no timestamp"),
+        pytest.param("!!int ''", id="empty integer"),
+        pytest.param("!!float ''", id="empty float"),
+        pytest.param("!!bool maybe", id="no bool"),
+        pytest.param("!!int two", id="no integer"),
+        pytest.param("!!binary '%'", id="no base64"),
+        pytest.param("!!null x", id="no null"),
+    ],
+)
+def test_a_value_that_does_not_fit_its_tag_is_a_fault_on_its_line(value: str) -> None:
+    (fault,) = faults(changed("mode: enforce\nlists", f"mode: {value}\nlists"))
+    assert fault.startswith("school.yaml:2: mode: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param("counts: {period: hour", "counts: !custom {period: hour", 27, id="section"),
+        pytest.param("trusted_keys: [keys", "trusted_keys: !custom [keys", 6, id="list"),
+        pytest.param("exceptions:\n  - {", "exceptions: !!seq x\nx:\n  - {", 14, id="a word tagged as a list"),
+    ],
+)
+def test_a_tag_on_a_section_or_a_list_is_refused(old: str, new: str, line: int) -> None:
+    assert any(fault.startswith(f"school.yaml:{line}: ") and "tag" in fault for fault in faults(changed(old, new)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b'mode: "\\U00110000"', id="escape beyond Unicode"),
+        pytest.param(b'mode: "\\UFFFFFFFF"', id="escape beyond a C integer"),
+        pytest.param(b'mode: "\\ud800"', id="escape of a lone surrogate"),
+        pytest.param(b"%YAML " + b"1" * 5000 + b".1\n--- {}", id="huge version of YAML"),
+        pytest.param(b"version: " + b"1" * 5000, id="huge integer"),
+        pytest.param(b"version: 0b_", id="binary number without digits"),
+        pytest.param(b"[" * 50_000, id="deep nesting without an end"),
+        pytest.param(b"version: " + b"[" * 5000 + b"]" * 5000, id="deep nesting"),
+        pytest.param(b"{a: " * 5000, id="deep nesting of sections"),
+        pytest.param(b"- " * 5000, id="deep nesting of items"),
+    ],
+)
+def test_yaml_made_to_break_its_reader_is_refused_with_problems(data: bytes) -> None:
+    assert faults(data)
+
+
+# All faults at once
+
+
+def test_all_faults_are_told_in_one_run_in_the_order_of_lines() -> None:
+    text = GOOD
+    for old, new in [
+        ("mode: enforce\nlists", "mode: on\nlists"),
+        ("    threshold: 2\n", "    threshold: 0\n"),
+        ("{env: STOPLIST_KEY}", "{}"),
+        ("domain: Appeal.example", "domain: example"),
+        ("  authority: INTERPOL", "  autority: INTERPOL"),
+        ("period: hour", "period: minute"),
+        ("expect: pass", "expect: fail"),
+    ]:
+        assert old in text
+        text = text.replace(old, new, 1)
+    assert [fault.partition(": ")[0] for fault in faults(text)] == [
+        f"school.yaml:{line}" for line in (2, 7, 9, 15, 17, 27, 31)
+    ]
+
+
+def test_a_duplicate_key_hides_no_other_fault() -> None:
+    text = changed("listen:", "mode: observe\nlisten:").replace("exceptions:", "exeptions:")
+    assert faults(text) == [
+        "school.yaml:14: unknown key 'exeptions'; did you mean 'exceptions'?",
+        "school.yaml:28: duplicate key 'mode'; keep one; the first is on line 2",
+    ]
+
+
+def test_a_date_that_does_not_exist_hides_no_other_fault() -> None:
+    text = changed("until: 2026-12-31", "until: 2026-02-30").replace("period: hour", "period: minute")
+    assert [fault.partition(": ")[0] for fault in faults(text)] == ["school.yaml:15", "school.yaml:27"]
+
+
+def test_two_values_that_yaml_cannot_read_are_both_told() -> None:
+    text = changed("until: 2026-12-31", "until: 2026-02-30").replace("period: hour", "period: !x hour")
+    assert [fault.partition(": ")[0] for fault in faults(text)] == ["school.yaml:15", "school.yaml:27"]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        pytest.param("127.0.0.1:8080", ListenAddress("127.0.0.1", 8080), id="IPv4"),
+        pytest.param("[::1]:8080", ListenAddress("::1", 8080), id="IPv6"),
+        pytest.param("LOCALHOST:8080", ListenAddress("localhost", 8080), id="name"),
+        pytest.param("0.0.0.0:0", ListenAddress("0.0.0.0", 0), id="any port"),
+    ],
+)
+def test_a_listen_address_reads_back_what_it_wrote(text: str, address: ListenAddress) -> None:
+    assert ListenAddress.parse(text) == address
+    assert ListenAddress.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(":8080", id="no address"),
+        pytest.param("127.0.0.1", id="no port"),
+        pytest.param("127.0.0.1:", id="empty port"),
+        pytest.param("127.0.0.1:-1", id="negative port"),
+        pytest.param("127.0.0.1:٨٠", id="digits of another script"),
+        pytest.param("::1:8080", id="IPv6 without brackets"),
+        pytest.param("127.0.0.1:80:8080", id="two ports"),
+        pytest.param("[::1]:443:8080", id="IPv6 and two ports"),
+    ],
+)
+def test_what_is_no_listen_address_is_refused(text: str) -> None:
+    assert faults(GOOD.replace("listen: 127.0.0.1:3128", f"listen: '{text}'")) == [
+        f"school.yaml:28: listen: '{text}' is not ADDRESS:PORT; write, for example, 'listen: 127.0.0.1:8080'"
+    ]
+
+
+def sections(value: object) -> list[BaseModel]:
+    """A section and all that it holds."""
+    if isinstance(value, BaseModel):
+        return [value, *(inner for name in type(value).model_fields for inner in sections(getattr(value, name)))]
+    if isinstance(value, tuple):
+        return [inner for item in value for inner in sections(item)]
+    return []
+
+
+def test_a_policy_is_frozen_to_its_last_value() -> None:
+    policy = PolicyText.parse(GOOD.encode(), "school.yaml").policy
+    assert len(sections(policy)) == 15
+    for section in sections(policy):
+        for name in type(section).model_fields:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(section, name, getattr(section, name))
+    assert hash(policy) == hash(PolicyText.parse(GOOD.encode(), "other.yaml").policy)
+
+
+# Any bytes at all
+
+PIECES = st.sampled_from(
+    [
+        "\n",
+        "  ",
+        "- ",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "'",
+        "#",
+        "&a ",
+        "*a ",
+        "!x ",
+        "!!int ",
+        "!!bool ",
+        "!!seq ",
+        "? ",
+    ]
+    + ["\t", "\x00", "\x85", "\u2028", "\ufeff", '"\\U00110000"', "|", ">", "%YAML 1.9", "---", "...", "~", "=", "<<: "]
+    + [
+        "2026-02-30",
+        "9999-12-31",
+        "0x_",
+        "1:30",
+        ".nan",
+        "-.inf",
+        "on",
+        "1e999",
+        "exceptions:",
+        "mode: observe",
+        "@",
+        "`",
+    ]
+) | st.text(max_size=3)
+
+
+def parsed_or_told(data: bytes) -> PolicyText | None:
+    """The policy of some bytes, or None where they are refused as an operator would be told."""
+    try:
+        return PolicyText.parse(data, "school.yaml")
+    except Problems as error:
+        assert error.problems
+        assert all(problem.place.startswith("school.yaml:") and problem.hint for problem in error.problems)
+        return None
+
+
+@given(st.binary(max_size=200) | st.lists(PIECES, max_size=12).map("".join).map(str.encode))
+@example(b"a: \xed\xa0\x80")
+def test_any_bytes_are_refused_with_problems(data: bytes) -> None:
+    assert parsed_or_told(data) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_mutated_policy_is_a_policy_or_problems(data: st.DataObject) -> None:
+    text = GOOD
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(start + 20, len(text))))
+        text = text[:start] + data.draw(PIECES) + text[end:]
+    found = parsed_or_told(text.encode())
+    if found is not None:
+        assert isinstance(found.lines, Mapping)
+        assert all(exception.ends > 0 for exception in found.policy.exceptions)

@@ -1,0 +1,120 @@
+"""The add-on inside mitmdump: the same judgement, and warnings of what would break a promise."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import MITMDUMP, Gate, Network
+
+LOAD = Path(__file__).parent.parent.parent / "addon" / "load.py"
+FAULTY = Path(__file__).parent / "faulty.py"
+
+type Start = Callable[..., Gate]
+
+
+@pytest.fixture
+def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
+    """Start mitmdump with a script and options; its listening port is found in its log."""
+    processes = []
+
+    def start(*options: str, script: Path = LOAD, **environment: str) -> Gate:
+        process = net.start(
+            *("env", f"HOME={tmp_path}", *(f"{name}={value}" for name, value in environment.items())),
+            *(str(MITMDUMP), "-s", str(script), "--listen-host", "127.0.0.1", "--listen-port", "0"),
+            *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={tmp_path / 'state'}", *options),
+        )
+        processes.append(process)
+        port = int(process.wait_for(r"proxy listening at 127\.0\.0\.1:(\d+)")[1])
+        process.wait_for("list test serial 1 in force")
+        return Gate(net, process, port, tmp_path / "state")
+
+    yield start
+    for process in processes:
+        process.end()
+
+
+@pytest.mark.parametrize("strategy", ["lazy", "eager"])
+def test_it_stops_and_passes_like_the_gate(net: Network, start: Start, strategy: str):
+    gate = start("--set", f"connection_strategy={strategy}", "--set", "flow_detail=0")
+    with net.nothing_reaches_the_origin():
+        for url in ("http://listed.test/", "https://www.listed.test/", "https://stopped.example/"):
+            answer = gate.curl(url, "-H", "Accept: text/html")
+            assert answer.status == 403, answer.error
+            assert "Access to this site was stopped" in answer.body
+    assert gate.curl("http://pass.test/").status == 200
+    assert gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
+
+
+def test_listed_sni_in_a_tunnel_to_an_unlisted_host_is_stopped_before_tls_to_it(net: Network, start: Start):
+    gate = start("--set", "connection_strategy=eager", "--set", "flow_detail=0")
+    before = net.requests()
+    answer = gate.curl("https://listed.test/", "--connect-to", "listed.test:443:pass.test:443")
+    assert answer.status == 403
+    assert net.requests() == before
+
+
+def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start: Start):
+    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0")
+    gate.curl("https://www.listed.test/secret-path")
+    gate.curl("https://www.listed.test/", trust=net.origin_ca)
+    gate.curl("https://www.pass.test/", trust=net.origin_ca)
+    gate.curl("https://down.pass.test:4444/")
+    gate.curl("http://down.pass.test:4444/")
+    gate.process.end()
+    written = "".join(gate.process.out) + gate.log()
+    for word in ("listed.test", "pass.test", "secret-path", "4444", "127.0.0.2"):
+        assert word not in written
+    assert "mitmproxy's option" not in written
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        pytest.param((), "connection_strategy is 'eager'", id="eager connections"),
+        pytest.param((), "flow_detail prints every request", id="flow logging"),
+        pytest.param(("-w", "flows"), "save_stream_file saves every request", id="saved flows"),
+        pytest.param(("--set", "hardump=flows.har"), "hardump saves every request", id="saved HAR"),
+        pytest.param(("--ignore-hosts", "pass"), "ignore_hosts lets hosts pass", id="ignored hosts"),
+        pytest.param(("--allow-hosts", "pass"), "allow_hosts lets hosts pass", id="allowed hosts"),
+    ],
+)
+def test_options_that_would_break_a_promise_are_warned_of(start: Start, options: tuple[str, ...], warning: str):
+    start(*options).process.wait_for(f"mitmproxy's option {warning}")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        pytest.param("", "no policy is in force, every request is refused; use --set stoplist_policy=FILE", id="none"),
+        pytest.param("gone.yaml", "gone.yaml: no such file", id="missing"),
+    ],
+)
+def test_without_a_policy_mitmdump_does_not_run(net: Network, tmp_path: Path, policy: str, message: str):
+    process = net.start(
+        *("env", f"HOME={tmp_path}", str(MITMDUMP), "-s", str(LOAD), "--listen-port", "0"),
+        *("--set", f"stoplist_policy={policy}", "--set", f"stoplist_state_dir={tmp_path / 'state'}"),
+    )
+    assert process.wait() == 1
+    assert message in "".join(process.out + process.err)
+
+
+@pytest.mark.parametrize("call", ["1", "2", "3"])
+@pytest.mark.parametrize("url", ["http://pass.test/", "https://www.pass.test/", "http://listed.test/"])
+def test_a_fault_at_any_step_refuses_the_request(net: Network, start: Start, url: str, call: str):
+    gate = start("--set", "flow_detail=0", script=FAULTY, FAULT_AT=call)
+    before = net.requests()
+    refused = 0
+    for _ in range(3):
+        answer = gate.curl(url, trust=net.origin_ca)
+        refused += answer.status in (0, 403, 502, 503)
+    assert refused >= 2
+    assert len(net.requests()) - len(before) == 3 - refused
+    gate.process.send(signal.SIGTERM)
+    gate.process.wait()
+    assert "(ZeroDivisionError); what it concerned was refused" in gate.log() + "".join(gate.process.out)
+    assert "pass.test" not in gate.log()
