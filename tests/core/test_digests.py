@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from stoplist.core.digests import DIGEST_SIZE, DigestSet, are_sorted_and_unique, sorted_digests
 from stoplist.core.hosts import Host
-
 from tests.keys import LIST_KEY
 
 KEY = LIST_KEY.secret

@@ -13,6 +13,7 @@ import ada_url
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from stoplist.core.hosts import MAX_LENGTH, Host, HostError, parse_authority
 
 SUITE = Path(__file__).parents[3] / "shared" / "suites" / "toascii.json"

@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
+
 from stoplist.core import signedlist
 from stoplist.core.hosts import Host
 from stoplist.core.signedlist import (
@@ -38,7 +39,6 @@ from stoplist.core.signedlist import (
     format_time,
     verify,
 )
-
 from tests.keys import (
     EXPIRES,
     ISSUED,

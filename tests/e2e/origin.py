@@ -59,10 +59,16 @@ class Origin(socketserver.ThreadingTCPServer):
 
     def finish_request(self, request, client_address) -> None:
         self.note(f"connection {self.server_address[1]}")
-        if self._context is not None:
-            request.settimeout(20)
-            request = self._context.wrap_socket(request, server_side=True)
-        super().finish_request(request, client_address)
+        if self._context is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(20)
+        with self._context.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._journal.close()
 
     def handle_error(self, *_: object) -> None:
         pass
