@@ -66,7 +66,8 @@ def test_a_policy_can_hide_and_round_more(count: int, shown: int | None) -> None
 @given(st.integers(0, 5000), st.integers(10, 1000), st.integers(5, 1000))
 @example(10, 10, 1000)
 @example(10, 10, 21)
-def test_a_count_is_hidden_or_near_and_never_shown_as_none(count: int, hide_below: int, round_to: int) -> None:
+def test_a_count_is_hidden_or_near_and_never_shown_as_zero(count: int, hide_below: int, round_to: int) -> None:
+    """A count smaller than half a step may be hidden or shown as one step; as 0 it would say that nothing was."""
     shown = Disclosure(hide_below, round_to).apply(count)
     if count < hide_below:
         assert shown is None

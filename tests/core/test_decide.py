@@ -49,7 +49,7 @@ def signed(*domains: str, list_id: str = "worst-of", serial: int = 1, check_host
 def ruleset(
     *lists: SignedList, modes: tuple[str, ...] = (), mode: str = "enforce", exceptions: dict[str, str] | None = None
 ) -> Ruleset:
-    """A ruleset of some lists, each enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
+    """A ruleset of lists, enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
     policy = Policy.model_validate(
         {
             "version": 1,

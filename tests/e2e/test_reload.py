@@ -53,6 +53,20 @@ def test_a_changed_policy_is_taken_up(desk: Desk, own_gate: Gate):
     assert own_gate.curl("http://stopped.example/").status == 403
 
 
+def test_observed_requests_pass_and_are_counted(net: Network, desk: Desk, own_gate: Gate):
+    desk.policy.write_text("mode: observe\n" + desk.policy.read_text())
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
+    for _ in range(5):
+        assert own_gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
+        assert own_gate.curl("https://listed.test/", "-k").status == 200
+        assert own_gate.curl("http://www.listed.test/").status == 200
+        assert own_gate.curl("http://www.listed.test/", "-p").status == 200
+    assert own_gate.curl("http://check.stoplist.invalid/").status == 403
+    own_gate.process.end()
+    # 1 of the wait, and 5 each: a tunnel and what it carries are one request.
+    assert '"action": "observe", "requests": 15, "partial"' in own_gate.log()
+
+
 def test_a_policy_that_fails_its_own_tests_is_not_taken_up(desk: Desk, own_gate: Gate):
     seen = len(own_gate.process.err)
     desk.policy.write_text(desk.policy.read_text() + "  - {host: pass.test, expect: stop}\n")

@@ -69,6 +69,13 @@ def test_bytes_that_are_no_http_or_tls_go_nowhere(net: Network, gate: Gate):
     assert answer.status == 0
 
 
+def test_an_endless_upload_to_a_listed_host_is_cut_off(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        head = b"POST http://listed.test/ HTTP/1.1\r\nHost: listed.test\r\n"
+        assert gate.send(head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n") == b""
+        assert gate.send(head + b"Content-Length: 9999999999\r\n\r\nhello") == b""
+
+
 def test_the_check_host_is_always_stopped(net: Network, gate: Gate):
     with net.nothing_reaches_the_origin():
         assert gate.curl("https://check.stoplist.invalid/").status == 403

@@ -66,6 +66,9 @@ _REFUSALS = {
     Reason.NOT_FORWARDED: refusal(503, "the list has changed, load the page again", "http_request_denied"),
     Reason.FAULT: refusal(503, "the gate has a fault", "proxy_internal_error"),
 }
+MAX_STOPPED_BODY = 1024 * 1024
+"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
+bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
 _SERVER_NAME = 0
 """The type of the server_name extension of a ClientHello (RFC 6066, section 3)."""
 
@@ -286,11 +289,14 @@ class Stoplist:
             (self._judge(target, flow.client_conn.sni, request.data.host or None), self._judge_fields(request))
         )
         if verdict.action is Action.STOP:
+            self.count(verdict)
+            if not _has_short_body(request):
+                flow.kill()
+                return
             flow.response = _response(request, self._in_force().page.answer(request.headers.get("accept", "")))
             if flow.client_conn.tls_established and not request.is_http2:
                 # A page that was stopped may be off the list a moment later: ask again from the start.
                 flow.response.headers["Connection"] = "close"
-            self.count(verdict)
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         elif flow.client_conn.tls_established:
@@ -364,6 +370,11 @@ def hazards(options: Options) -> list[tuple[str, str]]:
         "proxy_debug": (options.proxy_debug, "logs connections in detail; unset it"),
     }
     return [(option, hazard) for option, (is_set, hazard) in found.items() if is_set]
+
+
+def _has_short_body(request: http.Request) -> bool:
+    length = request.headers.get("content-length", "0")
+    return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
 
 
 def _response(request: http.Request, answer: Answer) -> http.Response:

@@ -1,0 +1,586 @@
+"""Loading: from a policy file to a whole new Ruleset, or to Problems that say where and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from stoplist import files, loading
+from stoplist.core.decide import Action, Reason, Ruleset, decide
+from stoplist.core.hosts import Host
+from stoplist.core.signedlist import ListKey
+from stoplist.errors import Problems
+from tests.keys import EXPIRES, ISSUED, LIST_KEY, NOW, make_list, new_ed25519, public_pem
+
+AUTHORITY = new_ed25519()
+OPERATOR = new_ed25519()
+STRANGER = new_ed25519()
+
+LISTS = """\
+  - file: worst-of.stoplist
+    key: {file: listkey}
+    trusted_keys: [authority.pub, operator.pub]
+    threshold: 2
+"""
+OWN = """\
+  - file: own.stoplist
+    key: {file: listkey}
+    trusted_keys: [operator.pub]
+    threshold: 1
+"""
+REST = """\
+stop_page:
+  operator: Example School
+  contact: it@school.example
+  complaints: mailto:complaints@school.example
+  legislation: {name: Example Act, link: "https://law.example/act"}
+  help:
+    - {topic: report, name: Example hotline, link: "https://hotline.example/"}
+    - {topic: worry, name: Example helpline, link: "tel:0000"}
+    - {topic: thoughts, name: Example advice, link: "https://advice.example/"}
+"""
+
+
+@dataclass
+class Desk:
+    """An operator's folder: keys, a list key, and whatever policy and lists a test puts there."""
+
+    folder: Path
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "school.yaml"
+
+    def write_policy(self, lists: str = LISTS, more: str = "") -> None:
+        self.policy.write_text(f"version: 1\nlists:\n{lists}{REST}{more}")
+
+    def write_list(
+        self,
+        *domains: str,
+        name: str = "worst-of",
+        signers: Iterable[CryptoSigner] = (AUTHORITY, OPERATOR),
+        file: str | None = None,
+        serial: int = 1,
+        expires: datetime = EXPIRES,
+        list_key: ListKey = LIST_KEY,
+    ) -> None:
+        data = make_list(domains, *signers, list_id=name, serial=serial, expires=expires, list_key=list_key)
+        (self.folder / f"{file or name}.stoplist").write_bytes(data)
+
+    def trust(self, name: str, signer: CryptoSigner) -> None:
+        (self.folder / f"{name}.pub").write_bytes(public_pem(signer))
+
+    def load(self, previous: Ruleset | None = None, now: datetime = NOW) -> loading.Loaded:
+        return loading.load(self.policy, now=now, previous=previous)
+
+    def problems(self, previous: Ruleset | None = None) -> list[str]:
+        """What is told of a policy that is refused, without the path of the folder."""
+        with pytest.raises(Problems) as caught:
+            self.load(previous)
+        assert all(problem.hint for problem in caught.value.problems)
+        return [str(problem).replace(f"{self.folder}/", "") for problem in caught.value.problems]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A good policy of one list, of listed.example."""
+    desk = Desk(tmp_path)
+    desk.trust("authority", AUTHORITY)
+    desk.trust("operator", OPERATOR)
+    files.write(tmp_path / "listkey", LIST_KEY.to_text(), mode=files.PRIVATE, replace=False)
+    desk.write_policy()
+    desk.write_list("listed.example")
+    return desk
+
+
+def outcome(ruleset: Ruleset, host: str) -> tuple[Action, Reason, str | None, int | None]:
+    verdict = decide(ruleset, Host.parse(host), NOW.timestamp())
+    return verdict.action, verdict.reason, verdict.list, verdict.serial
+
+
+STOPPED = (Action.STOP, Reason.LISTED, "worst-of", 1)
+NOT_LISTED = (Action.PASS, Reason.NOT_LISTED, None, None)
+
+
+# A good policy
+
+
+def test_a_good_policy_becomes_a_ruleset_without_a_word(desk: Desk) -> None:
+    loaded = desk.load()
+    assert (loaded.faults, loaded.warnings) == ((), ())
+    assert outcome(loaded.ruleset, "www.listed.example") == STOPPED
+    assert outcome(loaded.ruleset, "other.example") == NOT_LISTED
+
+
+def test_paths_are_taken_from_the_folder_of_the_policy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder.parent)
+    loaded = loading.load(Path(desk.folder.name) / "school.yaml", now=NOW)
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+
+
+def test_an_absolute_path_is_taken_as_it_is(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "worst-of.stoplist"
+    (desk.folder / "worst-of.stoplist").rename(elsewhere)
+    desk.write_policy(LISTS.replace("worst-of.stoplist", str(elsewhere)))
+    assert outcome(desk.load().ruleset, "listed.example") == STOPPED
+
+
+def test_the_reader_has_seen_every_file_that_was_looked_at(desk: Desk) -> None:
+    reader = files.Reader()
+    loading.load(desk.policy, now=NOW, reader=reader)
+    names = ["authority.pub", "listkey", "operator.pub", "school.yaml", "worst-of.stoplist"]
+    assert sorted(path.name for path in reader.seen) == names
+    assert None not in reader.seen.values()
+
+
+def test_the_reader_has_seen_files_that_are_missing_so_that_their_coming_is_noticed(desk: Desk) -> None:
+    (desk.folder / "worst-of.stoplist").unlink()
+    reader = files.Reader()
+    with pytest.raises(Problems):
+        loading.load(desk.policy, now=NOW, reader=reader)
+    assert reader.seen[desk.folder / "worst-of.stoplist"] is None
+    assert reader.is_current(loading.MAX_INPUT_SIZE)
+    desk.write_list("listed.example")
+    assert not reader.is_current(loading.MAX_INPUT_SIZE)
+
+
+def test_two_lists_of_a_policy_are_both_enforced(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN)
+    desk.write_list("own.example", name="own", serial=3)
+    ruleset = desk.load().ruleset
+    assert outcome(ruleset, "listed.example") == STOPPED
+    assert outcome(ruleset, "own.example") == (Action.STOP, Reason.LISTED, "own", 3)
+
+
+# The list key from the environment
+
+ENV = LISTS.replace("{file: listkey}", "{env: STOPLIST_TEST_KEY}")
+
+
+def test_a_list_key_is_taken_from_the_environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write_policy(ENV)
+    (desk.folder / "listkey").unlink()
+    monkeypatch.setenv("STOPLIST_TEST_KEY", LIST_KEY.secret.hex())
+    loaded = desk.load()
+    assert loaded.warnings == ()
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+
+
+def test_a_list_key_that_the_environment_does_not_have_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write_policy(ENV)
+    monkeypatch.delenv("STOPLIST_TEST_KEY", raising=False)
+    assert desk.problems() == [
+        "school.yaml:4: STOPLIST_TEST_KEY: no such environment variable; set it before the gate starts"
+    ]
+
+
+def test_a_faulty_list_key_in_the_environment_is_told_and_never_shown(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.write_policy(ENV)
+    monkeypatch.setenv("STOPLIST_TEST_KEY", "deadbeef" * 7)
+    (problem,) = desk.problems()
+    assert problem.startswith("school.yaml:4: ")
+    assert "64 hexadecimal digits" in problem
+    assert "deadbeef" not in problem
+
+
+# Problems
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        pytest.param(
+            "worst-of.stoplist",
+            "school.yaml:3: worst-of.stoplist: no such file; put it there, or correct the path",
+            id="list",
+        ),
+        pytest.param(
+            "listkey", "school.yaml:4: listkey: no such file; put it there, or correct the path", id="list key"
+        ),
+        pytest.param(
+            "operator.pub",
+            "school.yaml:5: operator.pub: no such file; put it there, or correct the path",
+            id="trusted key",
+        ),
+    ],
+)
+def test_a_file_that_is_missing_is_told_with_the_line_that_names_it(desk: Desk, name: str, problem: str) -> None:
+    (desk.folder / name).unlink()
+    assert desk.problems() == [problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        pytest.param("worst-of.stoplist", 3, id="list"),
+        pytest.param("listkey", 4, id="list key"),
+        pytest.param("authority.pub", 5, id="trusted key"),
+    ],
+)
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<!DOCTYPE html>", id="an error page"),
+        pytest.param(b"\xff\0", id="no text"),
+        pytest.param(bytes(loading.MAX_KEY_SIZE + 1), id="zeros"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_told_with_its_line(
+    desk: Desk, name: str, line: int, data: bytes
+) -> None:
+    (desk.folder / name).write_bytes(data)
+    (problem,) = desk.problems()
+    assert problem.startswith(f"school.yaml:{line}: {name}: ")
+
+
+def test_a_private_key_among_the_trusted_ones_is_told_as_such(desk: Desk) -> None:
+    (desk.folder / "authority.pub").write_bytes(AUTHORITY.private_bytes)
+    assert desk.problems() == [
+        "school.yaml:5: authority.pub: not a PEM public key (Ed25519, ECDSA or RSA); "
+        "this is a private key: take it off this machine and name its .pub file here"
+    ]
+
+
+def test_one_person_under_two_names_is_no_two_trusted_keys(desk: Desk) -> None:
+    desk.trust("operator", AUTHORITY)
+    assert desk.problems() == [
+        "school.yaml:5: operator.pub: the same key as authority.pub; each trusted key must be another person's"
+    ]
+
+
+def test_too_few_signatures_are_told_with_the_line_of_the_list(desk: Desk) -> None:
+    desk.write_list("listed.example", signers=[AUTHORITY, STRANGER])
+    assert desk.problems() == [
+        "school.yaml:3: worst-of.stoplist: signed by 1 of the trusted keys, 2 needed; "
+        "get it signed by another trusted person ('stoplist list sign'), or fetch it again"
+    ]
+
+
+def test_a_list_for_another_list_key_is_told_with_both_key_ids(desk: Desk) -> None:
+    other = ListKey(b"\1" * 32)
+    desk.write_list("listed.example", list_key=other)
+    assert desk.problems() == [
+        f"school.yaml:3: worst-of.stoplist: made with list key {other.key_id}, and the list key here is "
+        f"{LIST_KEY.key_id}; use the list key that belongs to this copy of the list"
+    ]
+
+
+def test_every_problem_is_told_in_one_run(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN + OWN.replace("own.", "third.").replace("listkey", "third.listkey"))
+    (desk.folder / "authority.pub").write_bytes(b"")
+    (desk.folder / "listkey").write_bytes(b"")
+    desk.write_list("own.example", name="own", signers=[STRANGER])
+    assert [problem.partition(": ")[0] for problem in desk.problems()] == [
+        "school.yaml:5",
+        "school.yaml:4",
+        "school.yaml:8",
+        "school.yaml:12",
+    ]
+
+
+def test_a_policy_that_is_missing_is_told(desk: Desk) -> None:
+    desk.policy.unlink()
+    assert desk.problems() == ["school.yaml: no such file; put it there, or correct the path"]
+
+
+def test_a_faulty_policy_is_told_before_its_files_are_looked_at(desk: Desk) -> None:
+    desk.write_policy(more="blok: 1\n")
+    (desk.folder / "listkey").unlink()
+    (problem,) = desk.problems()
+    assert problem.startswith("school.yaml:16: unknown key 'blok'")
+
+
+def test_a_policy_larger_than_the_cap_is_refused(desk: Desk) -> None:
+    desk.policy.write_bytes(b"#" * (1024 * 1024 + 1))
+    assert desk.problems() == ["school.yaml: larger than 1048576 bytes; this is not the file it should be"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param("file: worst-of.stoplist", 'file: "a\\0b"', 3, id="list"),
+        pytest.param("{file: listkey}", '{file: "a\\0b"}', 4, id="list key"),
+        pytest.param("authority.pub", '"a\\0b"', 5, id="trusted key"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_told_with_its_line(desk: Desk, old: str, new: str, line: int) -> None:
+    desk.write_policy(LISTS.replace(old, new))
+    (problem,) = desk.problems()
+    assert problem.startswith(f"school.yaml:{line}: ")
+
+
+def test_an_exception_for_good_is_loaded(desk: Desk) -> None:
+    desk.write_policy(more="exceptions: [{domain: listed.example, reason: appeal, until: 9999-12-31}]\n")
+    assert outcome(desk.load().ruleset, "listed.example") == (Action.PASS, Reason.EXCEPTION, None, None)
+
+
+# The same list twice
+
+
+def test_the_same_list_twice_is_told_with_the_line_of_the_second(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN)
+    desk.write_list("other.example", name="worst-of", file="own", serial=2)
+    assert desk.problems() == ["school.yaml:7: the list 'worst-of' stands in the policy twice; remove one of the two"]
+
+
+def test_the_same_list_twice_is_told_with_its_line_behind_a_list_that_is_faulty(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN + OWN.replace("own.", "third."))
+    desk.write_list("own.example", name="own")
+    desk.write_list("own.example", name="own", file="third")
+    (desk.folder / "worst-of.stoplist").unlink()
+    assert [problem.partition(": ")[0] for problem in desk.problems()] == ["school.yaml:3", "school.yaml:11"]
+
+
+# The tests of the policy
+
+
+def test_tests_that_hold_let_a_policy_through(desk: Desk) -> None:
+    desk.write_policy(
+        more="tests:\n"
+        "  - {host: check.stoplist.invalid, expect: stop}\n"
+        "  - {host: listed.example, expect: stop}\n"
+        "  - {host: other.example, expect: pass}\n"
+    )
+    assert len(desk.load().ruleset.policy.tests) == 3
+
+
+def test_each_test_that_fails_blocks_the_policy_and_is_told(desk: Desk) -> None:
+    desk.write_policy(
+        more="tests:\n"
+        "  - {host: other.example, expect: stop}\n"
+        "  - {host: listed.example, expect: stop}\n"
+        "  - {host: listed.example, expect: observe}\n"
+    )
+    assert desk.problems() == [
+        "school.yaml:17: test 1 fails: other.example is 'pass' (not listed), expected 'stop'; "
+        "correct the list, the exceptions or the test",
+        "school.yaml:19: test 3 fails: listed.example is 'stop' (listed), expected 'observe'; "
+        "correct the list, the exceptions or the test",
+    ]
+
+
+def test_a_new_list_that_fails_a_test_of_the_policy_is_not_activated(desk: Desk) -> None:
+    desk.write_policy(more="tests: [{host: school.example, expect: pass}]\n")
+    previous = desk.load().ruleset
+    desk.write_list("school.example", serial=2)
+    (problem,) = desk.problems(previous)
+    assert problem.startswith("school.yaml:16: test 1 fails: school.example is 'stop' (listed), expected 'pass'")
+
+
+def test_a_kept_list_is_tested_too(desk: Desk) -> None:
+    previous = desk.load().ruleset
+    (desk.folder / "worst-of.stoplist").write_bytes(b"torn")
+    desk.write_policy(more="tests: [{host: listed.example, expect: pass}]\n")
+    (problem,) = desk.problems(previous)
+    assert "listed.example is 'stop' (listed), expected 'pass'" in problem
+
+
+# A new list beside the one enforced until now
+
+
+def test_a_newer_list_takes_the_place_of_the_one_before(desk: Desk) -> None:
+    previous = desk.load().ruleset
+    desk.write_list("other.example", serial=2)
+    loaded = desk.load(previous)
+    assert loaded.faults == ()
+    assert outcome(loaded.ruleset, "listed.example") == NOT_LISTED
+    assert outcome(loaded.ruleset, "other.example") == (Action.STOP, Reason.LISTED, "worst-of", 2)
+
+
+def write_torn(desk: Desk) -> None:
+    path = desk.folder / "worst-of.stoplist"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def write_missing(desk: Desk) -> None:
+    (desk.folder / "worst-of.stoplist").unlink()
+
+
+def write_unsigned(desk: Desk) -> None:
+    desk.write_list("other.example", serial=2, signers=[])
+
+
+def write_other_list(desk: Desk) -> None:
+    desk.write_list("other.example", name="other", file="worst-of", serial=2)
+
+
+def write_same_serial(desk: Desk) -> None:
+    desk.write_list("other.example", serial=1)
+
+
+def write_other_key(desk: Desk) -> None:
+    desk.write_list("other.example", serial=2, list_key=ListKey(b"\1" * 32))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        pytest.param(write_torn, "not strict JSON", id="torn"),
+        pytest.param(write_missing, "no such file", id="missing"),
+        pytest.param(write_unsigned, "signed by 0 of the trusted keys, 2 needed", id="unsigned"),
+        pytest.param(write_other_list, "this is the list 'other'", id="another list"),
+        pytest.param(write_same_serial, "another list with the same serial 1", id="same serial"),
+        pytest.param(write_other_key, "made with list key", id="other list key"),
+    ],
+)
+def test_a_faulty_list_keeps_the_one_before_and_is_told(desk: Desk, harm, message: str) -> None:
+    previous = desk.load().ruleset
+    harm(desk)
+    loaded = desk.load(previous)
+    (fault,) = loaded.faults
+    assert message in fault.message
+    assert fault.hint
+    assert fault.place == str(desk.folder / "worst-of.stoplist")
+    assert loaded.ruleset.lists == previous.lists
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+    assert outcome(loaded.ruleset, "other.example") == NOT_LISTED
+
+
+@pytest.mark.parametrize("harm", [write_torn, write_missing, write_unsigned, write_other_key])
+def test_a_faulty_list_at_the_start_is_a_problem(desk: Desk, harm) -> None:
+    harm(desk)
+    (problem,) = desk.problems()
+    assert problem.startswith("school.yaml:3: worst-of.stoplist: ")
+
+
+def test_an_older_list_keeps_the_one_before_and_is_told(desk: Desk) -> None:
+    desk.write_list("listed.example", serial=5)
+    previous = desk.load().ruleset
+    desk.write_list("other.example", serial=4)
+    loaded = desk.load(previous)
+    assert [fault.message for fault in loaded.faults] == ["serial 4 is older than 5, which is enforced"]
+    assert outcome(loaded.ruleset, "listed.example") == (Action.STOP, Reason.LISTED, "worst-of", 5)
+
+
+def test_the_fault_of_one_list_does_not_hold_up_another(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN)
+    desk.write_list("own.example", name="own")
+    previous = desk.load().ruleset
+    write_torn(desk)
+    desk.write_list("new.example", name="own", serial=2)
+    loaded = desk.load(previous)
+    assert len(loaded.faults) == 1
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+    assert outcome(loaded.ruleset, "own.example") == NOT_LISTED
+    assert outcome(loaded.ruleset, "new.example") == (Action.STOP, Reason.LISTED, "own", 2)
+
+
+def test_a_list_is_kept_when_another_is_put_before_it(desk: Desk) -> None:
+    previous = desk.load().ruleset
+    write_torn(desk)
+    desk.write_policy(OWN + LISTS)
+    desk.write_list("own.example", name="own")
+    loaded = desk.load(previous)
+    assert len(loaded.faults) == 1
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+
+
+@pytest.mark.parametrize(
+    ("lists", "more"),
+    [
+        pytest.param(LISTS + "    mode: observe\n", "", id="mode of the list"),
+        pytest.param(LISTS, "mode: observe\n", id="mode of the policy"),
+    ],
+)
+def test_a_list_is_kept_whatever_is_done_with_its_hits(desk: Desk, lists: str, more: str) -> None:
+    previous = desk.load().ruleset
+    write_torn(desk)
+    desk.write_policy(lists, more)
+    loaded = desk.load(previous)
+    assert len(loaded.faults) == 1
+    assert outcome(loaded.ruleset, "listed.example") == (Action.OBSERVE, Reason.LISTED, "worst-of", 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("[authority.pub, operator.pub]", "[stranger.pub, operator.pub]", id="another trusted key"),
+        pytest.param(
+            "[authority.pub, operator.pub]", "[authority.pub, operator.pub, stranger.pub]", id="one trusted key more"
+        ),
+        pytest.param("threshold: 2", "threshold: 1", id="another threshold"),
+        pytest.param("{file: listkey}", "{file: other.listkey}", id="another list key"),
+    ],
+)
+def test_a_faulty_list_is_a_problem_where_its_terms_have_changed(desk: Desk, old: str, new: str) -> None:
+    desk.trust("stranger", STRANGER)
+    files.write(desk.folder / "other.listkey", b"11" * 32, mode=files.PRIVATE, replace=False)
+    previous = desk.load().ruleset
+    write_torn(desk)
+    desk.write_policy(LISTS.replace(old, new))
+    (problem,) = desk.problems(previous)
+    assert problem.startswith("school.yaml:3: worst-of.stoplist: not strict JSON")
+
+
+def test_a_list_is_not_kept_when_the_key_that_signed_it_was_replaced_under_its_name(desk: Desk) -> None:
+    """A key file that holds another key is another term, as after a key was stolen."""
+    previous = desk.load().ruleset
+    desk.trust("authority", STRANGER)
+    (problem,) = desk.problems(previous)
+    assert problem.startswith("school.yaml:3: worst-of.stoplist: signed by 1 of the trusted keys, 2 needed")
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        pytest.param(LISTS.replace("threshold: 2", "threshold: 1"), id="another threshold"),
+        pytest.param(LISTS.replace("operator.pub]", "operator.pub, stranger.pub]"), id="one trusted key more"),
+        pytest.param(LISTS.replace("file: worst-of", "file: ./worst-of"), id="another spelling of its path"),
+    ],
+)
+def test_an_older_serial_is_refused_even_where_the_terms_have_changed(desk: Desk, lists: str) -> None:
+    """Otherwise an edit of the policy lets an old list in that lies in wait."""
+    desk.trust("stranger", STRANGER)
+    desk.write_list("listed.example", serial=5)
+    previous = desk.load().ruleset
+    desk.write_list("other.example", serial=4)
+    desk.write_policy(lists)
+    (problem,) = desk.problems(previous)
+    assert "serial 4 is older than 5" in problem
+
+
+# Warnings
+
+
+def test_an_expired_list_stays_enforced_with_a_warning(desk: Desk) -> None:
+    desk.write_list("listed.example", expires=ISSUED + timedelta(days=1))
+    loaded = desk.load()
+    (warning,) = loaded.warnings
+    assert str(warning) == (
+        f"{desk.folder}/worst-of.stoplist: the list expired on 2026-01-02T00:00:00Z and stays enforced; "
+        "fetch a fresh list from its publisher"
+    )
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+
+
+def test_a_list_key_that_others_can_read_is_warned_of(desk: Desk) -> None:
+    (desk.folder / "listkey").chmod(0o644)
+    loaded = desk.load()
+    (warning,) = loaded.warnings
+    assert str(warning) == (
+        f"{desk.folder}/listkey: others on this machine can read the list key; chmod 600 {desk.folder}/listkey"
+    )
+    assert outcome(loaded.ruleset, "listed.example") == STOPPED
+
+
+# The policy alone
+
+
+def test_a_policy_is_read_without_what_it_names(desk: Desk) -> None:
+    for name in ("listkey", "worst-of.stoplist", "authority.pub"):
+        (desk.folder / name).unlink()
+    text = loading.read_policy(desk.policy)
+    assert text.policy.lists[0].file == "worst-of.stoplist"
+
+
+def test_a_policy_that_cannot_be_read_alone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Problems, match="no such file"):
+        loading.read_policy(tmp_path / "nothing.yaml")
