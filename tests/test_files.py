@@ -136,13 +136,13 @@ def test_reading_leaves_no_file_open(tmp_path: Path, kind: str) -> None:
     def look() -> None:
         files.Reader().read(path, 100)
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         try:
             look()
         except StoplistError:
             assert kind != "file"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 # What a reader has seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -431,7 +431,7 @@ def write_other_key(desk: Desk) -> None:
         pytest.param(write_other_key, "made with list key", id="other list key"),
     ],
 )
-def test_a_faulty_list_keeps_the_one_before_and_is_told(desk: Desk, harm, message: str) -> None:
+def test_a_faulty_list_keeps_the_one_before_and_is_told(desk: Desk, harm: Callable[[Desk], None], message: str) -> None:
     previous = desk.load().ruleset
     harm(desk)
     loaded = desk.load(previous)
@@ -445,7 +445,7 @@ def test_a_faulty_list_keeps_the_one_before_and_is_told(desk: Desk, harm, messag
 
 
 @pytest.mark.parametrize("harm", [write_torn, write_missing, write_unsigned, write_other_key])
-def test_a_faulty_list_at_the_start_is_a_problem(desk: Desk, harm) -> None:
+def test_a_faulty_list_at_the_start_is_a_problem(desk: Desk, harm: Callable[[Desk], None]) -> None:
     harm(desk)
     (problem,) = desk.problems()
     assert problem.startswith("school.yaml:3: worst-of.stoplist: ")

@@ -731,6 +731,7 @@ def test_a_listen_address_reads_back_what_it_wrote(text: str, address: ListenAdd
         pytest.param("127.0.0.1:٨٠", id="digits of another script"),
         pytest.param("::1:8080", id="IPv6 without brackets"),
         pytest.param("127.0.0.1:80:8080", id="two ports"),
+        pytest.param("127.0.0.1::8080", id="two colons"),
         pytest.param("[::1]:443:8080", id="IPv6 and two ports"),
     ],
 )
@@ -802,6 +803,7 @@ def parsed_or_told(data: bytes) -> PolicyText | None:
 
 @given(st.binary(max_size=200) | st.lists(PIECES, max_size=12).map("".join).map(str.encode))
 @example(b"a: \xed\xa0\x80")
+@example(b'"\\U00110000"')
 def test_any_bytes_are_refused_with_problems(data: bytes) -> None:
     assert parsed_or_told(data) is None
 
