@@ -20,6 +20,7 @@ from stoplist.core.signedlist import ListHeader, format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import check as checking
 from stoplist.tools import publish, scaffold
+from stoplist.tools import status as remembered
 
 _FILE = click.Path(path_type=Path)
 
@@ -71,7 +72,7 @@ def main() -> None:
 @main.command(example="stoplist run school.yaml --listen 127.0.0.1:3128")
 @click.argument("policy", type=_FILE, required=False)
 @click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
-@click.option("--state-dir", type=_FILE, help="Where the gate keeps its CA.")
+@click.option("--state-dir", type=_FILE, help="Where the gate keeps its CA and what it remembers of lists.")
 def run(policy: Path | None, listen: ListenAddress | None, state_dir: Path | None) -> None:
     """Run the gate with POLICY, or with the demo policy."""
     if policy is None:
@@ -129,6 +130,22 @@ def init(folder: Path) -> None:
         f"A gate needs only the .pub files of {folder / 'keys'}: keep the private keys elsewhere.",
         err=True,
     )
+
+
+@main.command(example="stoplist status school.yaml")
+@click.argument("policy", type=_FILE)
+@click.option("--state-dir", type=_FILE, help="The gate's --state-dir.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each list, one a line.")
+def status(policy: Path, state_dir: Path | None, as_json: bool) -> None:
+    """Say what is in force, refused and held for the lists of POLICY; exit 1 if a person is needed."""
+    found = remembered.status(policy, state_dir or loading.default_state_dir(), loading.now())
+    for entry in found:
+        if as_json:
+            click.echo(json.dumps(_status_fields(entry)))
+        else:
+            _print_status(entry)
+    if any(entry.needs for entry in found):
+        raise click.exceptions.Exit(1)
 
 
 @main.group(name="list", cls=_Group)
@@ -231,6 +248,59 @@ def show(file: Path, as_json: bool) -> None:
         click.echo(f"{name}: {value}")
     for signer in signers:
         click.echo(f"signer: {signer}")
+
+
+@list_.command(example="stoplist list release school.yaml --serial 7")
+@click.argument("policy", type=_FILE)
+@click.option("--serial", type=click.IntRange(min=1), required=True, help="The serial of the held list.")
+@click.option("--state-dir", type=_FILE, help="The gate's --state-dir.")
+def release(policy: Path, serial: int, state_dir: Path | None) -> None:
+    """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
+    held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), loading.now())
+    click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")
+
+
+def _reason(why: str) -> str:
+    return why.partition(": ")[2] or why
+
+
+def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
+    in_force, refusal, held = entry.in_force, entry.refusal, entry.held
+    return {
+        "file": str(entry.file),
+        "in_force": None
+        if in_force is None
+        else {
+            **_header_fields(in_force.header),
+            "age_seconds": int(entry.age.total_seconds()),
+            "signers": in_force.signers,
+            "since": in_force.since,
+        },
+        "refused": None if refusal is None else {"time": refusal.time, "why": refusal.why},
+        "held": None
+        if held is None
+        else {"list": held.list, "serial": held.serial, "since": held.since, "why": held.why},
+        "needs": entry.needs,
+    }
+
+
+def _print_status(entry: remembered.ListStatus) -> None:
+    click.echo(f"{entry.file}")
+    if in_force := entry.in_force:
+        header = in_force.header
+        click.echo(
+            f"  list {header.list}: serial {header.serial}, {_number(header.count, 'domain')}, issued "
+            f"{format_time(header.issued)} ({_number(entry.age.days, 'day')} old), "
+            f"expires {format_time(header.expires)}"
+        )
+        click.echo(f"  in force since {in_force.since}, signed by")
+        for signer in in_force.signers:
+            click.echo(f"    {signer}")
+    if held := entry.held:
+        click.echo(f"  held since {held.since}: {held.why}")
+    if refusal := entry.refusal:
+        click.echo(f"  refused on {refusal.time}: {refusal.why}")
+    click.echo(f"  needs a person: {'; '.join(entry.needs)}" if entry.needs else "  fine")
 
 
 def _header_fields(header: ListHeader) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 Rules
   - All or nothing: either a whole new Ruleset comes out, or Problems.
-  - A list that does not verify costs only itself: where the ruleset until now has that list under
-    the very same terms, it is kept, and the fault is reported beside the new Ruleset.
+  - A list that does not verify, or that the guard holds, costs only itself: what was in force for
+    its file is kept, from memory under unchanged terms or from the state's last good copy if that
+    verifies under the terms of today, and the fault is reported beside the new Ruleset.
   - The policy's own tests must hold for what comes out.
+  - Nothing is written here: whoever puts the Ruleset in force has the state remember it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stoplist import files
+from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
-from stoplist.core.policy import MAX_POLICY_SIZE, ListPolicy, PolicyError, PolicyText
+from stoplist.core.policy import MAX_POLICY_SIZE, ListKeySource, ListPolicy, PolicyError, PolicyText
 from stoplist.core.signedlist import (
     MAX_FILE_SIZE,
+    NO_HISTORY,
+    History,
     KeyFileError,
     ListKey,
     SignedList,
@@ -26,6 +31,7 @@ from stoplist.core.signedlist import (
     format_time,
 )
 from stoplist.errors import Problems, StoplistError
+from stoplist.state import State
 
 MAX_KEY_SIZE = 64 * 1024
 MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
@@ -33,26 +39,86 @@ MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A Ruleset, and what the operator should know about it.
+class Fault:
+    """A list file whose list is not in force. `held` is the list, where only the guard stands between."""
 
-    `faults` are lists that did not verify, where the one enforced until now is kept.
-    `warnings` are things that work but want attention.
+    file: Path
+    error: StoplistError
+    held: SignedList | None = None
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A list that came from its file, and the bytes of that file."""
+
+    file: Path
+    signed: SignedList
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A Ruleset, and what is to be known about it.
+
+    `fresh` are the lists that came from their files and were not in force before, `faults` the list
+    files for which what was in force is kept, `warnings` things that work but want attention.
     """
 
     ruleset: Ruleset
-    faults: tuple[StoplistError, ...] = ()
+    fresh: tuple[Fresh, ...] = ()
+    faults: tuple[Fault, ...] = ()
     warnings: tuple[StoplistError, ...] = ()
 
 
-def load(path: Path, *, now: datetime, previous: Ruleset | None = None, reader: files.Reader | None = None) -> Loaded:
+class NotLoaded(Problems):
+    """There is no Ruleset. `faults` are those of the problems that are about a list file."""
+
+    def __init__(self, problems: list[StoplistError], faults: list[Fault]) -> None:
+        super().__init__(problems)
+        self.faults = tuple(faults)
+
+
+def load(
+    path: Path,
+    *,
+    now: datetime,
+    previous: Ruleset | None = None,
+    state: State | None = None,
+    reader: files.Reader | None = None,
+) -> Loaded:
     """Read the policy at `path` and everything that it names.
 
-    `now` is an aware time; `previous` is the ruleset enforced until now. `reader` remembers every
-    file that was looked at. Raises Problems, one for each fault.
+    `now` is an aware time; `previous` is the ruleset in force until now; `state` is what is remembered
+    of earlier runs. `reader` remembers every file that was looked at. Raises NotLoaded.
     """
-    loading = _Loading(path, now, previous, reader or files.Reader())
-    return loading.run()
+    loading = _Loading(path, now, previous, state, reader or files.Reader())
+    try:
+        return loading.run()
+    except Problems as error:
+        raise NotLoaded(list(error.problems), loading.faults) from None
+
+
+@dataclass(slots=True)
+class _Terms:
+    """What it takes to believe the list of one entry of the policy."""
+
+    wanted: ListPolicy
+    trusted: list[TrustedKey]
+    list_keys: list[ListKey]
+    now: datetime
+
+    def open(self, data: bytes, history: History = NO_HISTORY) -> SignedList:
+        return SignedList.open(
+            data,
+            trusted=self.trusted,
+            threshold=self.wanted.threshold,
+            list_keys=self.list_keys,
+            now=self.now,
+            history=history,
+        )
 
 
 @dataclass(slots=True)
@@ -60,9 +126,11 @@ class _Loading:
     path: Path
     now: datetime
     previous: Ruleset | None
+    state: State | None
     reader: files.Reader
     problems: list[StoplistError] = field(default_factory=list)
-    faults: list[StoplistError] = field(default_factory=list)
+    fresh: list[Fresh] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     warnings: list[StoplistError] = field(default_factory=list)
 
     def run(self) -> Loaded:
@@ -80,50 +148,95 @@ class _Loading:
         self._test(text, ruleset)
         if self.problems:
             raise Problems(self.problems)
-        return Loaded(ruleset, tuple(self.faults), tuple(self.warnings))
+        return Loaded(ruleset, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
 
     def _list(self, text: PolicyText, number: int) -> SignedList | None:
         """One list of the policy; None where it cannot be had, with the reason in `problems`."""
         wanted = text.policy.lists[number]
         trusted = self._trusted_keys(text, number)
-        list_key = self._list_key(text, number)
-        if trusted is None or list_key is None:
+        list_keys = self._list_keys(text, number)
+        if trusted is None or list_keys is None:
             return None
+        terms = _Terms(wanted, trusted, list_keys, self.now)
+        path = list_file(self.path, wanted)
         until_now = self._until_now(wanted)
-        path = self.path.parent / wanted.file
         try:
-            signed = SignedList.open(
-                self.reader.read(path, MAX_FILE_SIZE),
-                trusted=trusted,
-                threshold=wanted.threshold,
-                list_key=list_key,
-                now=self.now,
-                previous=until_now,
-            )
+            signed = self._from_file(path, terms, text, until_now)
         except StoplistError as error:
-            error.at(str(path))
-            if until_now is not None:
-                self.faults.append(error)
-                return until_now
-            place = text.place("lists", number, "file")
-            self.problems.append(PolicyError(f"{wanted.file}: {error.message}", hint=error.hint, place=place))
-            return None
+            fault = Fault(path, error.at(str(path)), getattr(error, "signed", None))
+            self.faults.append(fault)
+            kept = until_now or self._last_good(path, terms)
+            if kept is None:
+                place = text.place("lists", number, "file")
+                self.problems.append(PolicyError(f"{wanted.file}: {error.message}", hint=error.hint, place=place))
+                return None
+            signed = kept
         if signed.expired(self.now):
+            consequence = "every request is refused" if wanted.when_expired == "refuse-all" else "it stays in force"
             self.warnings.append(
                 StoplistError(
-                    f"the list expired on {format_time(signed.header.expires)} and stays enforced",
+                    f"the list expired on {format_time(signed.header.expires)}, {consequence}",
                     hint="fetch a fresh list from its publisher",
                     place=str(path),
                 )
             )
         return signed
 
+    def _from_file(self, path: Path, terms: _Terms, text: PolicyText, until_now: SignedList | None) -> SignedList:
+        """The list in its file, verified and let pass by the guard. Raises StoplistError."""
+        data = self.reader.read(path, MAX_FILE_SIZE)
+        signed = terms.open(data, self._history(path, terms, until_now))
+        if until_now is not None and until_now.payload_digest == signed.payload_digest:
+            return until_now
+        remembered = self.state.in_force(path) if self.state else None
+        if remembered is None or remembered.payload_digest != signed.payload_digest:
+            self._guard(path, signed, until_now, terms, text)
+        self.fresh.append(Fresh(path, signed, data))
+        return signed
+
+    def _guard(
+        self, path: Path, signed: SignedList, until_now: SignedList | None, terms: _Terms, text: PolicyText
+    ) -> None:
+        """Have the guard look at a list that was not in force before. Raises ListHeld.
+
+        Without a state nothing is put in force, and nothing can be known of a release: a warning.
+        """
+        if self.state is not None and self.state.is_released(signed.payload_digest):
+            return
+        try:
+            before = until_now or self._last_good(path, terms)
+            guard.check(signed, before, terms.wanted.guard, text.policy.never_block)
+        except guard.ListHeld as held:
+            if self.state is not None:
+                raise
+            self.warnings.append(held.at(str(path)))
+
+    def _history(self, path: Path, terms: _Terms, until_now: SignedList | None) -> History:
+        """What a list in this file must not be behind: what is in force, and what the state remembers."""
+        if self.state is None:
+            return History.of(until_now) if until_now else NO_HISTORY
+        history = self.state.history(path, {key.key_id for key in terms.list_keys})
+        if history.expected is None and (copied := self._last_good(path, terms)):
+            return History.of(copied)
+        return history.after(until_now) if until_now else history
+
+    def _last_good(self, path: Path, terms: _Terms) -> SignedList | None:
+        """The state's copy of this list file, if there is one that verifies under the terms of today."""
+        if self.state is None:
+            return None
+        remembered = self.state.in_force(path)
+        seen = {} if remembered is None else {remembered.header.list: remembered.seen}
+        try:
+            return terms.open(files.read(self.state.copy_of(path), MAX_FILE_SIZE), History(None, seen))
+        except StoplistError:
+            return None
+
     def _until_now(self, wanted: ListPolicy) -> SignedList | None:
-        """The list enforced until now under the same terms, whatever is done with its hits."""
+        """The list in force until now under the same terms of trust."""
         if self.previous is None:
             return None
         for was, signed in zip(self.previous.policy.lists, self.previous.lists, strict=True):
-            if was.model_copy(update={"mode": wanted.mode}) == wanted:
+            if was.terms == wanted.terms:
                 return signed
         return None
 
@@ -150,27 +263,30 @@ class _Loading:
             keys.append(key)
         return keys if len(keys) == len(wanted.trusted_keys) else None
 
-    def _list_key(self, text: PolicyText, number: int) -> ListKey | None:
-        source = text.policy.lists[number].key
-        try:
-            if source.env is not None:
-                place = text.place("lists", number, "key", "env")
-                value = os.environ.get(source.env)
-                if value is None:
-                    raise KeyFileError(
-                        f"{source.env}: no such environment variable", hint="set it before the gate starts"
-                    )
-                return ListKey.parse(os.fsencode(value))
-            assert source.file is not None
-            place = text.place("lists", number, "key", "file")
-            path = self.path.parent / source.file
+    def _list_keys(self, text: PolicyText, number: int) -> list[ListKey] | None:
+        """The list keys of one list, or None where one cannot be read, with the reason in `problems`."""
+        keys: list[ListKey] = []
+        sources = text.policy.lists[number].key
+        for position, source in enumerate(sources):
             try:
-                key = ListKey.parse(self.reader.read(path, MAX_KEY_SIZE))
-            except StoplistError as error:
-                raise KeyFileError(f"{source.file}: {error.message}", hint=error.hint) from None
-        except KeyFileError as error:
-            self.problems.append(PolicyError(error.message, hint=error.hint, place=place))
-            return None
+                keys.append(self._list_key(source))
+            except KeyFileError as error:
+                place = text.place("lists", number, "key", position)
+                self.problems.append(PolicyError(error.message, hint=error.hint, place=place))
+        return keys if len(keys) == len(sources) else None
+
+    def _list_key(self, source: ListKeySource) -> ListKey:
+        if source.env is not None:
+            value = os.environ.get(source.env)
+            if value is None:
+                raise KeyFileError(f"{source.env}: no such environment variable", hint="set it before the gate starts")
+            return ListKey.parse(os.fsencode(value))
+        assert source.file is not None
+        path = self.path.parent / source.file
+        try:
+            key = ListKey.parse(self.reader.read(path, MAX_KEY_SIZE))
+        except StoplistError as error:
+            raise KeyFileError(f"{source.file}: {error.message}", hint=error.hint) from None
         if files.is_readable_by_others(path):
             self.warnings.append(
                 StoplistError("others on this machine can read the list key", hint=f"chmod 600 {path}", place=str(path))
@@ -202,6 +318,11 @@ class _Loading:
                         place=text.place("tests", number),
                     )
                 )
+
+
+def list_file(policy: Path, wanted: ListPolicy) -> Path:
+    """The absolute path of a list file that a policy names: by it, the state knows the file."""
+    return (policy.parent / wanted.file).absolute()
 
 
 def read_policy(path: Path) -> PolicyText:

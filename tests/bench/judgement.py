@@ -58,7 +58,7 @@ class Bench:
         self._domains = domains
 
     def open(self) -> SignedList:
-        return SignedList.open(self._data, trusted=self._trusted, threshold=2, list_key=self._list_key, now=NOW)
+        return SignedList.open(self._data, trusted=self._trusted, threshold=2, list_keys=[self._list_key], now=NOW)
 
     def load_seconds(self) -> float:
         return seconds(self.open)

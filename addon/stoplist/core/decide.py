@@ -2,17 +2,19 @@
 
 How a host is decided, the first rule that applies ends it:
   1. It is the check host of a list: stop, and never count (it is how the gate is tested).
-  2. It is an IP address: pass. Lists hold names only.
-  3. For each list, those that are enforced first: the longest listed suffix of the host. If there
+  2. A list has expired whose policy says `refuse-all`: refuse.
+  3. It is an IP address: pass. Lists hold names only.
+  4. For each list, those that are enforced first: the longest listed suffix of the host. If there
      is one, and no exception that is still open is as specific or more: stop, or observe where
      the list or the whole policy only observes.
-  4. No list has it: pass, with the reason `exception` where one was needed for that.
+  5. No list has it: pass, with the reason `exception` where one was needed for that.
 
 Where a request claims several names, `strictest` of their verdicts is the verdict of the request.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +42,7 @@ class Reason(StrEnum):
     UNREADABLE = "a host that cannot be read"
     AMBIGUOUS = "names or framing that can be read in two ways"
     NOT_FORWARDED = "a request that the gate decrypted and must not forward"
+    EXPIRED = "a list that has expired"
     FAULT = "a fault of the gate"
 
 
@@ -63,6 +66,7 @@ PASS_EXCEPTION = Verdict(Action.PASS, Reason.EXCEPTION)
 UNREADABLE = Verdict(Action.REFUSE, Reason.UNREADABLE)
 AMBIGUOUS = Verdict(Action.REFUSE, Reason.AMBIGUOUS)
 NOT_FORWARDED = Verdict(Action.REFUSE, Reason.NOT_FORWARDED)
+EXPIRED = Verdict(Action.REFUSE, Reason.EXPIRED)
 FAULT = Verdict(Action.REFUSE, Reason.FAULT)
 
 _SEVERITY = {action: rank for rank, action in enumerate(Action)}
@@ -73,7 +77,8 @@ class Ruleset:
     """A policy and its verified lists: what one request is judged by, from its first name to its last.
 
     Make one with `Ruleset.of`. `entries` holds a list and the verdict that it gives, enforced lists
-    first; `exceptions` maps a domain to the POSIX time at which its exception ends.
+    first; `exceptions` maps a domain to the POSIX time at which its exception ends; from the POSIX time
+    `refuse_from` on every request is refused.
     """
 
     policy: Policy
@@ -81,6 +86,7 @@ class Ruleset:
     entries: tuple[tuple[SignedList, Verdict], ...]
     exceptions: Mapping[str, float]
     check_hosts: Mapping[str, Verdict]
+    refuse_from: float
 
     @classmethod
     def of(cls, policy: Policy, lists: Iterable[SignedList]) -> Ruleset:
@@ -100,13 +106,23 @@ class Ruleset:
             signed.header.check_host: Verdict(Action.STOP, Reason.CHECK_HOST, signed.header.list, signed.header.serial)
             for signed in lists
         }
-        return cls(policy, lists, tuple(entries), exceptions, check_hosts)
+        refuse_from = min(
+            (
+                signed.header.expires.timestamp()
+                for wanted, signed in zip(policy.lists, lists, strict=True)
+                if wanted.when_expired == "refuse-all"
+            ),
+            default=math.inf,
+        )
+        return cls(policy, lists, tuple(entries), exceptions, check_hosts, refuse_from)
 
 
 def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
     """The verdict for one host at the POSIX time `now`."""
     if host.name in ruleset.check_hosts:
         return ruleset.check_hosts[host.name]
+    if now >= ruleset.refuse_from:
+        return EXPIRED
     if host.is_address:
         return PASS_ADDRESS
     excepted = False

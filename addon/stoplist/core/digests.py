@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoplist.core.hosts import Host
 
@@ -60,11 +61,11 @@ class DigestSet:
     not copied.
     """
 
-    __slots__ = ("_find", "_hasher", "_offset", "_places", "_shift", "count")
+    __slots__ = ("_hasher", "_offset", "_payload", "_places", "_shift", "count")
 
     def __init__(self, list_key: bytes, payload: bytes, offset: int = 0) -> None:
         self._hasher = hasher(list_key)
-        self._find = payload.find
+        self._payload = payload
         self._offset = offset
         self.count = (len(payload) - offset) // DIGEST_SIZE
         bits = max(0, self.count.bit_length() - _PER_BUCKET_BITS)
@@ -85,7 +86,7 @@ class DigestSet:
         if host.is_address:
             return 0
         name = host.name.encode("ascii")
-        find, places, shift, copy = self._find, self._places, self._shift, self._hasher.copy
+        find, places, shift, copy = self._payload.find, self._places, self._shift, self._hasher.copy
         start, dot = 0, name.find(b".")
         while dot >= 0:
             keyed = copy()
@@ -102,5 +103,17 @@ class DigestSet:
             dot = name.find(b".", start)
         return 0
 
+    def high_halves(self) -> NDArray[np.uint64]:
+        """The first 8 bytes of each digest as a number, rising; a copy."""
+        return np.frombuffer(self._payload, dtype=">u8", offset=self._offset)[::2].astype(np.uint64)
+
     def __repr__(self) -> str:
         return f"DigestSet({self.count} domains)"
+
+
+def common(one: DigestSet, other: DigestSet) -> int:
+    """How many domains two sets under the same list key share, judged by the first 8 bytes of each
+    digest: for millions of domains wrong by one at most once in a hundred thousand lists."""
+    halves = np.concatenate([one.high_halves(), other.high_halves()])
+    halves.sort(kind="stable")
+    return int(np.count_nonzero(halves[1:] == halves[:-1]))

@@ -95,6 +95,28 @@ def _listen(value: object) -> ListenAddress:
     raise PydanticCustomError("listen", "is not ADDRESS:PORT")
 
 
+def _several(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
+def _percent(value: object) -> int:
+    match = re.fullmatch(r"([0-9]{1,4})\s*%", value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise PydanticCustomError("percent", "is not a percentage from 1% on")
+    return int(match[1])
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _duration(value: object) -> int:
+    match = re.fullmatch(r"([0-9]{1,5})\s*([smh])", value) if isinstance(value, str) else None
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 1 <= seconds <= 3600:
+        raise PydanticCustomError("duration", "is not a time from 1s to 1h")
+    return seconds
+
+
 def _link(value: str) -> str:
     parts = urlsplit(value)
     if re.search(r'[\s<>"\x00-\x1f\x7f]', value):
@@ -109,6 +131,8 @@ Link = Annotated[Text, AfterValidator(_link)]
 HostName = Annotated[Host, BeforeValidator(_host), PlainSerializer(str)]
 Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str)]
 Day = Annotated[date, BeforeValidator(_day)]
+Percent = Annotated[int, BeforeValidator(_percent)]
+Duration = Annotated[int, BeforeValidator(_duration)]
 Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
 Mode = Literal["enforce", "observe"]
 
@@ -132,14 +156,31 @@ class ListKeySource(_Section):
         return self
 
 
+class GuardPolicy(_Section):
+    """How much a list may change at once, in percent of its domains, before a person must look."""
+
+    grow: Percent = Field(50, examples=["50%"])
+    shrink: Percent = Field(30, examples=["30%"])
+
+
 class ListPolicy(_Section):
-    """One signed list, and what it takes to believe it."""
+    """One signed list, and what it takes to believe it. `key` is one source, or several while the
+    list key changes."""
 
     file: Text = Field(examples=["worst-of.stoplist"])
-    key: ListKeySource = Field(examples=["{file: worst-of.listkey}"])
+    key: Annotated[tuple[ListKeySource, ...], BeforeValidator(_several), Field(min_length=1)] = Field(
+        examples=["{file: worst-of.listkey}"]
+    )
     trusted_keys: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(examples=["[keys/authority.pub]"])
     threshold: Annotated[StrictInt, Field(ge=1, le=16)] = Field(examples=["2"])
     mode: Mode = Field("enforce", examples=["enforce"])
+    when_expired: Literal["keep", "refuse-all"] = Field("keep", examples=["keep"])
+    guard: GuardPolicy = Field(GuardPolicy(), examples=["{grow: 50%, shrink: 30%}"])
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """What it takes to believe a list in this file: equal terms, equal trust."""
+        return (self.file, self.key, self.trusted_keys, self.threshold)
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -211,6 +252,12 @@ class CountsPolicy(_Section):
     round_to: Annotated[StrictInt, Field(ge=5, le=1000)] = Field(5, examples=["5"])
 
 
+class WatchPolicy(_Section):
+    """How often files are looked at where the file system tells of no change; in seconds."""
+
+    poll: Duration = Field(10, examples=["10s"])
+
+
 class TestPolicy(_Section):
     """A host and what must become of it: run by `check` and before every activation."""
 
@@ -230,11 +277,13 @@ class Policy(_Section):
             "[{file: worst-of.stoplist, key: {file: worst-of.listkey}, trusted_keys: [authority.pub], threshold: 1}]"
         ]
     )
+    never_block: tuple[HostName, ...] = Field((), examples=["[school.example, library.example]"])
     exceptions: tuple[ExceptionPolicy, ...] = Field(
         (), examples=['[{domain: appeal.example, reason: "appeal upheld", until: 2026-12-31}]']
     )
     stop_page: StopPagePolicy = Field(examples=["{operator: Example School, contact: it@school.example, ...}"])
     counts: CountsPolicy = Field(CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5}"])
+    watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
 

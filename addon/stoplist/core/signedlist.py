@@ -6,8 +6,8 @@ way to a SignedList: whoever holds one holds a list that verified.
 
 The order of checks, the first fault ends it:
   1. size                      5. header: exact fields, types and ranges
-  2. strict JSON, base64       6. clock: not issued in the future
-  3. payload type              7. serial: not lower than the one before
+  2. strict JSON, base64       6. list id and serial: not lower than the highest seen
+  3. payload type              7. clock: not issued in the future, unless it was in force before
   4. signatures: `threshold`   8. digests: `count` of them, strictly rising
      distinct trusted keys     9. the list key is the one that the list was made for
 
@@ -15,6 +15,8 @@ Rules
   - Any bytes give a SignedList or a ListError, nothing else.
   - Key ids are hints; what counts is distinct key material that verifies.
   - An expired list is a SignedList whose `expired(now)` is true: the caller decides.
+  - A list that was in force before verifies whatever the clock says: a clock set back must not end
+    enforcement.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -61,6 +63,8 @@ LIST_KEY_SIZE = 32
 _LIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_ID = re.compile(r"[0-9a-f]{16}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_PAYLOAD = re.compile(rb'"payload"[ \t\r\n]*:[ \t\r\n]*"')
+_BASE64_PIECE = 1024 * 1024
 _MAX_SERIAL = 2**53 - 1
 _MAX_RECIPIENT = 200
 
@@ -73,10 +77,11 @@ class ListFault(StrEnum):
     PAYLOAD_TYPE = "payload type"
     SIGNATURES = "signatures"
     HEADER = "header"
-    CLOCK = "clock"
     SERIAL = "serial"
+    CLOCK = "clock"
     DIGESTS = "digests"
     LIST_KEY = "list key"
+    GUARD = "guard"
 
 
 class ListError(StoplistError):
@@ -205,22 +210,28 @@ class Envelope:
             raise ListError(ListFault.SIZE, f"the file is larger than {MAX_FILE_SIZE} bytes")
         if not data:
             raise ListError(ListFault.SIZE, "the file is empty")
-        envelope = _strict_json(data, ListFault.ENVELOPE)
+        rest, payload = _cut_payload(data)
+        envelope = _strict_json(rest, ListFault.ENVELOPE)
         if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
             raise ListError(ListFault.ENVELOPE, "not an envelope of payload, payloadType and signatures")
         if envelope["payloadType"] != PAYLOAD_TYPE:
             raise ListError(ListFault.PAYLOAD_TYPE, f"the payload type is not {PAYLOAD_TYPE}")
+        if envelope["payload"] != "":
+            raise ListError(ListFault.ENVELOPE, "the payload is not one text of base64")
         entries = envelope["signatures"]
         if not isinstance(entries, list) or len(entries) > MAX_SIGNATURES:
             raise ListError(ListFault.ENVELOPE, f"'signatures' is not a list of at most {MAX_SIGNATURES}")
         signatures = []
         for entry in entries:
-            if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
-                raise ListError(ListFault.ENVELOPE, "a signature needs exactly the texts keyid and sig")
-            signatures.append(Signature(entry["keyid"], _base64(entry["sig"]).hex()))
+            if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"}:
+                raise ListError(ListFault.ENVELOPE, "a signature needs exactly keyid and sig")
+            keyid, sig = entry["keyid"], entry["sig"]
+            if not isinstance(keyid, str) or not isinstance(sig, str) or not sig.isascii():
+                raise ListError(ListFault.ENVELOPE, "keyid and sig are texts")
+            signatures.append(Signature(keyid, _base64(memoryview(sig.encode())).hex()))
         if len({signature.keyid for signature in signatures}) != len(signatures):
             raise ListError(ListFault.ENVELOPE, "two signatures name the same keyid")
-        return cls(_base64(envelope["payload"]), tuple(signatures))
+        return cls(_base64(payload), tuple(signatures))
 
     @property
     def header(self) -> ListHeader:
@@ -266,6 +277,64 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest list of an id that was in force: its serial and the SHA-256 of its payload."""
+
+    list: str
+    serial: int
+    payload_digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was in force before: a new file must not be behind it.
+
+    `expected` is the list id that the file held until now, None if it is not known; `seen` has the
+    newest list of each id.
+    """
+
+    expected: str | None = None
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, signed: SignedList) -> History:
+        """The history of which only the list in force is known."""
+        return cls(signed.header.list, {signed.header.list: signed.seen})
+
+    def after(self, signed: SignedList) -> History:
+        """This history, and `signed` in force after it."""
+        return History(signed.header.list, {**self.seen, signed.header.list: signed.seen})
+
+    def check(self, header: ListHeader, payload_digest: bytes) -> bool:
+        """Whether this very list was in force before. Raises ListError if a newer or another one was."""
+        if self.expected not in (None, header.list):
+            raise ListError(
+                ListFault.SERIAL,
+                f"this is the list {header.list!r}, and {self.expected!r} is expected in this file",
+                hint="give each list a file of its own",
+            )
+        before = self.seen.get(header.list)
+        if before is None:
+            return False
+        if header.serial < before.serial:
+            raise ListError(
+                ListFault.SERIAL,
+                f"serial {header.serial} is older than {before.serial}, which was in force",
+                hint="fetch the newest list; to go back, have it signed again under a higher serial",
+            )
+        if header.serial == before.serial and payload_digest != before.payload_digest:
+            raise ListError(
+                ListFault.SERIAL,
+                f"another list with the same serial {header.serial} was in force",
+                hint="ask the publisher which is right: each list needs a serial of its own",
+            )
+        return header.serial == before.serial
+
+
+NO_HISTORY = History()
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedPayload:
     """The payload of a list file that verified, before a list key makes it a SignedList.
 
@@ -293,12 +362,12 @@ def verify(
     trusted: Sequence[TrustedKey],
     threshold: int,
     now: datetime,
-    previous: SignedList | None = None,
+    history: History = NO_HISTORY,
 ) -> VerifiedPayload:
     """Verify the bytes of a list file: every check of the format but that of the list key.
 
-    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time; `previous`,
-    where there is one, is the list enforced until now. Raises ListError.
+    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time. Raises
+    ListError.
     """
     envelope = Envelope.parse(data)
     signers = envelope.signers(trusted)
@@ -309,15 +378,14 @@ def verify(
             hint="get it signed by another trusted person ('stoplist list sign'), or fetch it again",
         )
     header = envelope.header
-    if header.issued > now + CLOCK_SKEW:
+    digest = hashlib.sha256(envelope.payload).digest()
+    seen = history.check(header, digest)
+    if header.issued > now + CLOCK_SKEW and not seen:
         raise ListError(
             ListFault.CLOCK,
             f"issued in the future: {format_time(header.issued)}",
             hint="check the clock of this machine, then the publisher's",
         )
-    digest = hashlib.sha256(envelope.payload).digest()
-    if previous is not None:
-        _check_serial(header, digest, previous)
     verified = VerifiedPayload(header, envelope.payload, tuple(key.key_id for key in signers), digest)
     if len(envelope.payload) - verified.offset != DIGEST_SIZE * header.count:
         raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
@@ -342,21 +410,29 @@ class SignedList:
         *,
         trusted: Sequence[TrustedKey],
         threshold: int,
-        list_key: ListKey,
+        list_keys: Sequence[ListKey],
         now: datetime,
-        previous: SignedList | None = None,
+        history: History = NO_HISTORY,
     ) -> SignedList:
-        """Verify the bytes of a list file with `verify`, and open it with its list key. Raises ListError."""
-        verified = verify(data, trusted=trusted, threshold=threshold, now=now, previous=previous)
+        """Verify the bytes of a list file with `verify`, and open it with its list key.
+
+        `list_keys` are those at hand; the header names the one to use. Raises ListError.
+        """
+        verified = verify(data, trusted=trusted, threshold=threshold, now=now, history=history)
         header = verified.header
-        if header.key_id != list_key.key_id:
-            raise ListError(
-                ListFault.LIST_KEY,
-                f"made with list key {header.key_id}, and the list key here is {list_key.key_id}",
-                hint="use the list key that belongs to this copy of the list",
-            )
-        digests = DigestSet(list_key.secret, verified.payload, verified.offset)
-        return cls(header, digests, verified.signers, verified.digest)
+        for list_key in list_keys:
+            if header.key_id == list_key.key_id:
+                digests = DigestSet(list_key.secret, verified.payload, verified.offset)
+                return cls(header, digests, verified.signers, verified.digest)
+        raise ListError(
+            ListFault.LIST_KEY,
+            f"made with list key {header.key_id}, which is not here",
+            hint="use the list key that belongs to this copy of the list",
+        )
+
+    @property
+    def seen(self) -> Seen:
+        return Seen(self.header.list, self.header.serial, self.payload_digest)
 
     def expired(self, now: datetime) -> bool:
         return now >= self.header.expires
@@ -395,27 +471,6 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _check_serial(header: ListHeader, payload_digest: bytes, previous: SignedList) -> None:
-    if header.list != previous.header.list:
-        raise ListError(
-            ListFault.SERIAL,
-            f"this is the list {header.list!r}, and {previous.header.list!r} is enforced",
-            hint="give each list a file of its own",
-        )
-    if header.serial < previous.header.serial:
-        raise ListError(
-            ListFault.SERIAL,
-            f"serial {header.serial} is older than {previous.header.serial}, which is enforced",
-            hint="fetch the newest list; to go back, have it signed again under a higher serial",
-        )
-    if header.serial == previous.header.serial and payload_digest != previous.payload_digest:
-        raise ListError(
-            ListFault.SERIAL,
-            f"another list with the same serial {header.serial} is enforced",
-            hint="ask the publisher which is right: each list needs a serial of its own",
-        )
-
-
 def _strict_json(data: bytes, fault: ListFault) -> Any:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -432,18 +487,40 @@ def _strict_json(data: bytes, fault: ListFault) -> Any:
         raise ListError(fault, "not strict JSON: the file is torn, or is no list") from None
 
 
-def _base64(text: Any) -> bytes:
-    """Decode base64 (RFC 4648, section 4) of which each text has one form only."""
-    if not isinstance(text, str):
-        raise ListError(ListFault.ENVELOPE, "payload and sig are texts")
+def _cut_payload(data: bytes) -> tuple[bytes, memoryview]:
+    """The JSON of an envelope with an empty payload, and the base64 that was its payload.
+
+    The payload may be hundreds of megabytes; a JSON parser would copy it several times and hold the
+    interpreter while it does. Cutting at the first ``"payload": "`` is safe: inside a JSON text the
+    quotes would be escaped; if another field of that name comes first, the payload that is left is not
+    empty, and base64 holds no backslash, so that an escape is no base64.
+    """
+    match = _PAYLOAD.search(data)
+    if match is None:
+        return data, memoryview(b"")
+    end = data.find(b'"', match.end())
+    if end < 0:
+        return data, memoryview(b"")
+    return data[: match.end()] + data[end:], memoryview(data)[match.end() : end]
+
+
+def _base64(text: memoryview) -> bytes:
+    """Decode base64 (RFC 4648, section 4) of which each value has one form only.
+
+    In pieces, because the decoder holds the interpreter: a request must not wait for a whole list.
+    """
+    parts = []
     try:
-        raw = text.encode("ascii")
-        data = binascii.a2b_base64(raw, strict_mode=True)
+        for start in range(0, len(text), _BASE64_PIECE):
+            piece = text[start : start + _BASE64_PIECE]
+            parts.append(binascii.a2b_base64(piece, strict_mode=True))
+            if len(parts[-1]) != len(piece) // 4 * 3 and start + _BASE64_PIECE < len(text):
+                raise ValueError
     except ValueError:
         raise ListError(ListFault.ENVELOPE, "payload or sig is not base64") from None
-    if base64.b64encode(data[len(data) // 3 * 3 :]) != raw[len(data) // 3 * 4 :]:
+    if parts and base64.b64encode(parts[-1])[-4:] != text[-4:]:
         raise ListError(ListFault.ENVELOPE, "payload or sig is not canonical base64")
-    return data
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _time(value: Any, name: str) -> datetime:

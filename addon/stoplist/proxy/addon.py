@@ -54,6 +54,7 @@ from stoplist.proxy import quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.tally import Tally
+from stoplist.state import State
 
 BEAT_SECONDS = 60.0
 """How often faults are reported: a beat of its own, that follows no request."""
@@ -64,6 +65,7 @@ _REFUSALS = {
     Reason.UNREADABLE: refusal(400, "the host of this request cannot be read", "http_request_error"),
     Reason.AMBIGUOUS: refusal(400, "this request names its host more than once", "http_request_error"),
     Reason.NOT_FORWARDED: refusal(503, "the list has changed, load the page again", "http_request_denied"),
+    Reason.EXPIRED: refusal(503, "its list has expired, and the policy refuses all", "proxy_configuration_refused"),
     Reason.FAULT: refusal(503, "the gate has a fault", "proxy_internal_error"),
 }
 MAX_STOPPED_BODY = 1024 * 1024
@@ -130,7 +132,7 @@ class Stoplist:
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
-        loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA.")
+        loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA and what it remembers of lists.")
 
     def configure(self, updated: set[str]) -> None:
         if "stoplist_policy" not in updated and "stoplist_state_dir" not in updated:
@@ -140,7 +142,8 @@ class Stoplist:
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
             authority = CertificateAuthority.open(state_dir, loading.now())
-            opened = store.RulesetStore(Path(ctx.options.stoplist_policy), self._changed)
+            state = State.open(state_dir, loading.now())
+            opened = store.RulesetStore(Path(ctx.options.stoplist_policy), state, self._changed)
         except StoplistError as error:
             raise OptionsError(str(error)) from None
         was_running = bool(self._tasks)
@@ -158,9 +161,6 @@ class Stoplist:
             quiet.hush(self.faults)
             for option, hazard in hazards(ctx.options):
                 log.warning("mitmproxy's option %s %s", option, hazard)
-        store.report(self._store.current.ruleset)
-        for warning in self._store.warnings:
-            log.warning("%s", warning)
         self._store.watch()
         self._tasks.append(asyncio.create_task(self._beat()))
 

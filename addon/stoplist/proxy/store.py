@@ -1,38 +1,41 @@
 """RulesetStore: the ruleset in force, kept equal to the newest good files on disk.
 
 Two threads of its own: watchdog's, which is told when something happens in a folder, and the
-store's, which reads, verifies and swaps. The event loop only ever reads `current`.
+store's, which reads, verifies, swaps and remembers. The event loop only ever reads `current`.
 
 Rules
   - `current` is replaced by one assignment; a request takes it once and is judged by it whole.
   - What has changed is decided by the digests of the files, never by events or times: an event
-    only says "look", and every `POLL_SECONDS` the store looks without one.
+    only says "look", and every `watch: poll` the store looks without one.
   - What does not verify changes nothing, and is reported once, with what to do.
+  - What is in force is remembered in the state; a state that cannot be written is reported, and
+    enforcement goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from stoplist import files, loading
 from stoplist.core.decide import Ruleset
 from stoplist.core.signedlist import format_time
-from stoplist.errors import Problems
+from stoplist.errors import Problems, StoplistError
 from stoplist.proxy.page import StopPage
+from stoplist.proxy.places import Nudge, Places
+from stoplist.state import State
 
-POLL_SECONDS = 10.0
-"""How often the files are looked at without an event, for file systems that send none."""
 SETTLE_SECONDS = 0.1
 """How long an event is waited on for others: one save makes several."""
-_READ_EVENTS = {"opened", "closed_no_write"}
+_MAX_STAMP_SIZE = 1024
 
 log = logging.getLogger("stoplist")
 
@@ -46,23 +49,44 @@ class InForce:
 
 
 class RulesetStore:
-    """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current."""
+    """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current.
 
-    def __init__(self, path: Path, on_change: Callable[[InForce], None] = lambda _: None) -> None:
-        self.path = path.absolute()
+    `observer` makes what tells of events in folders.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        state: State,
+        on_change: Callable[[InForce], None] = lambda _: None,
+        observer: Callable[[], BaseObserver] = Observer,
+    ) -> None:
+        self._path = path.absolute()
+        self._state = state
         self._on_change = on_change
-        self._reader = files.Reader()
+        self._make_observer = observer
         self._look = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._observer: BaseObserver | None = None
-        self._folders: set[Path] = set()
-        loaded = loading.load(self.path, now=loading.now(), reader=self._reader)
-        self.warnings = loaded.warnings
+        self._places = Places(frozenset())
+        self._expired: set[str] = set()
+        self._reader = files.Reader()
+        now = loading.now()
+        try:
+            loaded = self._load(now, None)
+        except loading.NotLoaded as error:
+            self._remember((), error.faults, now)
+            raise
         self.current = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
+        self._at_start = loaded
 
     def watch(self) -> None:
-        """Start to keep `current` equal to the files."""
+        """Say what is in force, and start to keep it equal to the files."""
+        for note in self._state.notes:
+            log.warning("%s", note)
+        report(self.current.ruleset)
+        self._settle(self._at_start, loading.now())
         self._thread = threading.Thread(target=self._run, name="stoplist-store", daemon=True)
         self._thread.start()
 
@@ -73,64 +97,102 @@ class RulesetStore:
         if self._thread is not None:
             self._thread.join(timeout=5)
         self._stop_observer()
+        self._state.close()
 
     def _run(self) -> None:
         while not self._stopped:
-            self._keep_observing()
-            if self._look.wait(POLL_SECONDS):
-                self._look.clear()
-                if not self._stopped and self._look.wait(SETTLE_SECONDS):
+            try:
+                self._keep_observing()
+                if self._look.wait(self.current.ruleset.policy.watch.poll):
                     self._look.clear()
-            if not self._stopped:
-                try:
-                    self._refresh()
-                except Exception as error:  # the thread must live: without it no list is taken up again
-                    log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
+                    if not self._stopped and self._look.wait(SETTLE_SECONDS):
+                        self._look.clear()
+                if not self._stopped:
+                    self._refresh(loading.now())
+            except Exception as error:  # the thread must live: without it no list is taken up again
+                log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
 
-    def _refresh(self) -> None:
-        if self._reader.is_current(loading.MAX_INPUT_SIZE):
-            return
+    def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
+        """Load everything, and take note of which files were looked at."""
         reader = files.Reader()
+        try:
+            return loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader)
+        finally:
+            with contextlib.suppress(StoplistError):
+                reader.read(self._state.release_stamp, _MAX_STAMP_SIZE)
+            self._reader = reader
+
+    def _refresh(self, now: datetime) -> None:
+        if self._reader.is_current(loading.MAX_INPUT_SIZE):
+            self._report_expiry(now)
+            return
         before = self.current.ruleset
         try:
-            loaded = loading.load(self.path, now=loading.now(), previous=before, reader=reader)
+            loaded = self._load(now, before)
             in_force = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
         except Problems as error:
-            self._reader = reader
             log.error("the change is refused, the last good state stays in force\n%s", error)
+            if isinstance(error, loading.NotLoaded):
+                self._remember((), error.faults, now)
             return
-        self._reader = reader
-        if in_force.ruleset.policy != before.policy or in_force.ruleset.lists != before.lists:
+        if loaded.ruleset.policy != before.policy or loaded.ruleset.lists != before.lists:
             self.current = in_force
             self._on_change(in_force)
-            report(in_force.ruleset)
-            if in_force.ruleset.policy.listen != before.policy.listen:
+            report(loaded.ruleset)
+            if loaded.ruleset.policy.listen != before.policy.listen:
                 log.warning("'listen' has changed in the policy; restart the gate to listen there")
+        self._settle(loaded, now)
+
+    def _settle(self, loaded: loading.Loaded, now: datetime) -> None:
+        """Report and remember what came of loading."""
         for fault in loaded.faults:
-            log.error("a list is refused, the last good one stays enforced\n%s", fault)
+            kept = "a list is held" if fault.held else "a list is refused"
+            log.error("%s, the last good one stays enforced\n%s", kept, fault)
         for warning in loaded.warnings:
             log.warning("%s", warning)
+        self._expired = {signed.header.list for signed in loaded.ruleset.lists if signed.expired(now)}
+        self._remember(loaded.fresh, loaded.faults, now)
+
+    def _remember(self, fresh: Iterable[loading.Fresh], faults: Iterable[loading.Fault], now: datetime) -> None:
+        try:
+            for list_ in fresh:
+                self._state.activate(list_.file, list_.signed, list_.data, now)
+            for fault in faults:
+                if fault.held is not None:
+                    self._state.hold(fault.file, fault.held, fault.error.message, now)
+                else:
+                    self._state.refuse(fault.file, fault.error.message, now)
+        except StoplistError as error:
+            log.error("what is in force cannot be remembered for a restart\n%s", error)
+
+    def _report_expiry(self, now: datetime) -> None:
+        """Say once that a list has expired while it was in force."""
+        ruleset = self.current.ruleset
+        for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
+            if signed.expired(now) and signed.header.list not in self._expired:
+                self._expired.add(signed.header.list)
+                stays = "every request is refused" if wanted.when_expired == "refuse-all" else "it stays in force"
+                log.error("list %s has expired, %s; fetch a fresh one", signed.header.list, stays)
 
     def _keep_observing(self) -> None:
-        """Watch the folders of all files that were looked at. Where that fails, polling remains."""
-        folders = {path.parent for path in self._reader.seen}
-        alive = self._observer is not None and self._observer.is_alive()
-        if alive and folders == self._folders and all(folder.exists() for folder in folders):
+        """Observe every folder in which a change can matter. Where that fails, polling remains."""
+        places = Places.of(self._reader.seen)
+        if _is_alive(self._observer) and places == self._places:
             return
         self._stop_observer()
-        observer = Observer()
+        observer = self._make_observer()
         try:
-            for folder in folders:
-                observer.schedule(_Nudge(self._look), str(folder))
+            for folder in places.folders:
+                observer.schedule(Nudge(places, self._look.set), str(folder))
             observer.start()
             self._look.set()  # for what changed before the observer listened
         except OSError as error:
-            observer.unschedule_all()
-            if self._folders != folders:
-                log.warning(
-                    "no events from the file system (%s); changes are seen within %d s", error.strerror, POLL_SECONDS
-                )
-        self._observer, self._folders = observer, folders
+            with contextlib.suppress(Exception):
+                observer.unschedule_all()
+            if self._places != places:
+                poll = self.current.ruleset.policy.watch.poll
+                log.warning("no events from the file system (%s); changes are seen within %d s", error.strerror, poll)
+        self._observer, self._places = observer, places
 
     def _stop_observer(self) -> None:
         if self._observer is not None and self._observer.is_alive():
@@ -139,15 +201,8 @@ class RulesetStore:
         self._observer = None
 
 
-class _Nudge(FileSystemEventHandler):
-    """Says "look" for every event but those that looking itself causes."""
-
-    def __init__(self, look: threading.Event) -> None:
-        self._look = look
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in _READ_EVENTS:
-            self._look.set()
+def _is_alive(observer: BaseObserver | None) -> bool:
+    return observer is not None and observer.is_alive() and all(e.is_alive() for e in observer.emitters)
 
 
 def report(ruleset: Ruleset) -> None:

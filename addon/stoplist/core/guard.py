@@ -1,0 +1,73 @@
+"""The guard: whether a list that verified may replace the one before it without a person's look.
+
+Filters in this field have blocked thousands of sites by one wrong file, properly delivered. A list is
+held, not refused, when it changes more than the policy allows, or lists a name that the policy never
+expects on it; a person who has looked releases it.
+
+Rules
+  - A change of up to `ALLOWANCE` domains is never held: percentages of small lists mean nothing.
+  - Added and removed domains are counted each for itself; a list of the same size with other
+    domains is a change of both. After a change of list key only the sizes can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stoplist.core.digests import common
+from stoplist.core.hosts import Host
+from stoplist.core.policy import GuardPolicy
+from stoplist.core.signedlist import ListError, ListFault, SignedList
+
+ALLOWANCE = 10
+"""Domains that may be added, and as many removed, whatever the size of the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a list differs from the one before it, in domains."""
+
+    before: int
+    after: int
+    added: int
+    removed: int
+
+    @classmethod
+    def between(cls, old: SignedList, new: SignedList) -> Change:
+        before, after = old.digests.count, new.digests.count
+        if old.header.key_id != new.header.key_id:
+            return cls(before, after, max(0, after - before), max(0, before - after))
+        both = common(old.digests, new.digests)
+        return cls(before, after, after - both, before - both)
+
+
+class ListHeld(ListError):  # noqa: N818  it is no error of the list
+    """A list that verified, `signed`, and waits for a person's release."""
+
+    def __init__(self, signed: SignedList, message: str) -> None:
+        self.signed = signed
+        serial = signed.header.serial
+        super().__init__(
+            ListFault.GUARD,
+            f"serial {serial} is held: {message}",
+            hint=f"look at it with its publisher, then: stoplist list release POLICY --serial {serial}",
+        )
+
+
+def check(new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]) -> None:
+    """Let a verified list pass, or raise ListHeld. `old` is the list in force, None if there is none."""
+    unexpected = sum(1 for host in never_block if new.digests.longest_suffix(host))
+    if unexpected:
+        raise ListHeld(new, f"it lists {unexpected} of the names in 'never_block'")
+    if old is None:
+        return
+    change = Change.between(old, new)
+    if _is_beyond(change.added, change.before, guard.grow):
+        raise ListHeld(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")
+    if _is_beyond(change.removed, change.before, guard.shrink):
+        raise ListHeld(new, f"it removes {change.removed} domains of {change.before}, more than {guard.shrink}%")
+
+
+def _is_beyond(changed: int, before: int, percent: int) -> bool:
+    return changed > ALLOWANCE and 100 * changed > percent * before

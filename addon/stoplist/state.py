@@ -1,0 +1,368 @@
+"""State: what a gate remembers across restarts. The one owner of SQLite.
+
+In the state directory, beside the CA:
+  - ``state.db``: for each list the highest serial that was in force and the digest of its payload,
+    what is in force for each list file, what is held, what was released, and the journal of
+    activations and refusals. Nothing in it is personal, and no entry of a list.
+  - ``lists/``: the last good copy of each list file, named by the path of that file.
+
+Rules
+  - A list is remembered after it verified and before anybody is told: the copy is renamed into its
+    place first, then one transaction records it. A crash in between leaves a newer copy, which
+    verifies by itself.
+  - A database that cannot be read is set aside, never overwritten, and its loss is announced.
+  - A state that cannot be written is an error for the caller to announce; it is never a reason to
+    end enforcement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from stoplist import files
+from stoplist.core.signedlist import History, ListHeader, Seen, SignedList, format_time
+from stoplist.errors import StoplistError
+
+DATABASE = "state.db"
+COPIES = "lists"
+RELEASE_STAMP = "released"
+"""Written whenever a held list is released, so that a running gate looks again."""
+VERSION = 1
+JOURNAL_ROWS = 10_000
+"""Rows that the journal keeps; the oldest go first."""
+
+_SCHEMA = """
+CREATE TABLE seen (
+  list TEXT, key_id TEXT, serial INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (list, key_id)
+) STRICT;
+CREATE TABLE in_force (
+  file TEXT PRIMARY KEY, payload BLOB NOT NULL, header TEXT NOT NULL, signers TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
+CREATE TABLE held (
+  file TEXT PRIMARY KEY, list TEXT NOT NULL, serial INTEGER NOT NULL, payload BLOB NOT NULL,
+  why TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
+CREATE TABLE released (payload BLOB PRIMARY KEY, time TEXT NOT NULL) STRICT;
+CREATE TABLE journal (
+  id INTEGER PRIMARY KEY, time TEXT NOT NULL, file TEXT NOT NULL, result TEXT NOT NULL,
+  list TEXT, serial INTEGER, why TEXT NOT NULL, signers TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The list that is in force for a list file."""
+
+    header: ListHeader
+    signers: tuple[str, ...]
+    since: str
+    payload_digest: bytes
+
+    @property
+    def seen(self) -> Seen:
+        return Seen(self.header.list, self.header.serial, self.payload_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A list that waits for a person's release."""
+
+    file: str
+    list: str
+    serial: int
+    payload_digest: bytes
+    why: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the journal. `result` is activated, refused, held or released."""
+
+    time: str
+    file: str
+    result: str
+    list: str | None
+    serial: int | None
+    why: str
+    signers: tuple[str, ...]
+
+
+class State:
+    """A state directory. `notes` says what the operator should know of how it was found."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, notes: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._database = database
+        self.notes = notes
+
+    @classmethod
+    def open(cls, folder: Path, now: datetime) -> State:
+        """Open the state in `folder`, made there if there is none; `now` names what is set aside.
+
+        A folder that cannot be written is opened as it is, with a note. Raises StoplistError where
+        the state is not of this version, or cannot be opened at all.
+        """
+        path = folder / DATABASE
+        notes: list[str] = []
+        if path.exists():
+            try:
+                return cls(folder, _connect(path), ())
+            except sqlite3.OperationalError as error:
+                notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
+                return cls(folder, _connect_read_only(path), tuple(notes))
+            except sqlite3.DatabaseError as error:
+                aside = f"{DATABASE}.unreadable-{now:%Y%m%dT%H%M%SZ}"
+                notes.append(f"the state could not be read ({error}) and was set aside as {folder / aside}")
+                _set_aside(folder, aside)
+        if any((folder / COPIES).glob("*")):
+            notes.append("the memory of serials was lost: it is rebuilt from the last good copies of the lists")
+        else:
+            notes.append("this state directory remembers no list yet; serials are remembered from now on")
+        try:
+            files.make_folder(folder / COPIES, files.PRIVATE_FOLDER)
+            return cls(folder, _create(path), tuple(notes))
+        except (sqlite3.Error, StoplistError) as error:
+            notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
+            return cls(folder, _in_memory(), tuple(notes))
+
+    @classmethod
+    def open_read_only(cls, folder: Path) -> State:
+        """Open an existing state to read it. Raises StoplistError if there is none."""
+        path = folder / DATABASE
+        if not path.exists():
+            raise StoplistError(
+                "no state", hint="name the gate's --state-dir; a gate makes it when it runs", place=str(folder)
+            )
+        return cls(folder, _connect_read_only(path), ())
+
+    def close(self) -> None:
+        self._database.close()
+
+    # What was in force
+
+    def history(self, file: Path, key_ids: Collection[str]) -> History:
+        """What a new list in `file`, under one of the list keys `key_ids`, must not be behind."""
+        seen: dict[str, Seen] = {}
+        for list_id, key_id, serial, payload in self._rows("SELECT list, key_id, serial, payload FROM seen"):
+            if key_id in key_ids and (list_id not in seen or seen[list_id].serial < serial):
+                seen[list_id] = Seen(list_id, serial, payload)
+        now = self.in_force(file)
+        return History(now.header.list if now else None, seen)
+
+    def in_force(self, file: Path) -> InForce | None:
+        for payload, header, signers, since in self._rows(
+            "SELECT payload, header, signers, since FROM in_force WHERE file = ?", str(file)
+        ):
+            return InForce(ListHeader.parse(header.encode()), tuple(json.loads(signers)), since, payload)
+        return None
+
+    def copy_of(self, file: Path) -> Path:
+        """Where the last good copy of a list file is."""
+        name = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
+        return self._folder / COPIES / f"{name}.stoplist"
+
+    def activate(self, file: Path, signed: SignedList, data: bytes, now: datetime) -> None:
+        """Remember that `signed`, which the bytes `data` of `file` hold, is in force. Raises StoplistError."""
+        was = self.in_force(file)
+        if was is not None and was.payload_digest == signed.payload_digest and self.copy_of(file).exists():
+            return
+        files.write(self.copy_of(file), data, mode=files.PRIVATE, replace=True)
+        header = signed.header
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET serial = excluded.serial, payload = excluded.payload WHERE excluded.serial >= serial",
+                (header.list, header.key_id, header.serial, signed.payload_digest),
+            )
+            self._database.execute(
+                "INSERT OR REPLACE INTO in_force VALUES (?, ?, ?, ?, ?)",
+                (
+                    str(file),
+                    signed.payload_digest,
+                    header.to_line().decode().rstrip("\n"),
+                    json.dumps(signed.signers),
+                    format_time(now),
+                ),
+            )
+            self._database.execute("DELETE FROM held WHERE file = ?", (str(file),))
+            self._note(now, file, "activated", header.list, header.serial, "", signed.signers)
+
+    def refuse(self, file: Path, why: str, now: datetime) -> None:
+        """Remember that what is in `file` was refused. The same again is no news. Raises StoplistError."""
+        last = self.last_refusal(file)
+        if last is None or last.why != why:
+            with self._transaction():
+                self._note(now, file, "refused", None, None, why, ())
+
+    def last_refusal(self, file: Path) -> Entry | None:
+        """The newest entry of `file`, if it is a refusal."""
+        for entry in self.journal(1, file):
+            return entry if entry.result == "refused" else None
+        return None
+
+    # What is held
+
+    def hold(self, file: Path, signed: SignedList, why: str, now: datetime) -> None:
+        """Remember that a list waits for release. The same again is no news. Raises StoplistError."""
+        if any(held.file == str(file) and held.payload_digest == signed.payload_digest for held in self.held()):
+            return
+        header = signed.header
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
+                (str(file), header.list, header.serial, signed.payload_digest, why, format_time(now)),
+            )
+            self._note(now, file, "held", header.list, header.serial, why, signed.signers)
+
+    def held(self) -> list[Held]:
+        return [Held(*row) for row in self._rows("SELECT file, list, serial, payload, why, since FROM held")]
+
+    def release(self, held: Held, now: datetime) -> None:
+        """Let a held list come into force. Raises StoplistError."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO released VALUES (?, ?)", (held.payload_digest, format_time(now))
+            )
+            self._note(now, Path(held.file), "released", held.list, held.serial, held.why, ())
+        files.write(self._folder / RELEASE_STAMP, format_time(now).encode(), mode=files.PRIVATE, replace=True)
+
+    def is_released(self, payload_digest: bytes) -> bool:
+        return any(self._rows("SELECT 1 FROM released WHERE payload = ?", payload_digest))
+
+    @property
+    def release_stamp(self) -> Path:
+        return self._folder / RELEASE_STAMP
+
+    # The journal
+
+    def journal(self, limit: int, file: Path | None = None) -> list[Entry]:
+        """The newest entries, newest first, of one list file or of all."""
+        return [
+            Entry(time, name, result, list_id, serial, why, tuple(json.loads(signers)))
+            for time, name, result, list_id, serial, why, signers in self._rows(
+                "SELECT time, file, result, list, serial, why, signers FROM journal "
+                "WHERE ?1 IS NULL OR file = ?1 ORDER BY id DESC LIMIT ?2",
+                None if file is None else str(file),
+                limit,
+            )
+        ]
+
+    def _note(
+        self,
+        now: datetime,
+        file: Path,
+        result: str,
+        list_id: str | None,
+        serial: int | None,
+        why: str,
+        signers: tuple[str, ...],
+    ) -> None:
+        self._database.execute(
+            "INSERT INTO journal (time, file, result, list, serial, why, signers) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (format_time(now), str(file), result, list_id, serial, why, json.dumps(signers)),
+        )
+        self._database.execute("DELETE FROM journal WHERE id <= (SELECT max(id) FROM journal) - ?", (JOURNAL_ROWS,))
+
+    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _error(self._folder, "read", error) from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._database:
+                yield
+        except sqlite3.Error as error:
+            raise _error(self._folder, "written", error) from None
+
+
+def _error(folder: Path, done: str, error: sqlite3.Error) -> StoplistError:
+    return StoplistError(
+        f"the state cannot be {done} ({error})",
+        hint="check the disk, and the folder's owner and mode",
+        place=str(folder),
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open a database for writing, and make sure that it is whole and can be written."""
+    database = sqlite3.connect(f"file:{_quoted(path)}?mode=rw", uri=True, timeout=5, check_same_thread=False)
+    try:
+        database.execute("PRAGMA synchronous = FULL")
+        if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the database is damaged")
+        _check_version(path, database)
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("UPDATE held SET why = why WHERE 0")
+        database.rollback()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            database = sqlite3.connect(f"file:{_quoted(path)}?{options}", uri=True, check_same_thread=False)
+            _check_version(path, database)
+            return database
+        except sqlite3.Error as error:
+            failure = error
+    raise _error(path.parent, "read", failure)
+
+
+def _create(path: Path) -> sqlite3.Connection:
+    """Make an empty database beside its place, and rename it there: a crash leaves none or a whole one."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, files.PRIVATE))
+    database = sqlite3.connect(beside)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    database.close()
+    beside.replace(path)
+    return _connect(path)
+
+
+def _in_memory() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _check_version(path: Path, database: sqlite3.Connection) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StoplistError(
+            f"made by a newer Stoplist (state version {version}, {VERSION} is known here)",
+            hint="use that version, or another --state-dir",
+            place=str(path),
+        )
+    if version < VERSION:
+        raise sqlite3.DatabaseError("it was never finished")
+
+
+def _set_aside(folder: Path, aside: str) -> None:
+    (folder / DATABASE).replace(folder / aside)
+    for suffix in ("-wal", "-shm"):
+        if (folder / f"{DATABASE}{suffix}").exists():
+            (folder / f"{DATABASE}{suffix}").replace(folder / f"{aside}{suffix}")
+
+
+def _quoted(path: Path) -> str:
+    """A path for an SQLite URI (https://www.sqlite.org/uri.html)."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,85 @@
+"""What a gate remembers of its lists, and the release of one that the guard holds.
+
+Rules
+  - Reads the policy for the names of its list files, and the state; no list, no key.
+  - Says for each list whether a person is needed, and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from stoplist import loading
+from stoplist.errors import StoplistError
+from stoplist.state import Entry, Held, InForce, State
+
+
+@dataclass(frozen=True, slots=True)
+class ListStatus:
+    """What is known of one list file of a policy."""
+
+    file: Path
+    in_force: InForce | None
+    refusal: Entry | None
+    held: Held | None
+    now: datetime
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long ago the list in force was issued."""
+        return self.now - self.in_force.header.issued if self.in_force else None
+
+    @property
+    def needs(self) -> list[str]:
+        """What needs a person, in words; empty where nothing does."""
+        found = []
+        if self.in_force is None:
+            found.append("no list has been in force")
+        elif self.now >= self.in_force.header.expires:
+            found.append("the list has expired")
+        if self.held is not None:
+            found.append(f"serial {self.held.serial} waits for release")
+        if self.refusal is not None:
+            found.append("the file on disk is refused")
+        return found
+
+
+def status(policy: Path, state_dir: Path, now: datetime) -> list[ListStatus]:
+    """The status of each list of a policy. Raises StoplistError where there is no state to read."""
+    state = State.open_read_only(state_dir)
+    try:
+        held = {entry.file: entry for entry in state.held()}
+        return [
+            ListStatus(file, state.in_force(file), state.last_refusal(file), held.get(str(file)), now)
+            for file in _list_files(policy)
+        ]
+    finally:
+        state.close()
+
+
+def release(policy: Path, serial: int, state_dir: Path, now: datetime) -> Held:
+    """Release the list with `serial` that is held for a policy. Raises StoplistError if there is none."""
+    State.open_read_only(state_dir).close()
+    state = State.open(state_dir, now)
+    try:
+        files = {str(file) for file in _list_files(policy)}
+        held = [entry for entry in state.held() if entry.file in files]
+        for entry in held:
+            if entry.serial == serial:
+                state.release(entry, now)
+                return entry
+        waiting = ", ".join(f"{entry.list} serial {entry.serial}" for entry in held) or "none"
+        raise StoplistError(
+            f"no list with serial {serial} is held",
+            hint=f"held now: {waiting}; see 'stoplist status'",
+            place=str(policy),
+        )
+    finally:
+        state.close()
+
+
+def _list_files(policy: Path) -> list[Path]:
+    read = loading.read_policy(policy).policy
+    return [loading.list_file(policy, wanted) for wanted in read.lists]

@@ -1,0 +1,288 @@
+"""RulesetStore: whatever happens to the files, the newest good ones end up in force.
+
+A real file system and real threads; the clock is the machine's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from stoplist.proxy.store import RulesetStore
+from stoplist.state import State
+from tests.published import POLL_SECONDS, Publisher
+
+EVENT_SECONDS = 1.0
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    return Publisher.new(tmp_path / "files")
+
+
+type Open = Callable[..., RulesetStore]
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Open]:
+    stores: list[RulesetStore] = []
+
+    def open_store(policy: Path, **options: object) -> RulesetStore:
+        state = State.open(_made(tmp_path / "state"), datetime.now(UTC))
+        stores.append(RulesetStore(policy, state, **options))
+        stores[-1].watch()
+        _until(lambda: _is_observing(stores[-1]), 3)
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _is_observing(store: RulesetStore) -> bool:
+    return store._observer is not None
+
+
+def _until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.01)
+    return holds()
+
+
+def _serial(store: RulesetStore) -> int:
+    return store.current.ruleset.lists[0].header.serial
+
+
+def _becomes(store: RulesetStore, serial: int, seconds: float = EVENT_SECONDS) -> bool:
+    return _until(lambda: _serial(store) == serial, seconds)
+
+
+def _rename_over(publisher: Publisher, data: bytes) -> None:
+    new = publisher.folder / "new"
+    new.write_bytes(data)
+    new.replace(publisher.list)
+
+
+def _rename_from_another_folder(publisher: Publisher, data: bytes) -> None:
+    new = _made(publisher.folder.parent / "elsewhere") / "new"
+    new.write_bytes(data)
+    new.replace(publisher.list)
+
+
+def _write_in_place(publisher: Publisher, data: bytes) -> None:
+    publisher.list.write_bytes(data)
+
+
+def _write_in_pieces(publisher: Publisher, data: bytes) -> None:
+    with publisher.list.open("wb", buffering=0) as file:
+        for start in range(0, len(data), len(data) // 7):
+            file.write(data[start : start + len(data) // 7])
+            time.sleep(0.02)
+
+
+def _delete_and_create(publisher: Publisher, data: bytes) -> None:
+    publisher.list.unlink()
+    time.sleep(0.3)
+    publisher.list.write_bytes(data)
+
+
+def _with_the_same_mtime(publisher: Publisher, data: bytes) -> None:
+    before = publisher.list.stat()
+    publisher.list.write_bytes(data)
+    os.utime(publisher.list, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _replace_the_folder(publisher: Publisher, data: bytes) -> None:
+    new = publisher.folder.with_name("files.new")
+    shutil.copytree(publisher.folder, new)
+    (new / publisher.list.name).write_bytes(data)
+    publisher.folder.rename(publisher.folder.with_name("files.old"))
+    new.rename(publisher.folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _rename_over,
+        _rename_from_another_folder,
+        _write_in_place,
+        _write_in_pieces,
+        _delete_and_create,
+        _with_the_same_mtime,
+        _replace_the_folder,
+    ],
+    ids=lambda change: change.__name__.strip("_"),
+)
+def test_a_change_is_in_force_within_a_second(publisher: Publisher, open_store: Open, change):
+    store = open_store(publisher.policy)
+    change(publisher, publisher.build(2))
+    assert _becomes(store, 2)
+    _rename_over(publisher, publisher.build(3))
+    assert _becomes(store, 3), "the change after it is not seen"
+
+
+def _kubernetes(folder: Path, publisher: Publisher) -> Path:
+    """A volume as kubelet makes it: files are links into ``..data``, itself a link to a dated folder."""
+    shutil.copytree(publisher.folder, folder / "..2026_1")
+    (folder / "..data").symlink_to("..2026_1")
+    for path in publisher.folder.iterdir():
+        (folder / path.name).symlink_to(Path("..data") / path.name)
+    return folder / publisher.policy.name
+
+
+def test_a_kubernetes_volume_swap_is_in_force_within_a_second(publisher: Publisher, open_store: Open, tmp_path: Path):
+    volume = _made(tmp_path / "volume")
+    store = open_store(_kubernetes(volume, publisher))
+    for serial in (2, 3):
+        shutil.copytree(volume / f"..2026_{serial - 1}", volume / f"..2026_{serial}")
+        (volume / f"..2026_{serial}" / publisher.list.name).write_bytes(publisher.build(serial))
+        (volume / "..data_tmp").symlink_to(f"..2026_{serial}")
+        (volume / "..data_tmp").rename(volume / "..data")
+        shutil.rmtree(volume / f"..2026_{serial - 1}")
+        assert _becomes(store, serial)
+
+
+def test_a_swapped_link_to_the_whole_folder_is_in_force_within_a_second(
+    publisher: Publisher, open_store: Open, tmp_path: Path
+):
+    current = tmp_path / "current"
+    current.symlink_to(publisher.folder)
+    store = open_store(current / publisher.policy.name)
+    for serial in (2, 3):
+        new = tmp_path / f"version{serial}"
+        shutil.copytree(publisher.folder, new)
+        (new / publisher.list.name).write_bytes(publisher.build(serial))
+        (tmp_path / "link").symlink_to(new)
+        (tmp_path / "link").rename(current)
+        assert _becomes(store, serial)
+
+
+def test_a_hundred_changes_a_second_end_with_the_newest(publisher: Publisher, open_store: Open):
+    store = open_store(publisher.policy)
+    lists = [publisher.build(serial) for serial in range(2, 102)]
+    for data in lists:
+        _rename_over(publisher, data)
+        time.sleep(0.01)
+    assert _becomes(store, 101)
+
+
+def test_chmod_and_reading_change_nothing(publisher: Publisher, open_store: Open):
+    changes: list[object] = []
+    store = open_store(publisher.policy, on_change=changes.append)
+    for _ in range(20):
+        publisher.list.chmod(0o600)
+        publisher.list.read_bytes()
+        publisher.list.chmod(0o644)
+    time.sleep(0.5)
+    assert not changes
+    assert _serial(store) == 1
+
+
+def test_what_happens_to_other_files_is_not_looked_at(publisher: Publisher, open_store: Open):
+    store = open_store(publisher.policy)
+    time.sleep(0.5)
+    looks = 0
+    look = store._look
+
+    class Counting:
+        def set(self) -> None:
+            nonlocal looks
+            looks += 1
+            look.set()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(look, name)
+
+    store._look = Counting()
+    for number in range(50):
+        (publisher.folder / f"other{number}").write_bytes(b"x")
+    time.sleep(0.5)
+    assert looks == 0
+
+
+def test_keys_and_policy_are_watched_too(publisher: Publisher, open_store: Open):
+    store = open_store(publisher.policy)
+    publisher.policy.write_text(publisher.policy.read_text().replace("threshold: 1", "threshold: 1\n    mode: observe"))
+    assert _until(lambda: store.current.ruleset.policy.lists[0].mode == "observe", EVENT_SECONDS)
+    key = publisher.folder / "authority.pub"
+    good = key.read_bytes()
+    key.write_bytes(b"no key")
+    time.sleep(0.4)
+    assert _serial(store) == 1
+    publisher.list.write_bytes(publisher.build(2))
+    time.sleep(0.4)
+    assert _serial(store) == 1
+    key.write_bytes(good)
+    assert _becomes(store, 2)
+
+
+def test_an_observer_that_died_is_replaced(publisher: Publisher, open_store: Open):
+    store = open_store(publisher.policy)
+    store._observer.stop()
+    store._observer.join()
+    publisher.list.write_bytes(publisher.build(2))
+    assert _becomes(store, 2, POLL_SECONDS + 1)
+    publisher.list.write_bytes(publisher.build(3))
+    assert _becomes(store, 3)
+
+
+class Silent(BaseObserver):
+    """An observer on a file system that sends no events, as NFS and CIFS do."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self))
+
+    def schedule(self, handler: FileSystemEventHandler, path: str, **_: object) -> ObservedWatch:
+        return ObservedWatch(path, recursive=False)
+
+
+def test_without_events_a_change_is_in_force_within_the_poll_interval(publisher: Publisher, open_store: Open):
+    store = open_store(publisher.policy, observer=Silent)
+    publisher.list.write_bytes(publisher.build(2))
+    assert _becomes(store, 2, POLL_SECONDS + 1)
+
+
+@pytest.fixture
+def no_inotify() -> Iterator[None]:
+    """Use up the inotify instances that this user may have."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken: list[int] = []
+    while (descriptor := libc.inotify_init1(0)) >= 0:
+        taken.append(descriptor)
+    yield
+    for descriptor in taken:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("no_inotify")
+def test_with_inotify_exhausted_it_polls_and_says_so(publisher: Publisher, open_store: Open, caplog):
+    store = open_store(publisher.policy)
+    publisher.list.write_bytes(publisher.build(2))
+    assert _becomes(store, 2, POLL_SECONDS + 1)
+    assert _until(lambda: "no events from the file system" in caplog.text, 1)
+
+
+def test_a_list_that_expires_while_in_force_is_said_once(publisher: Publisher, open_store: Open, caplog):
+    publisher.list.write_bytes(publisher.build(2, seconds=2))
+    store = open_store(publisher.policy)
+    assert _until(lambda: "list test has expired, it stays in force" in caplog.text, 5)
+    time.sleep(2.2)
+    assert caplog.text.count("has expired") == 1
+    assert _serial(store) == 2
