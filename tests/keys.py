@@ -12,7 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from stoplist.core.signedlist import CHECK_HOST, PAYLOAD_TYPE, Envelope, ListKey, SignedList, TrustedKey, build
+from stoplist.core.signedlist import (
+    CHECK_HOST,
+    NO_HISTORY,
+    PAYLOAD_TYPE,
+    Envelope,
+    ListKey,
+    SignedList,
+    TrustedKey,
+    build,
+)
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -97,7 +106,7 @@ def open_list(
         data,
         trusted=trusted(*signers),
         threshold=len(signers) if threshold is None else threshold,
-        list_key=list_key,
+        list_keys=[list_key],
         now=now,
-        previous=previous,
+        history=NO_HISTORY if previous is None else NO_HISTORY.expecting(previous),
     )

@@ -49,10 +49,14 @@ def read(path: Path, limit: int) -> bytes:
     """All bytes of a regular file of at most `limit` bytes. Raises StoplistError."""
     try:
         # O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StoplistError("not a file", hint="name a file", place=str(path))
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise StoplistError("not a file", hint="name a file", place=str(path))
+        with open(handle, "rb") as file:
             data = file.read(limit + 1)
+    except ValueError:
+        raise StoplistError("no file can have this name", hint="correct the path", place=str(path)) from None
     except FileNotFoundError:
         raise StoplistError("no such file", hint="put it there, or correct the path", place=str(path)) from None
     except OSError as error:

@@ -110,6 +110,15 @@ class _Terms:
     list_keys: list[ListKey]
     now: datetime
 
+    def still_hold(self, signed: SignedList) -> bool:
+        """Whether a list that verified before would verify now: by its signers and its list key."""
+        signers = {key.key_id for key in self.trusted}.intersection(signed.signers)
+        return len(signers) >= self.wanted.threshold and signed.header.key_id in self.key_ids
+
+    @property
+    def key_ids(self) -> set[str]:
+        return {key.key_id for key in self.list_keys}
+
     def open(self, data: bytes, history: History = NO_HISTORY) -> SignedList:
         return SignedList.open(
             data,
@@ -141,7 +150,7 @@ class _Loading:
         text = PolicyText.parse(data, str(self.path))
         lists = [self._list(text, number) for number in range(len(text.policy.lists))]
         verified = [signed for signed in lists if signed is not None]
-        self._distinct(text, verified)
+        self._distinct(text, lists)
         if self.problems:
             raise Problems(self.problems)
         ruleset = Ruleset.of(text.policy, verified)
@@ -159,7 +168,7 @@ class _Loading:
             return None
         terms = _Terms(wanted, trusted, list_keys, self.now)
         path = list_file(self.path, wanted)
-        until_now = self._until_now(wanted)
+        until_now = self._until_now(path, terms)
         try:
             signed = self._from_file(path, terms, text, until_now)
         except StoplistError as error:
@@ -212,13 +221,13 @@ class _Loading:
             self.warnings.append(held.at(str(path)))
 
     def _history(self, path: Path, terms: _Terms, until_now: SignedList | None) -> History:
-        """What a list in this file must not be behind: what is in force, and what the state remembers."""
-        if self.state is None:
-            return History.of(until_now) if until_now else NO_HISTORY
-        history = self.state.history(path, {key.key_id for key in terms.list_keys})
+        """What a list in this file must not be behind: all that is in force, and what the state remembers."""
+        history = self.state.history(path, terms.key_ids) if self.state else NO_HISTORY
         if history.expected is None and (copied := self._last_good(path, terms)):
-            return History.of(copied)
-        return history.after(until_now) if until_now else history
+            history = history.expecting(copied)
+        for signed in self.previous.lists if self.previous else ():
+            history = history.after(signed)
+        return history.expecting(until_now) if until_now else history
 
     def _last_good(self, path: Path, terms: _Terms) -> SignedList | None:
         """The state's copy of this list file, if there is one that verifies under the terms of today."""
@@ -231,12 +240,12 @@ class _Loading:
         except StoplistError:
             return None
 
-    def _until_now(self, wanted: ListPolicy) -> SignedList | None:
-        """The list in force until now under the same terms of trust."""
+    def _until_now(self, path: Path, terms: _Terms) -> SignedList | None:
+        """The list of this file that was in force until now, if it would still be believed."""
         if self.previous is None:
             return None
         for was, signed in zip(self.previous.policy.lists, self.previous.lists, strict=True):
-            if was.terms == wanted.terms:
+            if list_file(self.path, was) == path and terms.still_hold(signed):
                 return signed
         return None
 
@@ -293,11 +302,11 @@ class _Loading:
             )
         return key
 
-    def _distinct(self, text: PolicyText, lists: list[SignedList]) -> None:
+    def _distinct(self, text: PolicyText, lists: list[SignedList | None]) -> None:
         """Two entries of a policy must not be one list: its hits would be counted in one row."""
-        names = [signed.header.list for signed in lists]
+        names = [signed.header.list if signed else None for signed in lists]
         for number, name in enumerate(names):
-            if name in names[:number]:
+            if name is not None and name in names[:number]:
                 self.problems.append(
                     PolicyError(
                         f"the list {name!r} stands in the policy twice",

@@ -49,10 +49,10 @@ class Disclosure:
     round_to: int = 5
 
     def apply(self, count: int) -> int | None:
-        """The number to show for `count`, or None to hide it."""
+        """The number to show for `count`, or None to hide it. What is shown is never 0."""
         if count < self.hide_below:
             return None
-        return (count + self.round_to // 2) // self.round_to * self.round_to
+        return max(1, (count + self.round_to // 2) // self.round_to) * self.round_to
 
 
 class Counts:

@@ -69,12 +69,14 @@ class Host:
             if text.count(":") == 1:
                 raise HostError("the host has a port")
             text = f"[{text}]"
+        if text.startswith("[") and not text.endswith("]"):
+            raise HostError("the host has a port")
         try:
             url = ada_url.URL(f"https://{text}/")
         except ValueError:
             raise HostError("the host cannot be read by the URL Standard") from None
         name = url.hostname.removesuffix(".")
-        if not name or name.endswith(".") or url.port:
+        if not name or name.endswith(".") or len(name) > MAX_LENGTH:
             raise HostError("the host cannot be read by the URL Standard")
         return cls(name, url.host_type != ada_url.HostType.DEFAULT)
 

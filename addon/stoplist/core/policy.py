@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -34,7 +34,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.core.hosts import Host, HostError
 from stoplist.errors import Problems, StoplistError
 
 MAX_POLICY_SIZE = 1024 * 1024
@@ -75,15 +75,21 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError."""
-        address, colon, port = text.rpartition(":")
-        host, _ = parse_authority(address)
-        if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError or HostError."""
+        address, _, port = text.rpartition(":")
+        bare_ipv6 = ":" in address and not address.startswith("[")
+        if bare_ipv6 or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError
-        return cls(host.address, int(port))
+        return cls(Host.parse(address).address, int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _version(value: object) -> object:
+    if type(value) is not int:  # True and 1.0 are equal to 1
+        raise PydanticCustomError("version", "is not one of 1")
+    return value
 
 
 def _listen(value: object) -> ListenAddress:
@@ -96,7 +102,7 @@ def _listen(value: object) -> ListenAddress:
 
 
 def _several(value: object) -> object:
-    return [value] if isinstance(value, dict) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _percent(value: object) -> int:
@@ -177,11 +183,6 @@ class ListPolicy(_Section):
     when_expired: Literal["keep", "refuse-all"] = Field("keep", examples=["keep"])
     guard: GuardPolicy = Field(GuardPolicy(), examples=["{grow: 50%, shrink: 30%}"])
 
-    @property
-    def terms(self) -> tuple[object, ...]:
-        """What it takes to believe a list in this file: equal terms, equal trust."""
-        return (self.file, self.key, self.trusted_keys, self.threshold)
-
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if self.threshold > len(self.trusted_keys):
@@ -203,8 +204,8 @@ class ExceptionPolicy(_Section):
     @property
     def ends(self) -> float:
         """The POSIX time at which the exception ends."""
-        end = self.until + timedelta(days=1)
-        return datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp()
+        last = datetime(self.until.year, self.until.month, self.until.day, tzinfo=UTC)
+        return last.timestamp() + timedelta(days=1).total_seconds()
 
 
 class HelpLine(_Section):
@@ -270,7 +271,7 @@ class TestPolicy(_Section):
 class Policy(_Section):
     """A whole policy, version 1."""
 
-    version: Literal[1] = Field(examples=["1"])
+    version: Annotated[Literal[1], BeforeValidator(_version)] = Field(examples=["1"])
     mode: Mode = Field("enforce", examples=["enforce"])
     lists: Annotated[tuple[ListPolicy, ...], Field(min_length=1)] = Field(
         examples=[
@@ -304,10 +305,13 @@ class PolicyText:
     def parse(cls, data: bytes, source: str) -> PolicyText:
         """Read the bytes of a policy file; `source` names it in errors. Raises Problems."""
         document = _Document.read(data, source)
+        problems = list(document.problems)
         try:
             policy = Policy.model_validate(document.values)
         except ValidationError as error:
-            raise Problems(document.explain_all(error.errors())) from None
+            problems += document.explain_all(error.errors())
+        if problems:
+            raise Problems(sorted(problems, key=lambda problem: int(problem.place.rpartition(":")[2])))
         return cls(source, policy, document.lines)
 
     def place(self, *path: str | int) -> str:
@@ -317,116 +321,124 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
+    """A YAML document as plain values, with the line and the text of each.
+
+    `problems` are values that YAML itself cannot read; they stand in `values` as None, and their
+    paths in `faulty`.
+    """
+
     source: str
-    values: Any
-    lines: dict[Path, int]
-    written: dict[Path, str]
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[Path, int] = field(default_factory=dict)
+    written: dict[Path, str] = field(default_factory=dict)
+    faulty: set[Path] = field(default_factory=set)
+    problems: list[StoplistError] = field(default_factory=list)
 
     @classmethod
     def read(cls, data: bytes, source: str) -> _Document:
+        """Read YAML. Raises Problems where it is none, or not a set of keys and values."""
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise Problems([PolicyError("not UTF-8 text", hint="save it as UTF-8", place=f"{source}:{line}")]) from None
+            raise _broken(source, line, "not UTF-8 text", "save it as UTF-8") from None
+        line = 1
         try:
             loader = _Loader(text)
-            node = loader.get_single_node()
+            try:
+                node = loader.get_single_node()
+            finally:
+                line = loader.line + 1
+            document = cls(source)
+            if not isinstance(node, yaml.MappingNode):
+                raise _broken(source, 1, "a policy is a set of keys and values", "start with 'version: 1'")
+            document.values.update(document._section(loader, node, ()))
         except yaml.MarkedYAMLError as error:
-            raise Problems([_syntax_error(error, source)]) from None
+            raise _syntax_error(error, source) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            problem = f"holds the control character {chr(error.character)!r}"
-            raise Problems([PolicyError(problem, hint="remove it", place=f"{source}:{line}")]) from None
-        document = cls(source, None, {}, {})
-        problems: list[StoplistError] = []
-        values = document._convert(loader, node, (), problems) if node else None
-        if not isinstance(values, dict):
-            problems.append(
-                PolicyError("a policy is a set of keys and values", hint="start with 'version: 1'", place=f"{source}:1")
-            )
-        if problems:
-            raise Problems(problems)
-        return cls(source, values, document.lines, document.written)
+            raise _broken(source, line, f"holds the control character {chr(error.character)!r}", "remove it") from None
+        except ValueError:
+            raise _broken(source, line, "holds a number or character that does not exist", "correct the line") from None
+        except RecursionError:
+            raise _broken(source, line, "is nested too deeply", "write the values out in a few levels") from None
+        return document
 
-    def _convert(self, loader: _Loader, node: yaml.Node, path: Path, problems: list[StoplistError]) -> Any:
-        line = node.start_mark.line + 1
-        self.lines.setdefault(path, line)
+    def _convert(self, loader: _Loader, node: yaml.Node, path: Path) -> Any:
+        """The plain value of a node, and of all below it."""
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if node in loader.tagged:
+            self._faulty_value(path, node, f"a value with the tag {node.tag!r}", "write the value without a tag")
+            return None
         if isinstance(node, yaml.SequenceNode):
-            return [self._convert(loader, item, (*path, n), problems) for n, item in enumerate(node.value)]
+            return [self._convert(loader, item, (*path, position)) for position, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
-            values: dict[str, Any] = {}
-            for key, value in node.value:
-                key_line = key.start_mark.line + 1
-                if not isinstance(key, yaml.ScalarNode):
-                    problems.append(
-                        PolicyError(
-                            "a key that is no word", hint="write 'key: value'", place=f"{self.source}:{key_line}"
-                        )
-                    )
-                    continue
-                name = key.value
-                if name in values:
-                    problems.append(
-                        PolicyError(
-                            f"duplicate key {name!r}",
-                            hint=f"keep one; the first is on line {self.lines[(*path, name)]}",
-                            place=f"{self.source}:{key_line}",
-                        )
-                    )
-                    continue
-                self.lines[(*path, name)] = key_line
-                values[name] = self._convert(loader, value, (*path, name), problems)
-            return values
+            return self._section(loader, node, path)
         assert isinstance(node, yaml.ScalarNode)
         self.written[path] = node.value
         try:
             return loader.construct_object(node)
         except ValueError:
-            problems.append(
-                PolicyError(
-                    f"{_name(path)}: '{node.value}' is no date or number that exists",
-                    hint="write a date as YYYY-MM-DD",
-                    place=f"{self.source}:{line}",
-                )
-            )
-            return None
-        except yaml.MarkedYAMLError:
-            problems.append(
-                PolicyError(
-                    f"{_name(path)}: a value with the tag {node.tag!r}",
-                    hint="write the value without a tag",
-                    place=f"{self.source}:{line}",
-                )
-            )
-            return None
+            message = f"'{node.value}' is no date or number that exists"
+            self._faulty_value(path, node, message, "write a date as YYYY-MM-DD")
+        except yaml.constructor.ConstructorError:
+            self._faulty_value(path, node, f"'{node.value}' is no plain value", "put quotes around it")
+        return None
+
+    def _section(self, loader: _Loader, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fault(key, "a key that is no word", "write 'key: value'")
+            elif key.value in values:
+                first = self.lines[(*path, key.value)]
+                self._fault(key, f"duplicate key {key.value!r}", f"keep one; the first is on line {first}")
+            else:
+                self.lines[(*path, key.value)] = key.start_mark.line + 1
+                values[key.value] = self._convert(loader, value, (*path, key.value))
+        return values
+
+    def _faulty_value(self, path: Path, node: yaml.Node, message: str, hint: str) -> None:
+        self.faulty.add(path)
+        self._fault(node, f"{_name(path)}: {message}", hint)
+
+    def _fault(self, node: yaml.Node, message: str, hint: str) -> None:
+        place = f"{self.source}:{node.start_mark.line + 1}"
+        self.problems.append(PolicyError(message, hint=hint, place=place))
 
     def explain_all(self, details: list[ErrorDetails]) -> list[StoplistError]:
-        """The errors of pydantic as ours, by line. A section that is empty only because all of it
+        """The errors of pydantic as ours. A section that is empty only because all of it
         was faulty is no fault of its own."""
-        paths = [detail["loc"] for detail in details]
-        kept = [
-            detail
-            for detail in details
-            if not any(len(path) > len(detail["loc"]) and path[: len(detail["loc"])] == detail["loc"] for path in paths)
+        found = [(self._as_written(detail["loc"]), detail) for detail in details]
+        paths = [path for path, _ in found]
+        return [
+            self._explain(path, detail)
+            for path, detail in found
+            if not any(path[: len(faulty)] == faulty for faulty in self.faulty)
+            and not any(len(other) > len(path) and other[: len(path)] == path for other in paths)
         ]
-        kept.sort(key=lambda detail: _line(self.lines, tuple(detail["loc"])))
-        return [self._explain(detail) for detail in kept]
 
-    def _explain(self, detail: ErrorDetails) -> PolicyError:
-        path: Path = tuple(detail["loc"])
+    def _as_written(self, loc: Path) -> Path:
+        """The path of a value in the document: one value may stand where several may be."""
+        path: Path = ()
+        for step in loc:
+            if isinstance(step, str) or (*path, step) in self.lines:
+                path = (*path, step)
+        return path
+
+    def _explain(self, path: Path, detail: ErrorDetails) -> PolicyError:
         kind = detail["type"]
         place = _place(self.source, self.lines, path)
-        section, field = _field(path)
+        section, found = _field(path)
         if kind == "extra_forbidden":
             known = list(section.model_fields) if section else []
             close = difflib.get_close_matches(str(path[-1]), known, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
             return PolicyError(f"unknown key '{path[-1]}'", hint=hint, place=place)
         example = _HINTS.get(kind, "")
-        if not example and field is not None:
+        if not example and found is not None:
             key = next(step for step in reversed(path) if isinstance(step, str))
-            example = f"write, for example, '{key}: {field.examples[0]}'"
+            example = f"write, for example, '{key}: {found.examples[0]}'"
         if kind == "missing":
             return PolicyError(f"the key '{_name(path)}' is missing", hint=example, place=place)
         message = _MESSAGES.get(kind) or detail["msg"].removeprefix("Input ")
@@ -453,7 +465,11 @@ _HINTS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and aliases."""
+    """YAML without anchors and aliases; `tagged` are the nodes whose tag was written out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.tagged: set[yaml.Node] = set()
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
@@ -461,32 +477,38 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem="an anchor or alias ('&' or '*' before a value)", problem_mark=event.start_mark
             )
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        if node is not None and getattr(event, "tag", None):
+            self.tagged.add(node)
+        return node
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> PolicyError:
+def _broken(source: str, line: int, message: str, hint: str) -> Problems:
+    return Problems([PolicyError(message, hint=hint, place=f"{source}:{line}")])
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> Problems:
     mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else 1
     problem = error.problem or "cannot be read as YAML"
     hint = "see the line and the one above it: indentation, quotes, or a missing ':'"
     if "\\t" in problem:
         problem, hint = "a tab where YAML wants spaces: '\\t'", "indent with spaces"
-    elif "anchor" in problem:
+    elif "anchor" in problem or "alias" in (error.context or ""):
         hint = "write the value out, or put quotes around it"
-    return PolicyError(problem, hint=hint, place=f"{source}:{line}")
+    return _broken(source, mark.line + 1 if mark else 1, problem, hint)
 
 
 def _field(path: Path) -> tuple[type[_Section] | None, Any]:
     """The section that holds the value at `path`, and the value's own field where it has one."""
     section: type[_Section] | None = Policy
-    field: Any = None
+    found: Any = None
     for step in path:
         if isinstance(step, int):
             continue
-        if field is not None:
-            section = next(_sections(field.annotation), None)
-        field = section.model_fields.get(step) if section else None
-    return section, field
+        if found is not None:
+            section = next(_sections(found.annotation), None)
+        found = section.model_fields.get(step) if section else None
+    return section, found
 
 
 def _sections(annotation: Any) -> Iterator[type[_Section]]:

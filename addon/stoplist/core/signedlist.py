@@ -175,9 +175,11 @@ class ListHeader:
         _check(_is_count(fields["count"]), "count", "a whole number")
         _check(_matches(_KEY_ID, fields["key_id"]), "key_id", "16 hexadecimal digits")
         _check(
-            isinstance(fields["recipient"], str) and len(fields["recipient"]) <= _MAX_RECIPIENT,
+            isinstance(fields["recipient"], str)
+            and len(fields["recipient"]) <= _MAX_RECIPIENT
+            and fields["recipient"].isprintable(),
             "recipient",
-            f"a text of at most {_MAX_RECIPIENT} characters",
+            f"a printable text of at most {_MAX_RECIPIENT} characters",
         )
         fields["issued"] = _time(fields["issued"], "issued")
         fields["expires"] = _time(fields["expires"], "expires")
@@ -296,14 +298,16 @@ class History:
     expected: str | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, signed: SignedList) -> History:
-        """The history of which only the list in force is known."""
-        return cls(signed.header.list, {signed.header.list: signed.seen})
-
     def after(self, signed: SignedList) -> History:
-        """This history, and `signed` in force after it."""
-        return History(signed.header.list, {**self.seen, signed.header.list: signed.seen})
+        """This history, and `signed` in force in some file."""
+        before = self.seen.get(signed.header.list)
+        if before is not None and before.serial > signed.header.serial:
+            return self
+        return History(self.expected, {**self.seen, signed.header.list: signed.seen})
+
+    def expecting(self, signed: SignedList) -> History:
+        """This history, and `signed` in force in the very file."""
+        return History(signed.header.list, self.after(signed).seen)
 
     def check(self, header: ListHeader, payload_digest: bytes) -> bool:
         """Whether this very list was in force before. Raises ListError if a newer or another one was."""
@@ -426,7 +430,7 @@ class SignedList:
                 return cls(header, digests, verified.signers, verified.digest)
         raise ListError(
             ListFault.LIST_KEY,
-            f"made with list key {header.key_id}, which is not here",
+            f"made with list key {header.key_id}, and here is {', '.join(key.key_id for key in list_keys)}",
             hint="use the list key that belongs to this copy of the list",
         )
 

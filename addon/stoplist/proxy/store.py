@@ -101,16 +101,16 @@ class RulesetStore:
 
     def _run(self) -> None:
         while not self._stopped:
-            try:
-                self._keep_observing()
-                if self._look.wait(self.current.ruleset.policy.watch.poll):
+            self._keep_observing()
+            if self._look.wait(self.current.ruleset.policy.watch.poll):
+                self._look.clear()
+                if not self._stopped and self._look.wait(SETTLE_SECONDS):
                     self._look.clear()
-                    if not self._stopped and self._look.wait(SETTLE_SECONDS):
-                        self._look.clear()
-                if not self._stopped:
+            if not self._stopped:
+                try:
                     self._refresh(loading.now())
-            except Exception as error:  # the thread must live: without it no list is taken up again
-                log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
+                except Exception as error:  # the thread must live: without it no list is taken up again
+                    log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
         """Load everything, and take note of which files were looked at."""
@@ -180,24 +180,27 @@ class RulesetStore:
         if _is_alive(self._observer) and places == self._places:
             return
         self._stop_observer()
-        observer = self._make_observer()
         try:
+            self._observer = self._make_observer()
             for folder in places.folders:
-                observer.schedule(Nudge(places, self._look.set), str(folder))
-            observer.start()
+                self._observer.schedule(Nudge(places, self._look.set), str(folder))
+            self._observer.start()
             self._look.set()  # for what changed before the observer listened
-        except OSError as error:
-            with contextlib.suppress(Exception):
-                observer.unschedule_all()
+        except Exception as error:  # OSError as inotify has it, or whatever a platform's observer raises
+            self._stop_observer()
             if self._places != places:
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
                 poll = self.current.ruleset.policy.watch.poll
-                log.warning("no events from the file system (%s); changes are seen within %d s", error.strerror, poll)
-        self._observer, self._places = observer, places
+                log.warning("no events from the file system (%s); changes are seen within %d s", why, poll)
+        self._places = places
 
     def _stop_observer(self) -> None:
-        if self._observer is not None and self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join(timeout=5)
+        if self._observer is not None:
+            with contextlib.suppress(Exception):
+                self._observer.unschedule_all()
+            if self._observer.is_alive():
+                self._observer.stop()
+                self._observer.join(timeout=5)
         self._observer = None
 
 

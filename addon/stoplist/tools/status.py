@@ -27,9 +27,9 @@ class ListStatus:
     now: datetime
 
     @property
-    def age(self) -> timedelta | None:
-        """How long ago the list in force was issued."""
-        return self.now - self.in_force.header.issued if self.in_force else None
+    def age(self) -> timedelta:
+        """How long ago the list in force was issued; 0 where there is none."""
+        return self.now - self.in_force.header.issued if self.in_force else timedelta()
 
     @property
     def needs(self) -> list[str]:
