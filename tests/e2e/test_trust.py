@@ -49,7 +49,9 @@ def _many(count: int, zone: str = "test") -> list[str]:
     [
         pytest.param(lambda desk: desk.list.write_bytes(b"{}"), id="no list"),
         pytest.param(lambda desk: desk.list.unlink(), id="deleted"),
-        pytest.param(lambda desk: desk.build(["x.test"], desk.list.name, signers=["authority"], serial=9), id="unsigned"),
+        pytest.param(
+            lambda desk: desk.build(["x.test"], desk.list.name, signers=["authority"], serial=9), id="unsigned"
+        ),
     ],
 )
 def test_a_gate_restarted_while_the_file_is_bad_enforces_the_last_good_list(start: Start, desk: Desk, tmp_path, harm):
@@ -95,7 +97,9 @@ def test_another_list_in_the_file_is_refused(start: Start, desk: Desk):
 def test_the_guard_holds_a_list_until_a_person_releases_it(start: Start, desk: Desk, tmp_path):
     gate = start()
     desk.publish(_many(100))
-    gate.process.wait_for(r"a list is held, the last good one stays enforced\n.*serial 2 is held: it adds 100 domains to 2")
+    gate.process.wait_for(
+        r"a list is held, the last good one stays enforced\n.*serial 2 is held: it adds 100 domains to 2"
+    )
     assert gate.curl("http://d5.test/").status == 200
     assert gate.curl("http://listed.test/").status == 403
     code, status = _status(desk, tmp_path / "state")

@@ -232,9 +232,11 @@ class Stoplist:
             flow.response = http.Response(
                 b"HTTP/1.1", 200, b"Connection established", http.Headers(), b"", None, time.time(), time.time()
             )
-            return
-        flow.request.data.host = host.address
-        self.count(verdict)
+        elif verdict.action is Action.REFUSE:
+            self._refuse(flow, verdict)
+        else:
+            flow.request.data.host = host.address
+            self.count(verdict)
 
     @_guarded(_refuse_tls)
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:

@@ -1,0 +1,185 @@
+"""What breaks around a gate - power, disk, clock - never ends enforcement, and never lets an older list in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import STOPLIST, Gate, Network, need
+
+ROOT = Path(__file__).parent.parent.parent
+KILLS = 200
+
+
+@pytest.mark.timeout(300)
+def test_a_kill_at_any_moment_leaves_a_whole_list_and_never_an_older_one(tmp_path: Path):
+    seed = int.from_bytes(os.urandom(4))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.crash", str(tmp_path), str(KILLS), str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, f"seed {seed}: {done.stdout}{done.stderr}"
+    report = json.loads(done.stdout)
+    assert report["rounds"] == KILLS
+    assert report["serial"] > KILLS / 4, "too few lists came into force between the kills"
+
+
+@pytest.fixture
+def small_disk(net: Network, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB in the namespace, for a state directory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    _in(net, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk))
+    yield disk
+    _in(net, "umount", "-l", str(disk))
+
+
+def _in(net: Network, *command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(net.enter(*command), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def _fill(net: Network, disk: Path) -> None:
+    _in(net, "sh", "-c", f"dd if=/dev/zero of='{disk}/filler' bs=4k 2>/dev/null; test -s '{disk}/filler'")
+
+
+type Start = Callable[..., Gate]
+
+
+@pytest.fixture
+def start(net: Network, desk: Desk) -> Iterator[Start]:
+    gates: list[Gate] = []
+
+    def start(state: Path, *before: str) -> Gate:
+        process = net.start(
+            *(*before, str(STOPLIST), "run", str(desk.policy), "--listen", "127.0.0.1:0", "--state-dir", str(state))
+        )
+        port = int(process.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        gates.append(Gate(net, process, port, state))
+        return gates[-1]
+
+    yield start
+    for gate in gates:
+        gate.process.end()
+
+
+def test_a_full_disk_stops_no_list_from_being_enforced(net: Network, desk: Desk, small_disk: Path, start: Start):
+    gate = start(small_disk / "state")
+    _fill(net, small_disk)
+    desk.publish(["listed.test", "second.test"])
+    gate.process.wait_for("serial 2 in force")
+    gate.process.wait_for("what is in force cannot be remembered for a restart\n.*check the (folder|disk)")
+    assert gate.curl("http://second.test/").status == 403
+    gate.process.end()
+
+    again = start(small_disk / "state")
+    assert again.curl("http://second.test/").status == 403
+    _in(net, "rm", f"{small_disk}/filler")
+    desk.publish(["listed.test", "third.test"])
+    again.process.wait_for("serial 3 in force")
+    again.process.end()
+    desk.list.unlink()
+    assert start(small_disk / "state").curl("http://third.test/").status == 403
+
+
+def test_without_room_for_a_ca_it_does_not_start(net: Network, desk: Desk, small_disk: Path):
+    _fill(net, small_disk)
+    run = ("run", str(desk.policy), "--listen", "127.0.0.1:0", "--state-dir", f"{small_disk}/state")
+    done = _in(net, str(STOPLIST), *run, status=1)
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "listening" not in done.stderr
+
+
+def test_a_read_only_state_is_read_and_said(net: Network, desk: Desk, small_disk: Path, start: Start):
+    start(small_disk / "state").process.end()
+    _in(net, "mount", "-o", "remount,ro", str(small_disk))
+    gate = start(small_disk / "state")
+    assert "the state cannot be written" in gate.log()
+    assert gate.curl("http://listed.test/").status == 403
+    assert gate.curl("https://listed.test/").status == 403
+    desk.publish(["listed.test", "second.test"])
+    gate.process.wait_for("serial 2 in force")
+    gate.process.wait_for("what is in force cannot be remembered for a restart")
+    assert gate.curl("http://second.test/").status == 403
+    gate.process.end()
+
+    desk.list.write_bytes(b"")
+    again = start(small_disk / "state")
+    assert "serial 1 in force" in again.log()
+    assert again.curl("http://listed.test/").status == 403
+
+
+@pytest.fixture
+def clock() -> Callable[[str], tuple[str, ...]]:
+    need("faketime")
+    return lambda offset: ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset)
+
+
+def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start, clock):
+    start(tmp_path / "state").process.end()
+    gate = start(tmp_path / "state", *clock("-1y"))
+    assert gate.curl("http://listed.test/").status == 403
+    desk.publish(["listed.test", "second.test"])
+    gate.process.wait_for("issued in the future: .*; check the clock of this machine")
+    assert gate.curl("http://listed.test/").status == 403
+    assert gate.curl("http://second.test/").status == 200
+    gate.process.end()
+    again = start(tmp_path / "state", *clock("-1y"))
+    assert "serial 1 in force" in again.log()
+    assert again.curl("http://listed.test/").status == 403
+    again.process.end()
+    assert start(tmp_path / "state").curl("http://second.test/").status == 403
+
+
+def _expire_in_a_month(desk: Desk) -> None:
+    desk.serial += 1
+    (desk.folder / "domains.txt").write_text("listed.test")
+    soon = subprocess.run(["date", "-d", "+30 days", "+%F"], capture_output=True, text=True, check=True).stdout.strip()
+    desk.stoplist(
+        *("list", "build", "domains.txt", "--list", "test", "--serial", str(desk.serial), "--expires", soon),
+        *("--list-key", "test.listkey", "--sign-with", "authority", "--sign-with", "operator", "-o", desk.list.name),
+    )
+
+
+def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
+    net: Network, desk: Desk, tmp_path: Path, start: Start, clock
+):
+    _expire_in_a_month(desk)
+    gate = start(tmp_path / "state", *clock("+1y"))
+    assert "the list expired on" in gate.log()
+    assert "it stays in force; fetch a fresh list" in gate.log()
+    assert gate.curl("http://listed.test/").status == 403
+    assert gate.curl("http://pass.test/").status == 200
+    command = (str(STOPLIST), "status", str(desk.policy), "--state-dir", str(tmp_path / "state"))
+    done = _in(net, *clock("+1y"), *command, status=1)
+    assert "needs a person: the list has expired" in done.stdout
+    assert "fine" in _in(net, *command).stdout
+
+
+def test_where_the_policy_says_so_an_expired_list_refuses_everything(desk: Desk, tmp_path: Path, start: Start, clock):
+    _expire_in_a_month(desk)
+    desk.policy.write_text(
+        desk.policy.read_text().replace("threshold: 2", "threshold: 2\n    when_expired: refuse-all")
+    )
+    gate = start(tmp_path / "state", *clock("+1y"))
+    assert "every request is refused" in gate.log()
+    answer = gate.curl("http://pass.test/")
+    assert answer.status == 503
+    assert "its list has expired" in answer.body
+    assert gate.curl("https://www.pass.test/").proxy_status == 503
+    assert gate.curl("http://check.stoplist.invalid/").status == 403
+    gate.process.end()
+    assert start(tmp_path / "state").curl("http://pass.test/").status == 200
