@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -19,7 +21,8 @@ from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import ListHeader, format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import check as checking
-from stoplist.tools import publish, scaffold
+from stoplist.tools import domains as read
+from stoplist.tools import progress, publish, scaffold, signers
 from stoplist.tools import status as remembered
 
 _FILE = click.Path(path_type=Path)
@@ -148,6 +151,42 @@ def status(policy: Path, state_dir: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that name private keys: with `multiple` several of them."""
+    more = "; repeatable" if multiple else ""
+    private = click.option(
+        "--sign-with",
+        "private_keys",
+        metavar="KEY",
+        multiple=multiple,
+        required=True,
+        help=f"A private key: a PEM file, or a URI such as 'hsm:2?label=TOKEN'{more}.",
+    )
+    public = click.option(
+        "--public-key",
+        "public_keys",
+        metavar="FILE",
+        type=_FILE,
+        multiple=multiple,
+        help=f"The PEM public key of a URI{', in the order of the URIs' if multiple else ''}{more}.",
+    )
+    return lambda command: private(public(command))
+
+
+def _signing_keys(private_keys: Sequence[str], public_keys: Sequence[Path]) -> list[signers.SigningKey]:
+    try:
+        pairs = signers.pair(private_keys, public_keys)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return [signers.open_key(name, public_key, _ask) for name, public_key in pairs]
+
+
+def _ask(secret: str) -> str:
+    if not sys.stdin.isatty():
+        raise StoplistError(f"no {secret}", hint=f"set {signers.PIN_VARIABLE}, or run this in a terminal")
+    return str(click.prompt(f"The {secret}", hide_input=True, err=True))
+
+
 @main.group(name="list", cls=_Group)
 def list_() -> None:
     """Make keys and lists."""
@@ -171,51 +210,83 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 
 @list_.command(
     example="stoplist list build domains.txt --list demo --serial 2 --expires 2027-01-31 "
-    "--list-key demo.listkey --sign-with authority -o demo.stoplist"
+    "--list-key demo.listkey --sign-with authority --diff demo.stoplist -o demo.stoplist"
 )
-@click.argument("domains", type=click.File(encoding="utf-8"))
+@click.argument("domains", type=click.File("rb"))
+@click.option("--column", metavar="NAME", help="DOMAINS is CSV with a header row: the column that holds the domains.")
+@click.option(
+    "--allow-suffix",
+    "allowed",
+    metavar="NAME",
+    multiple=True,
+    help="A public suffix among the domains that is meant, with all below it; repeatable.",
+)
 @click.option("--list", "list_id", metavar="ID", required=True, help="The list's name.")
 @click.option("--serial", type=click.IntRange(min=1), required=True, help="Higher than that of the list before.")
 @click.option("--expires", type=_Expiry(), required=True, help="The last day, or an RFC 3339 time.")
 @click.option("--list-key", type=_FILE, required=True, help="The list key of the recipient.")
-@click.option("--sign-with", "signers", type=_FILE, multiple=True, required=True, help="A private key; repeatable.")
+@_sign_with(multiple=True)
 @click.option("--recipient", default="", metavar="NAME", help="Whom this copy is made for.")
+@click.option("--diff", "old", metavar="OLD", type=_FILE, help="A list file to compare with: the one before.")
 @click.option("-o", "--output", type=_FILE, required=True, help="The list file to write.")
 def build(
-    domains: TextIO,
+    domains: BinaryIO,
+    column: str | None,
+    allowed: tuple[str, ...],
     list_id: str,
     serial: int,
     expires: datetime,
     list_key: Path,
-    signers: tuple[Path, ...],
+    private_keys: tuple[str, ...],
+    public_keys: tuple[Path, ...],
     recipient: str,
+    old: Path | None,
     output: Path,
 ) -> None:
     """Build a signed list from DOMAINS: one a line, '#' begins a comment; '-' is stdin."""
-    read = publish.read_domains(domains, domains.name)
-    header = publish.build_list(
-        read,
+    keys = _signing_keys(private_keys, public_keys)
+    lines = progress.shown(read.as_text(domains), "reading", progress.size_of(domains), read.bytes_of)
+    found = read.read_domains(lines, domains.name, column=column, allowed=allowed)
+    built = publish.build_list(
+        found,
         list_id=list_id,
         serial=serial,
         expires=expires,
         list_key=list_key,
-        signers=signers,
+        signing_keys=keys,
         recipient=recipient,
         output=output,
         now=loading.now(),
+        compare_with=old,
+        track=lambda names: progress.shown(names, "digesting", len(found.names)),
     )
     click.echo(
-        f"{output}: {_number(header.count, 'domain')}, signed by {_number(len(signers), 'key')} "
-        f"({_number(read.duplicates, 'duplicate')} and {read.covered} covered by a parent left out)"
+        f"{output}: {_number(built.header.count, 'domain')}, signed by {_number(len(keys), 'key')} "
+        f"({_number(found.duplicates, 'duplicate')} and {found.covered} covered by a parent left out)"
     )
+    if built.comparison is not None:
+        click.echo(_compared(built.comparison))
 
 
-@list_.command(example="stoplist list sign demo.stoplist --sign-with operator")
+@list_.command(example="stoplist list sign demo.stoplist --sign-with operator --diff before.stoplist")
 @click.argument("file", type=_FILE)
-@click.option("--sign-with", "signer", type=_FILE, required=True, help="A private key.")
-def sign(file: Path, signer: Path) -> None:
-    """Add a signature to the list FILE."""
-    header = publish.sign_list(file, signer)
+@_sign_with(multiple=False)
+@click.option("--diff", "old", metavar="OLD", type=_FILE, help="A list file to compare with: the one before.")
+@click.option("--yes", is_flag=True, help="Sign without a question.")
+def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | None, yes: bool) -> None:
+    """Show the list FILE, ask where there is a terminal, and add a signature to it."""
+    (key,) = _signing_keys((private_keys,), (public_keys,) if public_keys else ())
+    review = publish.review(file, old)
+    header = review.header
+    for name in ("list", "serial", "issued", "expires", "count", "recipient"):
+        click.echo(f"{name}: {_header_fields(header)[name]}", err=True)
+    for signer in review.signers:
+        click.echo(f"signer (unverified): {_printable(signer)}", err=True)
+    if review.comparison is not None:
+        click.echo(_compared(review.comparison), err=True)
+    if not yes and sys.stdin.isatty() and not click.confirm("Sign this list?", err=True):
+        raise StoplistError("not signed", place=str(file))
+    review.sign(key)
     click.echo(f"{file}: signed list {header.list}, serial {header.serial}, {_number(header.count, 'domain')}")
 
 
@@ -247,7 +318,7 @@ def show(file: Path, as_json: bool) -> None:
     for name, value in fields.items():
         click.echo(f"{name}: {value}")
     for signer in signers:
-        click.echo(f"signer: {signer}")
+        click.echo(f"signer: {_printable(signer)}")
 
 
 @list_.command(example="stoplist list release school.yaml --serial 7")
@@ -306,6 +377,22 @@ def _print_status(entry: remembered.ListStatus) -> None:
 def _header_fields(header: ListHeader) -> dict[str, object]:
     fields = dataclasses.asdict(header)
     return {name: format_time(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+
+
+def _printable(text: str) -> str:
+    """A text out of a file that nobody has verified: it must not write to the terminal what it likes."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _compared(comparison: publish.Comparison) -> str:
+    old, change = comparison.old, comparison.change
+    before = f"{comparison.file} (unverified): serial {old.serial}, {_number(change.before, 'domain')}"
+    if change.same_key:
+        return f"against {before}; {change.added} added, {change.removed} removed"
+    return (
+        f"against {before}, now {change.after}; made with another list key, "
+        "so what was added and removed cannot be counted"
+    )
 
 
 def _number(count: int, noun: str) -> str:

@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -69,27 +70,54 @@ def read(path: Path, limit: int) -> bytes:
 
 def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
     """Write a whole file with `mode`, or none. Without `replace` an existing one is an error."""
+    write_all((path, data, mode), replace=replace)
+
+
+def write_all(*wanted: tuple[Path, bytes, int], replace: bool) -> None:
+    """Write files that belong together, each whole with its mode, or none of them.
+
+    All of them are written and synced beside their places before the first is put in place. Without
+    `replace` an existing one is an error.
+    """
+    besides: list[str] = []
+    placed: list[Path] = []
+    path = wanted[0][0]
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(beside, mode)
+        for path, data, mode in wanted:
+            besides.append(_write_beside(path, data, mode))
+            # Nothing can be put in the place of a folder: told before anything is put in its place.
+            if replace and os.path.isdir(path) and not os.path.islink(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        for beside, (path, _, _) in zip(besides, wanted, strict=True):
             if replace:
                 os.replace(beside, path)
             else:
                 os.link(beside, path)
-        finally:
-            if os.path.lexists(beside):
-                os.unlink(beside)
+                placed.append(path)
+        placed.clear()
     except FileExistsError:
         raise StoplistError("exists already", hint="use --force to overwrite it", place=str(path)) from None
     except OSError as error:
         raise StoplistError(
             f"cannot be written ({error.strerror})", hint="check the folder, its owner and the disk", place=str(path)
         ) from None
+    finally:
+        for leftover in [Path(beside) for beside in besides] + placed:
+            leftover.unlink(missing_ok=True)
+
+
+def _write_beside(path: Path, data: bytes, mode: int) -> str:
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, mode)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    return beside
 
 
 def make_folder(path: Path, mode: int) -> None:

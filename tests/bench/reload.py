@@ -120,7 +120,8 @@ def main() -> int:
     print(f"domains                                   {domains:9d}")
     print(f"requests, failed                          {len(client.requests):9d} {client.failures}")
     print(
-        f"usual median, p99, latest                 {statistics.median(usual) * 1e3:9.1f} {p99 * 1e3:.1f} {max(usual) * 1e3:.1f} ms"
+        f"usual median, p99, latest                 {statistics.median(usual) * 1e3:9.1f} "
+        f"{p99 * 1e3:.1f} {max(usual) * 1e3:.1f} ms"
     )
     print(f"renamed to enforced, median, latest       {statistics.median(delays):9.3f} {max(delays):.3f} s   bound 1")
     print(f"latest request during it, median, worst   {statistics.median(late) * 1e3:9.1f} {max(late) * 1e3:.1f} ms")

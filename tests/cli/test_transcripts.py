@@ -1,7 +1,8 @@
 """The command line, as transcripts: each ``*.txt`` here is a session in an empty folder.
 
 A line ``$ command`` runs in a shell. The lines after it are what it prints: stdout as it is, stderr
-behind ``! ``, and ``[status]`` where that is not 0. ``...`` stands for any text within a line.
+behind ``! ``, and ``[status]`` where that is not 0. ``...`` stands for any text within a line. A line
+``# needs PROGRAM...`` names programs without which the session is skipped, or in CI fails.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.network import need
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
 
@@ -45,7 +48,9 @@ def _run(command: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_transcript(transcript: Path, tmp_path: Path):
-    for command, expected in _steps(transcript.read_text()):
+    text = transcript.read_text()
+    need(*re.findall(r"\S+", " ".join(re.findall(r"^# needs (.+)$", text, re.MULTILINE))))
+    for command, expected in _steps(text):
         printed = _run(command, tmp_path)
         pattern = "\n".join(".*".join(map(re.escape, line.split("..."))) for line in expected)
         assert re.fullmatch(pattern, "\n".join(printed)), f"$ {command}\n" + "\n".join(printed)

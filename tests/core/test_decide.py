@@ -27,7 +27,7 @@ from stoplist.core.decide import (
 from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import CHECK_HOST, SignedList
-from tests.keys import make_list, new_ed25519, open_list
+from tests.keys import EXPIRES, make_list, new_ed25519, open_list
 
 SIGNER = new_ed25519()
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
@@ -47,7 +47,11 @@ def signed(*domains: str, list_id: str = "worst-of", serial: int = 1, check_host
 
 
 def ruleset(
-    *lists: SignedList, modes: tuple[str, ...] = (), mode: str = "enforce", exceptions: dict[str, str] | None = None
+    *lists: SignedList,
+    modes: tuple[str, ...] = (),
+    mode: str = "enforce",
+    exceptions: dict[str, str] | None = None,
+    when_expired: str = "keep",
 ) -> Ruleset:
     """A ruleset of lists, enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
     policy = Policy.model_validate(
@@ -61,6 +65,7 @@ def ruleset(
                     "trusted_keys": ["pub"],
                     "threshold": 1,
                     "mode": modes[number] if modes else "enforce",
+                    "when_expired": when_expired,
                 }
                 for number in range(len(lists))
             ],
@@ -331,6 +336,31 @@ def test_a_host_is_judged_as_the_rules_say(
 STOP = Verdict(Action.STOP, Reason.LISTED, "own", 1)
 OBSERVE = Verdict(Action.OBSERVE, Reason.LISTED, "trial", 1)
 MILDEST_FIRST = [PASS, OBSERVE, UNREADABLE, STOP]
+
+
+EXPIRY = EXPIRES.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("host", "now", "expected"),
+    [
+        pytest.param("pass.example", EXPIRY - 1, (Action.PASS, Reason.NOT_LISTED), id="a second before"),
+        pytest.param("pass.example", EXPIRY, (Action.REFUSE, Reason.EXPIRED), id="unlisted"),
+        pytest.param("listed.example", EXPIRY, (Action.REFUSE, Reason.EXPIRED), id="listed"),
+        pytest.param("192.0.2.1", EXPIRY, (Action.REFUSE, Reason.EXPIRED), id="an address"),
+        pytest.param(CHECK_HOST, EXPIRY, (Action.STOP, Reason.CHECK_HOST), id="the check host"),
+    ],
+)
+def test_an_expired_list_refuses_all_where_the_policy_says_so(
+    host: str, now: float, expected: tuple[Action, Reason]
+) -> None:
+    assert outcome(ruleset(signed("listed.example"), when_expired="refuse-all"), host, now) == expected
+
+
+def test_an_expired_list_is_kept_where_the_policy_says_so() -> None:
+    rules = ruleset(signed("listed.example"))
+    assert outcome(rules, "listed.example", EXPIRY + 1) == (Action.STOP, Reason.LISTED)
+    assert outcome(rules, "pass.example", EXPIRY + 1) == (Action.PASS, Reason.NOT_LISTED)
 
 
 @pytest.mark.parametrize("stricter", range(1, len(MILDEST_FIRST)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stoplist.core.digests import DIGEST_SIZE, DigestSet, are_sorted_and_unique, sorted_digests
+from stoplist.core.digests import DIGEST_SIZE, DigestSet, are_sorted_and_unique, sorted_and_unique, sorted_digests
 from stoplist.core.hosts import Host
 from tests.keys import LIST_KEY
 
@@ -169,3 +169,15 @@ def test_a_set_never_shows_its_digests() -> None:
     assert "DigestSet" in shown
     for secret in (payload.hex(), KEY.hex(), str(payload), str(KEY), "listed"):
         assert secret not in shown
+
+
+# Zeros at the end and few distinct values: where a sort of texts would go wrong.
+@given(
+    st.lists(
+        st.binary(min_size=16, max_size=16)
+        | st.text("\x00\x01\xff", min_size=16, max_size=16).map(lambda t: t.encode("latin-1"))
+    )
+)
+def test_digests_are_sorted_as_bytes_and_each_is_kept_once(digests: list[bytes]) -> None:
+    twice = bytearray(b"".join([*digests, *digests[::2]]))
+    assert sorted_and_unique(twice) == b"".join(sorted(set(digests)))

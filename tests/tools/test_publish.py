@@ -1,4 +1,4 @@
-"""Publishing: faulty lines are all told at once and nothing is written; keys are private and never overwritten."""
+"""Publishing: keys are private and never overwritten; what is written is whole, and what was looked at is signed."""
 
 from __future__ import annotations
 
@@ -18,33 +18,28 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
+from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import CHECK_HOST, KeyFileError, ListError, ListFault, ListHeader, ListKey, SignedList
+from stoplist.core.signedlist import (
+    CHECK_HOST,
+    Envelope,
+    KeyFileError,
+    ListError,
+    ListFault,
+    ListHeader,
+    ListKey,
+    SignedList,
+)
 from stoplist.core.signedlist import TrustedKey as PublicKey
-from stoplist.errors import Problems, StoplistError
-from stoplist.tools import publish
-from stoplist.tools.publish import DomainError, Domains
+from stoplist.errors import StoplistError
+from stoplist.tools import publish, signers
+from stoplist.tools.domains import read_domains
 from tests.keys import LIST_KEY, NOW, new_ecdsa, new_ed25519, new_rsa, public_pem
 
 EXPIRES = NOW + timedelta(days=30)
-TOO_LONG = ".".join(["a" * 54, *["b" * 63] * 3, "example"])
-assert len(TOO_LONG) == 254
-
-
-def domains(text: str) -> Domains:
-    return publish.read_domains(text.splitlines(), "domains.txt")
-
-
-def faults(text: str) -> list[str]:
-    """The faults of a list of domains as a publisher sees them, one each."""
-    with pytest.raises(Problems) as caught:
-        domains(text)
-    assert all(isinstance(problem, DomainError) for problem in caught.value.problems)
-    return [str(problem) for problem in caught.value.problems]
 
 
 def names(folder: Path) -> list[str]:
@@ -53,204 +48,6 @@ def names(folder: Path) -> list[str]:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-# Reading domains
-
-
-def test_domains_are_read_one_a_line_with_comments_and_blank_lines() -> None:
-    text = "# a list\n\nlisted.example\n  other.example  # why\n\t\n#hidden.example\nthird.test#no space"
-    assert domains(text) == Domains(frozenset({"listed.example", "other.example", "third.test"}), 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("line", "name"),
-    [
-        pytest.param("LISTED.Example", "listed.example", id="case"),
-        pytest.param("listed.example.", "listed.example", id="trailing dot"),
-        pytest.param("bücher.example", "xn--bcher-kva.example", id="Unicode"),
-        pytest.param("BÜCHER.example", "xn--bcher-kva.example", id="Unicode upper case"),
-        pytest.param("xn--bcher-kva.example", "xn--bcher-kva.example", id="punycode"),
-        pytest.param("faß.example", "xn--fa-hia.example", id="sharp s"),
-        pytest.param("listed。example", "listed.example", id="ideographic full stop"),
-        pytest.param("listed.例え.test", "listed.xn--r8jz45g.test", id="Unicode in the middle"),
-        pytest.param("\ufefflisted.example", "listed.example", id="byte order mark of the file"),
-        pytest.param("listed.example\r", "listed.example", id="Windows newline"),
-        pytest.param("\u00a0listed.example", "listed.example", id="no-break space"),
-        pytest.param("_x.listed.example", "_x.listed.example", id="underscore"),
-    ],
-)
-def test_a_domain_is_listed_in_its_canonical_form(line: str, name: str) -> None:
-    assert publish.read_domains([line], "domains.txt").names == {name}
-
-
-def test_one_domain_in_several_forms_is_a_duplicate() -> None:
-    text = "bücher.example\nxn--bcher-kva.example\nBÜCHER.example.\nlisted.example"
-    assert domains(text) == Domains(frozenset({"xn--bcher-kva.example", "listed.example"}), 2, 0)
-
-
-def test_what_a_parent_covers_is_dropped_wherever_the_parent_stands() -> None:
-    text = "a.listed.example\nlisted.example\nb.a.listed.example\nnotlisted.example\nx.y.other.example"
-    kept = frozenset({"listed.example", "notlisted.example", "x.y.other.example"})
-    assert domains(text) == Domains(kept, 0, 2)
-
-
-LABEL = st.sampled_from(["a", "b", "listed", "x1"])
-NAMES = st.lists(LABEL, min_size=1, max_size=4).map(lambda labels: ".".join([*labels, "example"]))
-
-
-# The public suffix list is read anew each time, so few examples.
-@settings(max_examples=25)
-@given(st.lists(NAMES, min_size=1, max_size=12))
-def test_what_is_kept_covers_all_that_was_written_and_nothing_twice(written: list[str]) -> None:
-    read = publish.read_domains(written, "domains.txt")
-    for name in written:
-        assert len([kept for kept in read.names if f".{name}".endswith(f".{kept}")]) == 1
-    assert read.names <= set(written)
-    assert len(read.names) + read.covered + read.duplicates == len(written)
-
-
-@pytest.mark.parametrize(
-    ("line", "fault"),
-    [
-        pytest.param(
-            "https://listed.example/page",
-            "'https://listed.example/page' is a URL; write the domain alone: a list covers whole domains",
-            id="URL",
-        ),
-        pytest.param(
-            "listed.example/page",
-            "'listed.example/page' is a URL; write the domain alone: a list covers whole domains",
-            id="path",
-        ),
-        pytest.param(
-            "*.listed.example",
-            "'*.listed.example' is a wildcard; write the domain alone: its subdomains are covered",
-            id="wildcard",
-        ),
-        pytest.param(
-            "192.0.2.1",
-            "'192.0.2.1' is an IP address; remove the line: addresses are shared, only names are listed",
-            id="IPv4",
-        ),
-        pytest.param(
-            "0xC0000201",
-            "'0xC0000201' is an IP address; remove the line: addresses are shared, only names are listed",
-            id="IPv4 in hexadecimal",
-        ),
-        pytest.param(
-            "2001:db8::1",
-            "'2001:db8::1' is an IP address; remove the line: addresses are shared, only names are listed",
-            id="IPv6",
-        ),
-        pytest.param(
-            "localhost",
-            "'localhost' is a single label; write the domain as it is registered, such as 'listed.example'",
-            id="single label",
-        ),
-        pytest.param(
-            "example",
-            "'example' is a single label; write the domain as it is registered, such as 'listed.example'",
-            id="top level",
-        ),
-        pytest.param(
-            "listed.example:443",
-            "'listed.example:443' is no domain: the host has a port; correct or remove the line",
-            id="port",
-        ),
-        pytest.param(
-            "user@listed.example",
-            "'user@listed.example' is no domain: the host holds a character that no host may hold; "
-            "correct or remove the line",
-            id="mail address",
-        ),
-        pytest.param(
-            "listed example",
-            "'listed example' is no domain: the host cannot be read by the URL Standard; correct or remove the line",
-            id="two words",
-        ),
-        pytest.param(
-            "a..listed.example",
-            "'a..listed.example' is no domain: DNS cannot hold it; correct or remove the line",
-            id="empty label",
-        ),
-        pytest.param(
-            ".listed.example",
-            "'.listed.example' is no domain: DNS cannot hold it; correct or remove the line",
-            id="leading dot",
-        ),
-        pytest.param(
-            "a" * 64 + ".example",
-            f"'{'a' * 64}.example' is no domain: DNS cannot hold it; correct or remove the line",
-            id="label too long",
-        ),
-        pytest.param(
-            TOO_LONG,
-            f"'{TOO_LONG}' is no domain: DNS cannot hold it; correct or remove the line",
-            id="name too long",
-        ),
-    ],
-)
-def test_a_line_that_is_no_domain_is_told_with_its_number_and_a_remedy(line: str, fault: str) -> None:
-    assert faults(f"# comment\ngood.example\n\n{line}  # ticket 5\n") == [f"domains.txt:4: {fault}"]
-
-
-# Real ones: no reserved name is on the public suffix list.
-@pytest.mark.parametrize(
-    "suffix",
-    [
-        pytest.param("co.uk", id="plain"),
-        pytest.param("CO.UK.", id="in another spelling"),
-        pytest.param("個人.香港", id="Unicode"),
-        pytest.param("xn--mxtq1m.xn--j6w193g", id="punycode"),
-        pytest.param("listed.ck", id="by a wildcard rule"),
-    ],
-)
-def test_a_public_suffix_is_told_with_its_number_and_a_remedy(suffix: str) -> None:
-    assert faults(f"good.example\n{suffix}\n") == [
-        f"domains.txt:2: {suffix!r} is a public suffix, under which anybody can register; "
-        "list the domains below it that were checked"
-    ]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("a" * 63 + ".example", id="label as long as DNS allows"),
-        pytest.param(TOO_LONG[1:], id="name as long as DNS allows"),
-    ],
-)
-def test_a_name_as_long_as_dns_allows_is_listed(name: str) -> None:
-    assert domains(name).names == {name}
-
-
-def test_every_faulty_line_is_told_in_one_run() -> None:
-    text = "https://a.example/\ngood.example\n*.b.example\n192.0.2.1\nco.uk\nlocalhost\nc.example:1\n"
-    assert [fault.partition(": ")[0] for fault in faults(text)] == [
-        f"domains.txt:{line}" for line in (1, 3, 4, 5, 6, 7)
-    ]
-
-
-@pytest.mark.parametrize("text", [pytest.param("", id="empty"), pytest.param("# later\n\n", id="only comments")])
-def test_a_list_of_nothing_is_refused(text: str) -> None:
-    with pytest.raises(StoplistError) as caught:
-        domains(text)
-    assert str(caught.value) == ("domains.txt: no domain at all; an empty list would stop nothing: check the file")
-
-
-@settings(max_examples=40)
-@given(st.text(max_size=30) | st.text("abc.:/*#@[]xn-0%\t ß。", max_size=15))
-def test_any_line_is_a_domain_or_told(line: str) -> None:
-    try:
-        read = publish.read_domains([line], "domains.txt")
-    except StoplistError as error:
-        told = str(error)
-    else:
-        (name,) = read.names
-        assert Host.parse(name) == Host(name)
-        assert "." in name
-        return
-    assert told.startswith("domains.txt:")
 
 
 # Keys
@@ -300,6 +97,22 @@ def test_a_key_is_never_overwritten_unless_forced(tmp_path: Path, make: Callable
     assert mode(tmp_path / "key") == 0o600
 
 
+@pytest.mark.parametrize("blocked", ["key", "key.pub"])
+def test_a_key_pair_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, blocked: str) -> None:
+    publish.make_signing_key(tmp_path / "key", force=False)
+    (tmp_path / blocked).unlink()
+    (tmp_path / blocked).mkdir()
+    (other,) = {"key", "key.pub"} - {blocked}
+    before = (tmp_path / other).read_bytes()
+    with pytest.raises(StoplistError) as caught:
+        publish.make_signing_key(tmp_path / "key", force=True)
+    assert str(caught.value) == (
+        f"{tmp_path / blocked}: cannot be written (Is a directory); check the folder, its owner and the disk"
+    )
+    assert (tmp_path / other).read_bytes() == before
+    assert names(tmp_path) == ["key", "key.pub"]
+
+
 # Building and signing
 
 
@@ -314,23 +127,29 @@ def desk(tmp_path: Path) -> Path:
 
 def build(
     desk: Path,
-    *signers: str,
+    *keys: str,
     text: str = "listed.example\nlisted.test",
     serial: int = 1,
     list_id: str = "worst-of",
     expires: datetime = EXPIRES,
-) -> ListHeader:
+    compare_with: str | None = None,
+) -> publish.Built:
     return publish.build_list(
-        domains(text),
+        read_domains(text.splitlines(), "domains.txt"),
         list_id=list_id,
         serial=serial,
         expires=expires,
         list_key=desk / "listkey",
-        signers=[desk / signer for signer in signers],
+        signing_keys=[signers.from_file(desk / key) for key in keys],
         recipient="Example School",
         output=desk / "worst-of.stoplist",
         now=NOW,
+        compare_with=None if compare_with is None else desk / compare_with,
     )
+
+
+def sign(desk: Path, key: str) -> None:
+    publish.review(desk / "worst-of.stoplist").sign(signers.from_file(desk / key))
 
 
 def verify(desk: Path, *keys: str, threshold: int = 1, now: datetime = NOW):
@@ -342,13 +161,13 @@ def key_ids(desk: Path, *keys: str) -> set[str]:
 
 
 def test_a_list_is_built_from_domains_and_opens(desk: Path) -> None:
-    header = build(desk, "authority", serial=7)
+    header = build(desk, "authority", serial=7).header
     assert header == ListHeader("worst-of", 7, NOW, EXPIRES, 2, LIST_KEY.key_id, "Example School", CHECK_HOST)
     signed = SignedList.open(
         (desk / "worst-of.stoplist").read_bytes(),
         trusted=[PublicKey.parse((desk / "authority.pub").read_bytes())],
         threshold=1,
-        list_key=LIST_KEY,
+        list_keys=[LIST_KEY],
         now=NOW,
     )
     assert signed.header == header
@@ -373,8 +192,7 @@ def test_the_order_of_lines_does_not_change_a_list(desk: Path) -> None:
 
 def test_a_second_signature_is_added(desk: Path) -> None:
     build(desk, "authority")
-    header = publish.sign_list(desk / "worst-of.stoplist", desk / "operator")
-    assert header.list == "worst-of"
+    sign(desk, "operator")
     verified = verify(desk, "authority", "operator", threshold=2)
     assert set(verified.signers) == key_ids(desk, "authority", "operator")
 
@@ -383,7 +201,7 @@ def test_signing_twice_with_the_same_key_is_refused_and_changes_nothing(desk: Pa
     build(desk, "authority")
     before = (desk / "worst-of.stoplist").read_bytes()
     with pytest.raises(ListError) as caught:
-        publish.sign_list(desk / "worst-of.stoplist", desk / "authority")
+        sign(desk, "authority")
     (key_id,) = key_ids(desk, "authority")
     assert str(caught.value) == (
         f"{desk}/worst-of.stoplist: key {key_id[:16]} has already signed this list; "
@@ -429,7 +247,7 @@ def test_what_is_no_list_is_not_signed(desk: Path, data: bytes) -> None:
     path = desk / "worst-of.stoplist"
     path.write_bytes(data)
     with pytest.raises(ListError) as caught:
-        publish.sign_list(path, desk / "authority")
+        sign(desk, "authority")
     assert caught.value.place == str(path)
     assert path.read_bytes() == data
 
@@ -440,7 +258,7 @@ def test_a_list_whose_header_cannot_be_read_is_not_signed(desk: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"payload": "e30K"}))
     before = path.read_bytes()
     with pytest.raises(ListError) as caught:
-        publish.sign_list(path, desk / "operator")
+        sign(desk, "operator")
     assert caught.value.fault == ListFault.HEADER
     assert path.read_bytes() == before
 
@@ -505,6 +323,97 @@ def test_a_faulty_list_key_is_told_with_its_file_and_nothing_is_written(desk: Pa
     assert caught.value.place == str(desk / "listkey")
     assert "deadbeef" not in str(caught.value)
     assert not (desk / "worst-of.stoplist").exists()
+
+
+# Comparing and reviewing
+
+
+def test_a_list_is_compared_with_the_one_before_it(desk: Path) -> None:
+    build(desk, "authority", text="a.example\nb.example\nc.example")
+    (desk / "worst-of.stoplist").rename(desk / "before")
+    comparison = build(
+        desk, text="b.example\nc.example\nd.example\ne.example", serial=2, compare_with="before"
+    ).comparison
+    assert comparison is not None
+    assert (comparison.file, comparison.old.serial) == (desk / "before", 1)
+    assert comparison.change == Change(3, 4, 2, 1, same_key=True)
+    assert publish.review(desk / "worst-of.stoplist", desk / "before").comparison == comparison
+
+
+def test_a_list_may_be_compared_with_the_file_it_replaces(desk: Path) -> None:
+    build(desk, text="a.example")
+    comparison = build(desk, text="b.example\nc.example", serial=2, compare_with="worst-of.stoplist").comparison
+    assert comparison is not None
+    assert comparison.change == Change(1, 2, 2, 1, same_key=True)
+
+
+def test_under_another_list_key_only_the_sizes_are_compared(desk: Path) -> None:
+    build(desk, text="a.example\nb.example")
+    (desk / "worst-of.stoplist").rename(desk / "before")
+    publish.make_list_key(desk / "listkey", force=True)
+    comparison = build(desk, text="c.example", serial=2, compare_with="before").comparison
+    assert comparison is not None
+    assert comparison.change == Change(2, 1, 0, 1, same_key=False)
+
+
+def test_another_list_is_not_what_to_compare_with_and_nothing_is_written(desk: Path) -> None:
+    build(desk, list_id="other")
+    (desk / "worst-of.stoplist").rename(desk / "before")
+    with pytest.raises(StoplistError) as caught:
+        build(desk, compare_with="before")
+    assert str(caught.value) == (
+        f"{desk}/before: this is the list 'other', not 'worst-of'; compare with the list that came before it"
+    )
+    assert not (desk / "worst-of.stoplist").exists()
+
+
+def without_its_last_digest(path: Path) -> None:
+    envelope = publish.read_envelope(path)
+    path.write_bytes(Envelope(envelope.payload[:-16], envelope.signatures).to_bytes())
+
+
+@pytest.mark.parametrize("spoil", [without_its_last_digest, lambda path: path.write_bytes(b"{}")])
+def test_a_broken_list_is_not_compared_with(desk: Path, spoil: Callable[[Path], None]) -> None:
+    build(desk)
+    spoil(desk / "worst-of.stoplist")
+    (desk / "worst-of.stoplist").rename(desk / "before")
+    with pytest.raises(ListError) as caught:
+        build(desk, compare_with="before")
+    assert caught.value.place == str(desk / "before")
+    assert not (desk / "worst-of.stoplist").exists()
+
+
+def test_the_next_signer_sees_what_the_file_says_of_itself(desk: Path) -> None:
+    header = build(desk, "authority").header
+    review = publish.review(desk / "worst-of.stoplist")
+    assert review.header == header
+    assert set(review.signers) == key_ids(desk, "authority")
+    assert review.comparison is None
+
+
+def test_a_list_that_no_gate_would_take_is_not_offered_for_signing(desk: Path) -> None:
+    build(desk, "authority")
+    without_its_last_digest(desk / "worst-of.stoplist")
+    with pytest.raises(ListError) as caught:
+        publish.review(desk / "worst-of.stoplist")
+    assert (caught.value.fault, caught.value.place) == (ListFault.DIGESTS, str(desk / "worst-of.stoplist"))
+
+
+def test_a_list_exchanged_while_it_is_looked_at_is_not_signed(desk: Path) -> None:
+    build(desk, "authority")
+    review = publish.review(desk / "worst-of.stoplist")
+    build(desk, "authority", text="smuggled.example")
+    exchanged = (desk / "worst-of.stoplist").read_bytes()
+    with pytest.raises(StoplistError, match="the file has changed while you looked at it"):
+        review.sign(signers.from_file(desk / "operator"))
+    assert (desk / "worst-of.stoplist").read_bytes() == exchanged
+
+
+def test_a_file_is_what_securesystemslib_writes(desk: Path) -> None:
+    build(desk, "authority", "operator")
+    data = (desk / "worst-of.stoplist").read_bytes()
+    envelope = DsseEnvelope.from_dict(json.loads(data))
+    assert json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n" == data
 
 
 # Verifying

@@ -114,6 +114,14 @@ def _unpad(document: dict[str, Any]) -> None:
     document["payload"] = base64.b64encode(content).decode().rstrip("=")
 
 
+def _break_line(document: dict[str, Any]) -> None:
+    document["payload"] = document["payload"][:64] + "\n" + document["payload"][64:]
+
+
+def _url_alphabet(document: dict[str, Any]) -> None:
+    document["payload"] = document["payload"].replace("+", "-").replace("/", "_") + "-_=="
+
+
 def vectors() -> dict[str, bytes]:
     good = text(both())
     sorted_pieces = [DIGESTS[start : start + 16] for start in range(0, len(DIGESTS), 16)]
@@ -145,10 +153,10 @@ def vectors() -> dict[str, bytes]:
         "envelope--payload-twice": good.replace(b'"payloadType"', b'"payload":"","payloadType"'),
         "envelope--signatures-twice": good.replace(b'"payloadType"', b'"signatures":[],"payloadType"'),
         "envelope--payload-is-a-number": changed(lambda e: e.update(payload=1)),
-        "envelope--payload-with-a-line-break": changed(lambda e: e.update(payload=e["payload"][:64] + "\n" + e["payload"][64:])),
+        "envelope--payload-with-a-line-break": changed(_break_line),
         "envelope--payload-with-an-escape": good.replace(b'"payload":"e', b'"payload":"\\u0065'),
         "envelope--payload-without-padding": changed(_unpad),
-        "envelope--base64-for-urls": changed(lambda e: e.update(payload=e["payload"].replace("+", "-").replace("/", "_") + "-_==")),
+        "envelope--base64-for-urls": changed(_url_alphabet),
         "envelope--unused-bits-set": changed(_unused_bits),
         "envelope--signature-is-a-text": changed(lambda e: e.update(signatures=["x"])),
         "envelope--signature-with-extra-field": changed(lambda e: e["signatures"][0].update(cert="x")),

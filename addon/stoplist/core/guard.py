@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stoplist.core.digests import common
+import numpy as np
+from numpy.typing import NDArray
+
+from stoplist.core.digests import common, high_halves
 from stoplist.core.hosts import Host
 from stoplist.core.policy import GuardPolicy
-from stoplist.core.signedlist import ListError, ListFault, SignedList
+from stoplist.core.signedlist import Envelope, ListError, ListFault, ListHeader, SignedList
 
 ALLOWANCE = 10
 """Domains that may be added, and as many removed, whatever the size of the list."""
@@ -26,20 +29,36 @@ ALLOWANCE = 10
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a list differs from the one before it, in domains."""
+    """How a list differs from the one before it, in domains.
+
+    Without the `same_key` only the sizes were compared: `added` and `removed` are then the least
+    that they can be.
+    """
 
     before: int
     after: int
     added: int
     removed: int
+    same_key: bool
 
     @classmethod
     def between(cls, old: SignedList, new: SignedList) -> Change:
-        before, after = old.digests.count, new.digests.count
-        if old.header.key_id != new.header.key_id:
-            return cls(before, after, max(0, after - before), max(0, before - after))
-        both = common(old.digests, new.digests)
-        return cls(before, after, after - both, before - both)
+        return cls._between(old.header, old.digests.high_halves(), new.header, new.digests.high_halves())
+
+    @classmethod
+    def between_unverified(cls, old: Envelope, new: Envelope) -> Change:
+        """The same of list files that nobody has verified. Raises ListError where one is no list."""
+        return cls._between(old.header, high_halves(old.digests), new.header, high_halves(new.digests))
+
+    @classmethod
+    def _between(
+        cls, old: ListHeader, old_halves: NDArray[np.uint64], new: ListHeader, new_halves: NDArray[np.uint64]
+    ) -> Change:
+        before, after = len(old_halves), len(new_halves)
+        if old.key_id != new.key_id:
+            return cls(before, after, max(0, after - before), max(0, before - after), same_key=False)
+        both = common(old_halves, new_halves)
+        return cls(before, after, after - both, before - both, same_key=True)
 
 
 class ListHeld(ListError):  # noqa: N818  it is no error of the list

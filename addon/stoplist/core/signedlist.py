@@ -243,6 +243,11 @@ class Envelope:
             raise ListError(ListFault.HEADER, f"the header has no end within {MAX_HEADER_SIZE} bytes")
         return ListHeader.parse(line)
 
+    @property
+    def digests(self) -> memoryview:
+        """The digests, as many as the header says and strictly rising; unverified. Raises ListError."""
+        return _digests(self.payload, self.header)
+
     def signers(self, trusted: Iterable[TrustedKey]) -> tuple[TrustedKey, ...]:
         """The trusted keys that signed this payload, each key material once."""
         found: dict[bytes, TrustedKey] = {}
@@ -272,7 +277,13 @@ class Envelope:
 
     def to_bytes(self) -> bytes:
         """The file, as securesystemslib writes a DSSE envelope."""
-        return json.dumps(self._dsse().to_dict(), separators=(",", ":")).encode() + b"\n"
+        # Its payload may be hundreds of megabytes: put in here, so that it is not copied four times.
+        hollow = DsseEnvelope(b"", PAYLOAD_TYPE, {s.keyid: s for s in self.signatures}).to_dict()
+        before, empty, after = json.dumps(hollow, separators=(",", ":")).partition('"payload":""')
+        assert empty
+        return b"".join(
+            (before.encode(), empty[:-1].encode(), base64.b64encode(self.payload), b'"', after.encode(), b"\n")
+        )
 
     def _dsse(self) -> DsseEnvelope:
         return DsseEnvelope(self.payload, PAYLOAD_TYPE, {s.keyid: s for s in self.signatures})
@@ -391,10 +402,7 @@ def verify(
             hint="check the clock of this machine, then the publisher's",
         )
     verified = VerifiedPayload(header, envelope.payload, tuple(key.key_id for key in signers), digest)
-    if len(envelope.payload) - verified.offset != DIGEST_SIZE * header.count:
-        raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
-    if not are_sorted_and_unique(memoryview(envelope.payload)[verified.offset :]):
-        raise ListError(ListFault.DIGESTS, "the digests are not in strictly rising order")
+    _digests(envelope.payload, header)
     return verified
 
 
@@ -473,6 +481,16 @@ def build(
 def format_time(time: datetime) -> str:
     """RFC 3339 in UTC, to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _digests(payload: bytes, header: ListHeader) -> memoryview:
+    """What stands after the header. Raises ListError."""
+    digests = memoryview(payload)[payload.index(b"\n") + 1 :]
+    if len(digests) != DIGEST_SIZE * header.count:
+        raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
+    if not are_sorted_and_unique(digests):
+        raise ListError(ListFault.DIGESTS, "the digests are not in strictly rising order")
+    return digests
 
 
 def _strict_json(data: bytes, fault: ListFault) -> Any:

@@ -1,7 +1,6 @@
 """What a publisher does: make keys, build a list from domains, sign it, verify it, look at it.
 
 Rules
-  - Every faulty line is reported in one run, with its number and a remedy, and nothing is written.
   - Private keys and list keys go to files with mode 0600, never to stdout.
   - An output file appears whole or not at all; a key is never overwritten unless forced.
 """
@@ -10,22 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from publicsuffixlist import PublicSuffixList
-from securesystemslib.signer import CryptoSigner, Signer
+from securesystemslib.signer import CryptoSigner
 
 from stoplist import files
-from stoplist.core.hosts import Host, HostError
+from stoplist.core.guard import Change
 from stoplist.core.signedlist import (
     LIST_KEY_SIZE,
     MAX_FILE_SIZE,
     Envelope,
-    KeyFileError,
     ListHeader,
     ListKey,
     TrustedKey,
@@ -34,21 +29,53 @@ from stoplist.core.signedlist import (
     format_time,
     verify,
 )
-from stoplist.errors import Problems, StoplistError
+from stoplist.errors import StoplistError
 from stoplist.loading import MAX_KEY_SIZE
+from stoplist.tools.domains import Domains
+from stoplist.tools.signers import SigningKey, public_pem
 
-
-class DomainError(StoplistError):
-    """A line of the publisher's that is no domain to list. `place` is ``file:line``."""
+type Track = Callable[[Iterable[str]], Iterable[str]]
+"""Passes items on, and shows somebody how many have passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Domains:
-    """The domains to list, canonical, and what was dropped on the way."""
+class Comparison:
+    """What a list changes against an older list file, of which nobody has verified anything."""
 
-    names: frozenset[str]
-    duplicates: int
-    covered: int
+    file: Path
+    old: ListHeader
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A list file that was written."""
+
+    header: ListHeader
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A list file as its next signer sees it. Nothing about it is verified; `signers` are key ids."""
+
+    file: Path
+    header: ListHeader
+    signers: tuple[str, ...]
+    comparison: Comparison | None
+    _envelope: Envelope = field(repr=False)
+    _data: bytes = field(repr=False)
+
+    def sign(self, key: SigningKey) -> None:
+        """Add a signature to exactly what was reviewed, in its file. Raises StoplistError."""
+        signed = _at(self.file, lambda: key.sign(self._envelope))
+        if files.read(self.file, MAX_FILE_SIZE) != self._data:
+            raise StoplistError(
+                "the file has changed while you looked at it",
+                hint="look at it again, and sign it then",
+                place=str(self.file),
+            )
+        files.write(self.file, signed.to_bytes(), mode=files.PUBLIC, replace=True)
 
 
 def make_signing_key(path: Path, *, force: bool) -> None:
@@ -56,40 +83,12 @@ def make_signing_key(path: Path, *, force: bool) -> None:
     signer = CryptoSigner.generate_ed25519()
     public = public_pem(signer)
     public_path = path.with_name(f"{path.name}.pub")
-    if not force and public_path.exists():
-        raise StoplistError("exists already", hint="use --force to overwrite it", place=str(public_path))
-    files.write(path, signer.private_bytes, mode=files.PRIVATE, replace=force)
-    files.write(public_path, public, mode=files.PUBLIC, replace=force)
+    files.write_all((public_path, public, files.PUBLIC), (path, signer.private_bytes, files.PRIVATE), replace=force)
 
 
 def make_list_key(path: Path, *, force: bool) -> None:
     """A new list key (0600)."""
     files.write(path, ListKey(os.urandom(LIST_KEY_SIZE)).to_text(), mode=files.PRIVATE, replace=force)
-
-
-def read_domains(lines: Iterable[str], source: str) -> Domains:
-    """Domains from text, one a line, ``#`` begins a comment. Raises Problems, one for each faulty line."""
-    suffixes = PublicSuffixList()
-    problems: list[StoplistError] = []
-    names: set[str] = set()
-    duplicates = 0
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        try:
-            name = _domain(text, suffixes)
-        except StoplistError as error:
-            problems.append(DomainError(f"{text!r} {error.message}", hint=error.hint, place=f"{source}:{number}"))
-            continue
-        duplicates += name in names
-        names.add(name)
-    if problems:
-        raise Problems(problems)
-    if not names:
-        raise StoplistError("no domain at all", hint="an empty list would stop nothing: check the file", place=source)
-    topmost = frozenset(name for name in names if not _is_covered(name, names))
-    return Domains(topmost, duplicates, len(names) - len(topmost))
 
 
 def build_list(
@@ -99,16 +98,21 @@ def build_list(
     serial: int,
     expires: datetime,
     list_key: Path,
-    signers: Sequence[Path],
+    signing_keys: Sequence[SigningKey],
     recipient: str,
     output: Path,
     now: datetime,
-) -> ListHeader:
-    """Write a new list file, replacing the one before it, and return its header. Raises StoplistError."""
+    compare_with: Path | None = None,
+    track: Track = iter,
+) -> Built:
+    """Write a new list file, replacing the one before it. Raises StoplistError.
+
+    `compare_with` is an older list file to compare it with; `track` sees the domains as they are digested.
+    """
     if expires <= now:
         raise StoplistError(f"expires on {format_time(expires)}, which is past", hint="choose a later --expires")
     envelope = build(
-        domains.names,
+        track(domains.names),
         list_id=list_id,
         serial=serial,
         issued=now,
@@ -116,19 +120,36 @@ def build_list(
         list_key=_read_key(list_key, ListKey.parse),
         recipient=recipient,
     )
-    for signer in signers:
-        envelope = envelope.signed_by(_signer(signer))
+    comparison = compare(envelope, compare_with)
+    for key in signing_keys:
+        envelope = key.sign(envelope)
     files.write(output, envelope.to_bytes(), mode=files.PUBLIC, replace=True)
-    return envelope.header
+    return Built(envelope.header, comparison)
 
 
-def sign_list(path: Path, signer: Path) -> ListHeader:
-    """Add a signature to a list file and return its header."""
-    envelope = read_envelope(path)
+def review(path: Path, compare_with: Path | None = None) -> Review:
+    """A list file for its next signer, compared with an older one where it is named. Raises StoplistError."""
+    data = files.read(path, MAX_FILE_SIZE)
+    envelope = _at(path, lambda: Envelope.parse(data))
     header = _at(path, lambda: envelope.header)
-    signed = _at(path, lambda: envelope.signed_by(_signer(signer)))
-    files.write(path, signed.to_bytes(), mode=files.PUBLIC, replace=True)
-    return header
+    _at(path, lambda: envelope.digests)
+    signers = tuple(signature.keyid for signature in envelope.signatures)
+    return Review(path, header, signers, compare(envelope, compare_with), envelope, data)
+
+
+def compare(envelope: Envelope, old: Path | None) -> Comparison | None:
+    """What a list changes against an older list file of the same id. Raises StoplistError."""
+    if old is None:
+        return None
+    before = read_envelope(old)
+    header = _at(old, lambda: before.header)
+    if header.list != envelope.header.list:
+        raise StoplistError(
+            f"this is the list {header.list!r}, not {envelope.header.list!r}",
+            hint="compare with the list that came before it",
+            place=str(old),
+        )
+    return Comparison(old, header, _at(old, lambda: Change.between_unverified(before, envelope)))
 
 
 def verify_list(path: Path, trusted: Sequence[Path], threshold: int, now: datetime) -> VerifiedPayload:
@@ -158,58 +179,10 @@ def parse_expiry(text: str) -> datetime:
         moment = datetime.combine(moment, time(23, 59, 59), UTC)
     if moment.tzinfo is None:
         raise ValueError("no time zone")
-    return moment.astimezone(UTC)
-
-
-def _domain(text: str, suffixes: PublicSuffixList) -> str:
-    if "://" in text or "/" in text:
-        raise StoplistError("is a URL", hint="write the domain alone: a list covers whole domains")
-    if "*" in text:
-        raise StoplistError("is a wildcard", hint="write the domain alone: its subdomains are covered")
     try:
-        host = Host.parse(text)
-    except HostError as error:
-        raise StoplistError(f"is no domain: {error.message}", hint="correct or remove the line") from None
-    if host.is_address:
-        raise StoplistError("is an IP address", hint="remove the line: addresses are shared, only names are listed")
-    if "." not in host.name:
-        raise StoplistError("is a single label", hint="write the domain as it is registered, such as 'listed.example'")
-    if suffixes.is_public(host.name):
-        raise StoplistError(
-            "is a public suffix, under which anybody can register",
-            hint="list the domains below it that were checked",
-        )
-    if any(not 0 < len(label) < 64 for label in host.name.split(".")) or len(host.name) > 253:
-        raise StoplistError("is no domain: DNS cannot hold it", hint="correct or remove the line")
-    return host.name
-
-
-def _is_covered(name: str, names: set[str]) -> bool:
-    dot = name.find(".")
-    while dot >= 0:
-        name = name[dot + 1 :]
-        if name in names:
-            return True
-        dot = name.find(".")
-    return False
-
-
-def _signer(path: Path) -> Signer:
-    def parse(pem: bytes) -> Signer:
-        try:
-            return CryptoSigner(load_pem_private_key(pem, None))
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            hint = "use the private key that 'stoplist list keygen' wrote"
-            if b"PUBLIC KEY" in pem:
-                hint = "this is a public key: name the private one, without .pub"
-            raise KeyFileError("not a private key in PEM (Ed25519, ECDSA or RSA)", hint=hint) from None
-
-    return _read_key(path, parse)
-
-
-def public_pem(signer: CryptoSigner) -> bytes:
-    private = load_pem_private_key(signer.private_bytes, None)
-    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no year that exists") from None
 
 
 def _read_key[T](path: Path, parse: Callable[[bytes], T]) -> T:

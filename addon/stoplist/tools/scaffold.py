@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.errors import StoplistError
-from stoplist.tools import publish
+from stoplist.tools import publish, signers
+from stoplist.tools.domains import read_domains
 
 LIST_ID = "demo"
 LIFETIME = timedelta(days=30)
@@ -19,8 +20,16 @@ def make(folder: Path, now: datetime) -> list[str]:
 
     Raises StoplistError.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise StoplistError("the folder is not empty", hint="choose a new one", place=str(folder))
+    try:
+        if any(folder.iterdir()):
+            raise StoplistError("the folder is not empty", hint="choose a new one", place=str(folder))
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise StoplistError("a file has this name", hint="choose a new folder", place=str(folder)) from None
+    except OSError as error:
+        message = f"cannot be read ({error.strerror})"
+        raise StoplistError(message, hint="choose a folder of your own", place=str(folder)) from None
     files.make_folder(folder / "keys", files.PRIVATE_FOLDER)
     for name in ("authority", "operator"):
         publish.make_signing_key(folder / "keys" / name, force=False)
@@ -28,14 +37,14 @@ def make(folder: Path, now: datetime) -> list[str]:
     for name in ("policy.yaml", "domains.txt"):
         text = (resources.files("stoplist.tools") / "scaffold" / name).read_bytes()
         files.write(folder / name, text, mode=files.PUBLIC, replace=False)
-    domains = publish.read_domains((folder / "domains.txt").read_text().splitlines(), "domains.txt")
+    domains = read_domains((folder / "domains.txt").read_text().splitlines(), "domains.txt")
     publish.build_list(
         domains,
         list_id=LIST_ID,
         serial=1,
         expires=now + LIFETIME,
         list_key=folder / "demo.listkey",
-        signers=[folder / "keys" / "authority", folder / "keys" / "operator"],
+        signing_keys=[signers.from_file(folder / "keys" / name) for name in ("authority", "operator")],
         recipient="",
         output=folder / "demo.stoplist",
         now=now,

@@ -1,0 +1,119 @@
+"""Publishing at a terminal: a question before signing, a PIN that is not shown, bars that nobody else sees."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stoplist.tools import publish
+from tests.keys import new_ecdsa, public_pem
+
+STOPLIST = str(Path(sys.executable).parent / "stoplist")
+BUILD = [
+    *["--list", "demo", "--serial", "1", "--expires", "2099-12-31"],
+    *["--list-key", "listkey", "--sign-with", "authority", "-o", "demo.stoplist"],
+]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A publisher's folder: keys, domains, and a list that one person signed."""
+    for name in ("authority", "operator"):
+        publish.make_signing_key(tmp_path / name, force=False)
+    publish.make_list_key(tmp_path / "listkey", force=False)
+    (tmp_path / "domains.txt").write_text("".join(f"listed{number}.example\n" for number in range(5000)))
+    subprocess.run([STOPLIST, "list", "build", "domains.txt", *BUILD], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def at_terminal(folder: Path, *arguments: str, prompt: str = "", answer: str = "", **env: str) -> tuple[int, str, str]:
+    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [STOPLIST, *arguments],
+        cwd=folder,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", **env},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 4096):
+            seen += piece
+            if answer and prompt.encode() in seen:
+                os.write(ours, f"{answer}\n".encode())
+                answer = ""
+    except OSError:  # the terminal of a process that has ended
+        pass
+    finally:
+        os.close(ours)
+    out, _ = process.communicate(timeout=30)
+    return process.returncode, out.decode(), seen.decode()
+
+
+@pytest.mark.parametrize("answer", ["n", "\x04"], ids=["no", "end of input"])
+def test_who_does_not_say_yes_does_not_sign(desk: Path, answer: str) -> None:
+    before = (desk / "demo.stoplist").read_bytes()
+    status, out, seen = at_terminal(
+        desk,
+        *["list", "sign", "demo.stoplist", "--sign-with", "operator", "--diff", "demo.stoplist"],
+        prompt="[y/N]",
+        answer=answer,
+    )
+    assert (status, out) == (1, "")
+    assert seen.index("count: 5000") < seen.index("0 added, 0 removed") < seen.index("Sign this list? [y/N]")
+    assert ("demo.stoplist: not signed" in seen) == (answer == "n")
+    assert (desk / "demo.stoplist").read_bytes() == before
+
+
+def test_who_says_yes_signs(desk: Path) -> None:
+    status, out, _ = at_terminal(
+        desk, "list", "sign", "demo.stoplist", "--sign-with", "operator", prompt="[y/N]", answer="y"
+    )
+    assert (status, out) == (0, "demo.stoplist: signed list demo, serial 1, 5000 domains\n")
+    assert len(publish.read_envelope(desk / "demo.stoplist").signatures) == 2
+
+
+def test_nobody_is_asked_who_has_said_yes_before(desk: Path) -> None:
+    status, _, seen = at_terminal(desk, "list", "sign", "demo.stoplist", "--sign-with", "operator", "--yes")
+    assert status == 0
+    assert "[y/N]" not in seen
+
+
+def test_a_pin_is_asked_for_and_not_shown(desk: Path) -> None:
+    (desk / "ec.pub").write_bytes(public_pem(new_ecdsa()))
+    status, out, seen = at_terminal(
+        desk,
+        *["list", "sign", "demo.stoplist", "--yes", "--sign-with", "hsm:2", "--public-key", "ec.pub"],
+        prompt="The PIN: ",
+        answer="24680",
+        PYKCS11LIB=str(desk / "gone.so"),
+    )
+    assert (status, out) == (1, "")
+    assert "The PIN: " in seen
+    assert "hsm:2: cannot sign (" in seen
+    assert "24680" not in seen
+
+
+def test_a_terminal_shows_how_far_it_is(desk: Path) -> None:
+    status, out, seen = at_terminal(desk, "list", "build", "domains.txt", *BUILD)
+    assert status == 0
+    assert out.startswith("demo.stoplist: 5000 domains")
+    assert "reading    [####################################]  100%" in seen
+    assert "digesting  [####################################]  100%" in seen
+
+
+def test_nobody_else_sees_a_bar(desk: Path) -> None:
+    done = subprocess.run(
+        [STOPLIST, "list", "build", "domains.txt", *BUILD], cwd=desk, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert "[" not in done.stdout
