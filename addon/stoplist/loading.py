@@ -26,9 +26,11 @@ from stoplist.core.signedlist import (
     History,
     KeyFileError,
     ListKey,
+    SignatureJudge,
     SignedList,
     TrustedKey,
     format_time,
+    is_signature_of,
 )
 from stoplist.errors import Problems, StoplistError
 from stoplist.state import State
@@ -88,13 +90,15 @@ def load(
     previous: Ruleset | None = None,
     state: State | None = None,
     reader: files.Reader | None = None,
+    judge: SignatureJudge = is_signature_of,
 ) -> Loaded:
     """Read the policy at `path` and everything that it names.
 
     `now` is an aware time; `previous` is the ruleset in force until now; `state` is what is remembered
-    of earlier runs. `reader` remembers every file that was looked at. Raises NotLoaded.
+    of earlier runs. `reader` remembers every file that was looked at; `judge` judges signatures.
+    Raises NotLoaded.
     """
-    loading = _Loading(path, now, previous, state, reader or files.Reader())
+    loading = _Loading(path, now, previous, state, reader or files.Reader(), judge)
     try:
         return loading.run()
     except Problems as error:
@@ -109,6 +113,7 @@ class _Terms:
     trusted: list[TrustedKey]
     list_keys: list[ListKey]
     now: datetime
+    judge: SignatureJudge
 
     def still_hold(self, signed: SignedList) -> bool:
         """Whether a list that verified before would verify now: by its signers and its list key."""
@@ -127,6 +132,7 @@ class _Terms:
             list_keys=self.list_keys,
             now=self.now,
             history=history,
+            judge=self.judge,
         )
 
 
@@ -137,6 +143,7 @@ class _Loading:
     previous: Ruleset | None
     state: State | None
     reader: files.Reader
+    judge: SignatureJudge
     problems: list[StoplistError] = field(default_factory=list)
     fresh: list[Fresh] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -166,7 +173,7 @@ class _Loading:
         list_keys = self._list_keys(text, number)
         if trusted is None or list_keys is None:
             return None
-        terms = _Terms(wanted, trusted, list_keys, self.now)
+        terms = _Terms(wanted, trusted, list_keys, self.now, self.judge)
         path = list_file(self.path, wanted)
         until_now = self._until_now(path, terms)
         try:

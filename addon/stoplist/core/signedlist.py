@@ -26,7 +26,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -64,7 +64,7 @@ _LIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_ID = re.compile(r"[0-9a-f]{16}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _PAYLOAD = re.compile(rb'"payload"[ \t\r\n]*:[ \t\r\n]*"')
-_BASE64_PIECE = 1024 * 1024
+_BASE64_PIECE = 128 * 1024
 _MAX_SERIAL = 2**53 - 1
 _MAX_RECIPIENT = 200
 
@@ -149,6 +149,18 @@ class TrustedKey:
     @property
     def key_id(self) -> str:
         return str(self.key.keyid)
+
+
+type SignatureJudge = Callable[[SSlibKey, Signature, bytes], bool]
+
+
+def is_signature_of(key: SSlibKey, signature: Signature, signed: bytes) -> bool:
+    """Whether `signature` is that of `key` over the bytes `signed`."""
+    try:
+        key.verify_signature(signature, signed)
+    except UnverifiedSignatureError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,20 +260,15 @@ class Envelope:
         """The digests, as many as the header says and strictly rising; unverified. Raises ListError."""
         return _digests(self.payload, self.header)
 
-    def signers(self, trusted: Iterable[TrustedKey]) -> tuple[TrustedKey, ...]:
+    def signers(self, trusted: Iterable[TrustedKey], judge: SignatureJudge = is_signature_of) -> tuple[TrustedKey, ...]:
         """The trusted keys that signed this payload, each key material once."""
         found: dict[bytes, TrustedKey] = {}
         by_id = {key.key_id: key for key in trusted}
         pae = self._dsse().pae()
         for signature in self.signatures:
             key = by_id.get(signature.keyid)
-            if key is None:
-                continue
-            try:
-                key.key.verify_signature(signature, pae)
-            except UnverifiedSignatureError:
-                continue
-            found[key.material] = key
+            if key is not None and judge(key.key, signature, pae):
+                found[key.material] = key
         return tuple(found.values())
 
     def signed_by(self, signer: Signer) -> Envelope:
@@ -378,14 +385,15 @@ def verify(
     threshold: int,
     now: datetime,
     history: History = NO_HISTORY,
+    judge: SignatureJudge = is_signature_of,
 ) -> VerifiedPayload:
     """Verify the bytes of a list file: every check of the format but that of the list key.
 
-    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time. Raises
-    ListError.
+    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time; `judge` says
+    of each signature whether it is one. Raises ListError.
     """
     envelope = Envelope.parse(data)
-    signers = envelope.signers(trusted)
+    signers = envelope.signers(trusted, judge)
     if threshold < 1 or len(signers) < threshold:
         raise ListError(
             ListFault.SIGNATURES,
@@ -425,12 +433,13 @@ class SignedList:
         list_keys: Sequence[ListKey],
         now: datetime,
         history: History = NO_HISTORY,
+        judge: SignatureJudge = is_signature_of,
     ) -> SignedList:
         """Verify the bytes of a list file with `verify`, and open it with its list key.
 
         `list_keys` are those at hand; the header names the one to use. Raises ListError.
         """
-        verified = verify(data, trusted=trusted, threshold=threshold, now=now, history=history)
+        verified = verify(data, trusted=trusted, threshold=threshold, now=now, history=history, judge=judge)
         header = verified.header
         for list_key in list_keys:
             if header.key_id == list_key.key_id:

@@ -27,8 +27,9 @@ from watchdog.observers.api import BaseObserver
 
 from stoplist import files, loading
 from stoplist.core.decide import Ruleset
-from stoplist.core.signedlist import format_time
+from stoplist.core.signedlist import format_time, is_signature_of
 from stoplist.errors import Problems, StoplistError
+from stoplist.proxy.apart import is_signature_of_large
 from stoplist.proxy.page import StopPage
 from stoplist.proxy.places import Nudge, Places
 from stoplist.state import State
@@ -116,7 +117,9 @@ class RulesetStore:
         """Load everything, and take note of which files were looked at."""
         reader = files.Reader()
         try:
-            return loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader)
+            # At the start nobody waits for an answer yet.
+            judge = is_signature_of if previous is None else is_signature_of_large
+            return loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
         finally:
             with contextlib.suppress(StoplistError):
                 reader.read(self._state.release_stamp, _MAX_STAMP_SIZE)

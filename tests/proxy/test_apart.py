@@ -1,0 +1,52 @@
+"""A signature is judged alike here and in a process apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from securesystemslib.signer import CryptoSigner, Signature
+
+from stoplist.core.signedlist import is_signature_of
+from stoplist.proxy import apart
+from tests.keys import new_ecdsa, new_ed25519
+
+LARGE = bytes(apart.LARGE)
+SMALL = b"small"
+
+
+@pytest.mark.parametrize("signer", [new_ed25519(), new_ecdsa()], ids=["ed25519", "ecdsa"])
+@pytest.mark.parametrize("signed", [SMALL, LARGE], ids=["small", "large"])
+def test_a_signature_is_one_and_another_is_none(signer: CryptoSigner, signed: bytes):
+    signature = signer.sign(signed)
+    other = signer.sign(signed + b"x")
+    empty = Signature(signature.keyid, "")
+    for judge in (is_signature_of, apart.is_signature_of_large):
+        assert judge(signer.public_key, signature, signed)
+        assert not judge(signer.public_key, other, signed)
+        assert not judge(signer.public_key, empty, signed)
+        assert not judge(new_ed25519().public_key, signature, signed)
+
+
+@pytest.mark.parametrize(("signed", "started"), [(SMALL, 0), (LARGE, 1)], ids=["small", "large"])
+def test_only_large_ones_start_a_process(monkeypatch: pytest.MonkeyPatch, signed: bytes, started: int):
+    processes: list[object] = []
+    real = subprocess.Popen
+
+    def counting(*args: object, **options: object) -> object:
+        processes.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", counting)
+    signer = new_ed25519()
+    assert apart.is_signature_of_large(signer.public_key, signer.sign(signed), signed)
+    assert len(processes) == started
+
+
+@pytest.mark.parametrize("program", ["/nonexistent", "/bin/false", "/bin/cat"])
+def test_where_the_process_fails_it_is_judged_here(monkeypatch: pytest.MonkeyPatch, program: str):
+    monkeypatch.setattr(sys, "executable", program)
+    signer = new_ed25519()
+    assert apart.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)
+    assert not apart.is_signature_of_large(signer.public_key, signer.sign(SMALL), LARGE)
