@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,33 @@ def test_a_read_only_state_is_read_and_said(net: Network, desk: Desk, small_disk
 
 @pytest.fixture
 def clock() -> Callable[[str], tuple[str, ...]]:
+    """What to put before a command so that its clock is off: ``clock("+1y")``.
+
+    The library by itself, not the program `faketime`, which would stand between a signal and the gate.
+    """
     need("faketime")
-    return lambda offset: ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset)
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return lambda offset: ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", f"LD_PRELOAD={library}", f"FAKETIME={offset}")
+
+
+def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(
+    desk: Desk, tmp_path: Path, start: Start, clock
+):
+    desk.policy.write_text(desk.policy.read_text() + "counts: {period: hour, hide_below: 10, round_to: 5}\n")
+    now = datetime.now(UTC)
+    close = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    seconds = int((close - now).total_seconds()) - 10
+    gate = start(tmp_path / "state", *clock(f"+{seconds}s"))
+    for _ in range(20):
+        assert gate.curl("http://listed.test/").status == 403
+    gate.process.wait_for(r'"event": "counts".*\n.*"event": "counts"', seconds=30)
+    assert gate.process.end() == 0, gate.log()
+    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
+    stops = [(row["period"], row["requests"], row.get("partial")) for row in rows if row["action"] == "stop"]
+    assert stops == [
+        (f"{close - timedelta(hours=1):%Y-%m-%dT%HZ}", 20, None),
+        (f"{close:%Y-%m-%dT%HZ}", None, True),
+    ]
 
 
 def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start, clock):

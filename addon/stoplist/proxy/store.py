@@ -52,7 +52,8 @@ class InForce:
 class RulesetStore:
     """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current.
 
-    `observer` makes what tells of events in folders.
+    The `state` is the store's from then on, and closed with it. `observer` makes what tells of events
+    in folders.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class RulesetStore:
             loaded = self._load(now, None)
         except loading.NotLoaded as error:
             self._remember((), error.faults, now)
+            self._state.close()
             raise
         self.current = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
         self._at_start = loaded
