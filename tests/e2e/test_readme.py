@@ -8,6 +8,7 @@ import re
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.e2e.network import Process
+from tests.e2e.network import Network, Process
 from tests.e2e.origin import Origin
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,6 +64,62 @@ def origin(tmp_path: Path) -> Iterator[tuple[int, bytes, Path]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1], ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()), journal
         server.shutdown()
+
+
+def _blocks() -> list[list[str]]:
+    """The shell blocks of the README, as commands: continued lines joined, comments removed."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    joined = [block.replace("\\\n", " ") for block in blocks]
+    return [[line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()] for block in joined]
+
+
+def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path):
+    """Every command of the tour, in order, in a network of its own; only the clone is this checkout."""
+    _, _, demo, own, edit = _blocks()
+    assert [len(demo), len(own), len(edit)] == [3, 5, 5]
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+
+    def command(line: str, folder: Path) -> list[str]:
+        return net.enter("env", f"HOME={tmp_path}", "bash", "-c", f"cd '{folder}' && {line}")
+
+    def run(line: str, folder: Path) -> str:
+        done = subprocess.run(command(line, folder), capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        return done.stdout
+
+    def start(line: str, folder: Path, port: int) -> Process:
+        process = Process(command(f"exec {line}", folder))
+        process.wait_for(rf"listening on 127\.0\.0\.1:{port}")
+        return process
+
+    stopped = "Access to this site was stopped"
+    gate = start(_command(".venv/bin/stoplist run").rpartition("&& ")[2], tmp_path, 8080)
+    assert stopped in run(demo[0], tmp_path)
+    assert stopped in run(demo[1], tmp_path)
+    assert "ANY-OTHER-SITE" in demo[2]
+    gate.end()
+
+    run(own[0], tmp_path)
+    assert own[1] == "cd my-gate"
+    folder = tmp_path / "my-gate"
+    assert "fine" in run(own[2], folder)
+    assert "www.listed.example: stop, listed" in run(own[3], folder)
+    gate = start(own[4], folder, 8081)
+    run(edit[0], folder)
+    assert "4 domains" in run(edit[1], folder)
+    gate.wait_for("serial 2 in force", seconds=1.5)
+    assert stopped in run(edit[2], folder)
+    run(edit[3], folder)
+    gate.wait_for("a list is refused, the last good one stays enforced\n.*ask the publisher")
+    assert stopped in run(edit[4], folder)
+    policy = folder / "policy.yaml"
+    policy.write_text(policy.read_text().replace("mode: enforce", "mode: observe", 1))
+    gate.wait_for("test 2 fails: www.listed.example is 'observe' .listed., expected 'stop'", seconds=1.5)
+    policy.write_text(
+        policy.read_text().replace("www.listed.example, expect: stop", "www.listed.example, expect: observe")
+    )
+    gate.wait_for(r"serial 2 in force \(observe\)", seconds=1.5)
+    gate.end()
 
 
 def _curl(*options: str) -> str:
