@@ -87,6 +87,7 @@ def install(faults: Faults) -> None:
         kind: type[BaseException], _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         faults.add("the main thread", kind)
+        faults.report()
 
     sys.excepthook = count_exception
     threading.excepthook = lambda args: faults.add("a thread", args.exc_type)
