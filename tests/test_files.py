@@ -7,6 +7,7 @@ import resource
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -201,9 +202,9 @@ def test_a_file_that_comes_or_goes_is_a_change(tmp_path: Path) -> None:
 # Writing
 
 
-@pytest.fixture
+@contextmanager
 def tiny_disk() -> Iterator[None]:
-    """No file can grow beyond 1000 bytes while this is in force."""
+    """No file can grow beyond 1000 bytes while this is in force, nor can the output of the tests."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -274,18 +275,16 @@ def test_where_no_folder_is_nothing_is_written(tmp_path: Path, parent: str) -> N
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-@pytest.mark.usefixtures("tiny_disk")
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_write_that_fails_halfway_leaves_no_file(tmp_path: Path, replace: bool) -> None:
-    with pytest.raises(StoplistError, match="cannot be written"):
+    with tiny_disk(), pytest.raises(StoplistError, match="cannot be written"):
         files.write(tmp_path / "file", bytes(5000), mode=files.PUBLIC, replace=replace)
     assert names(tmp_path) == []
 
 
-@pytest.mark.usefixtures("tiny_disk")
 def test_a_write_that_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(StoplistError, match="cannot be written"):
+    with tiny_disk(), pytest.raises(StoplistError, match="cannot be written"):
         files.write(tmp_path / "file", bytes(5000), mode=files.PUBLIC, replace=True)
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
