@@ -252,8 +252,9 @@ class State:
             Entry(time, name, result, list_id, serial, why, tuple(json.loads(signers)))
             for time, name, result, list_id, serial, why, signers in self._rows(
                 "SELECT time, file, result, list, serial, why, signers FROM journal "
-                "WHERE ?1 IS NULL OR file = ?1 ORDER BY id DESC LIMIT ?2",
-                None if file is None else str(file),
+                "WHERE ? OR file = ? ORDER BY id DESC LIMIT ?",
+                file is None,
+                str(file),
                 limit,
             )
         ]

@@ -358,7 +358,7 @@ class _Document:
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise _broken(source, line, f"holds the control character {chr(error.character)!r}", "remove it") from None
-        except ValueError:
+        except (ValueError, OverflowError):
             raise _broken(source, line, "holds a number or character that does not exist", "correct the line") from None
         except RecursionError:
             raise _broken(source, line, "is nested too deeply", "write the values out in a few levels") from None
@@ -409,13 +409,13 @@ class _Document:
     def explain_all(self, details: list[ErrorDetails]) -> list[StoplistError]:
         """The errors of pydantic as ours. A section that is empty only because all of it
         was faulty is no fault of its own."""
+        locs = [detail["loc"] for detail in details]
         found = [(self._as_written(detail["loc"]), detail) for detail in details]
-        paths = [path for path, _ in found]
         return [
             self._explain(path, detail)
             for path, detail in found
             if not any(path[: len(faulty)] == faulty for faulty in self.faulty)
-            and not any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+            and not any(len(loc) > len(detail["loc"]) and loc[: len(detail["loc"])] == detail["loc"] for loc in locs)
         ]
 
     def _as_written(self, loc: Path) -> Path:

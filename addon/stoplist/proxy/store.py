@@ -193,7 +193,9 @@ class RulesetStore:
             self._look.set()  # for what changed before the observer listened
         except Exception as error:  # OSError as inotify has it, or whatever a platform's observer raises
             self._stop_observer()
-            if self._places != places:
+            if Places.of(self._reader.seen) != places:
+                self._look.set()  # a folder went away meanwhile: look at once, and observe what is there then
+            elif self._places != places:
                 why = error.strerror if isinstance(error, OSError) else type(error).__name__
                 poll = self.current.ruleset.policy.watch.poll
                 log.warning("no events from the file system (%s); changes are seen within %d s", why, poll)
