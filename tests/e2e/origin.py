@@ -79,9 +79,12 @@ def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     servers = [Origin((address, 80), Path(journal), None), Origin((address, 443), Path(journal), context)]
-    for server in servers:
-        threading.Thread(target=server.serve_forever).start()
+    threads = [threading.Thread(target=server.serve_forever) for server in servers]
+    for thread in threads:
+        thread.start()
     print("ready", flush=True)
+    for thread in threads:  # Python 3.12 starts no thread once the main one has ended
+        thread.join()
 
 
 if __name__ == "__main__":
