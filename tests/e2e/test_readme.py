@@ -73,7 +73,16 @@ def _blocks() -> list[list[str]]:
     return [[line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()] for block in joined]
 
 
-def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path):
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    """The processes that a test starts: none outlives it."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.end()
+
+
+def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Process]):
     """Every command of the tour, in order, in a network of its own; only the clone is this checkout."""
     _, _, demo, own, edit = _blocks()
     assert [len(demo), len(own), len(edit)] == [3, 5, 5]
@@ -89,6 +98,7 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path):
 
     def start(line: str, folder: Path, port: int) -> Process:
         process = Process(command(f"exec {line}", folder))
+        started.append(process)
         process.wait_for(rf"listening on 127\.0\.0\.1:{port}")
         return process
 
