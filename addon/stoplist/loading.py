@@ -3,8 +3,8 @@
 Rules
   - All or nothing: either a whole new Ruleset comes out, or Problems.
   - A list that does not verify, or that the guard holds, costs only itself: what was in force for
-    its file is kept, from memory under unchanged terms or from the state's last good copy if that
-    verifies under the terms of today, and the fault is reported beside the new Ruleset.
+    its file is kept if it would still be believed under the terms of today, from memory or from the
+    state's last good copy, and the fault is reported beside the new Ruleset.
   - The policy's own tests must hold for what comes out.
   - Nothing is written here: whoever puts the Ruleset in force has the state remember it.
 """
@@ -65,8 +65,8 @@ class Fresh:
 class Loaded:
     """A Ruleset, and what is to be known about it.
 
-    `fresh` are the lists that came from their files and were not in force before, `faults` the list
-    files for which what was in force is kept, `warnings` things that work but want attention.
+    `fresh` are the lists that came from their files and not from memory, `faults` the list files for
+    which what was in force is kept, `warnings` things that work but want attention.
     """
 
     ruleset: Ruleset
@@ -150,11 +150,7 @@ class _Loading:
     warnings: list[StoplistError] = field(default_factory=list)
 
     def run(self) -> Loaded:
-        try:
-            data = self.reader.read(self.path, MAX_POLICY_SIZE)
-        except StoplistError as error:
-            raise Problems([error]) from None
-        text = PolicyText.parse(data, str(self.path))
+        text = read_policy(self.path, self.reader)
         lists = [self._list(text, number) for number in range(len(text.policy.lists))]
         verified = [signed for signed in lists if signed is not None]
         self._distinct(text, lists)
@@ -188,10 +184,9 @@ class _Loading:
                 return None
             signed = kept
         if signed.expired(self.now):
-            consequence = "every request is refused" if wanted.when_expired == "refuse-all" else "it stays in force"
             self.warnings.append(
                 StoplistError(
-                    f"the list expired on {format_time(signed.header.expires)}, {consequence}",
+                    f"the list expired on {format_time(signed.header.expires)}, {wanted.once_expired}",
                     hint="fetch a fresh list from its publisher",
                     place=str(path),
                 )
@@ -341,10 +336,10 @@ def list_file(policy: Path, wanted: ListPolicy) -> Path:
     return (policy.parent / wanted.file).absolute()
 
 
-def read_policy(path: Path) -> PolicyText:
-    """The policy alone, without what it names. Raises Problems."""
+def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
+    """The policy alone, without what it names; `reader` remembers that it was looked at. Raises Problems."""
     try:
-        data = files.read(path, MAX_POLICY_SIZE)
+        data = (reader or files.Reader()).read(path, MAX_POLICY_SIZE)
     except StoplistError as error:
         raise Problems([error]) from None
     return PolicyText.parse(data, str(path))

@@ -262,13 +262,13 @@ def test_the_fast_path_says_what_the_url_parser_says(text: str) -> None:
     assert name == ("" if expected.endswith(".") else expected)
 
 
-@given(st.from_regex(r"[a-z0-9._-]{1,20}", fullmatch=True), st.booleans())
+@given(st.from_regex(r"[a-z0-9._-]{0,19}[a-z0-9_-]", fullmatch=True), st.booleans())
 def test_upper_case_and_one_trailing_dot_change_nothing(text: str, upper: bool) -> None:
     try:
-        host = Host.parse(text.removesuffix("."))
+        host = Host.parse(text)
     except HostError:
         return
-    assert Host.parse((text.upper() if upper else text).removesuffix(".") + ".") == host
+    assert Host.parse((text.upper() if upper else text) + ".") == host
 
 
 def toascii_cases() -> list[object]:

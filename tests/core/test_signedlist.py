@@ -612,7 +612,7 @@ def test_a_clock_that_is_slow_by_less_than_a_day_does_no_harm(ahead: timedelta) 
 )
 def test_an_expired_list_opens_and_says_so(moment: datetime, expired: bool) -> None:
     assert open_list(GOOD, AUTHORITY, now=moment).expired(moment) is expired
-    assert verify(GOOD, trusted=trusted(AUTHORITY), threshold=1, now=moment).expired(moment) is expired
+    assert verify(GOOD, trusted=trusted(AUTHORITY), threshold=1, now=moment).header.expired(moment) is expired
 
 
 # 7 serial

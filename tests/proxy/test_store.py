@@ -6,10 +6,12 @@ A real file system and real threads; the clock is the machine's.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from stoplist.core.signedlist import History
 from stoplist.proxy.store import RulesetStore
 from stoplist.state import State
 from tests.published import POLL_SECONDS, Publisher
@@ -277,6 +280,48 @@ def test_with_inotify_exhausted_it_polls_and_says_so(publisher: Publisher, open_
     publisher.list.write_bytes(publisher.build(2))
     assert _becomes(store, 2, POLL_SECONDS + 1)
     assert _until(lambda: "no events from the file system" in caplog.text, 1)
+
+
+class FailingOnce(State):
+    """A state that fails, once it is told to, in a way that nobody expects."""
+
+    fails = False
+
+    def history(self, file: Path, key_ids: Collection[str]) -> History:
+        if self.fails:
+            self.fails = False
+            raise MemoryError
+        return super().history(file, key_ids)
+
+
+def test_after_an_unexpected_failure_a_change_is_tried_again(publisher: Publisher, tmp_path: Path):
+    state = FailingOnce.open(_made(tmp_path / "state"), datetime.now(UTC))
+    store = RulesetStore(publisher.policy, state)
+    store.watch()
+    try:
+        assert _until(lambda: _is_observing(store), 3)
+        time.sleep(0.3)
+        state.fails = True
+        publisher.list.write_bytes(publisher.build(2))
+        assert _until(lambda: not state.fails, EVENT_SECONDS)
+        assert _becomes(store, 2, POLL_SECONDS + 1)
+    finally:
+        store.close()
+
+
+def test_a_running_store_keeps_no_list_file_in_memory(publisher: Publisher, open_store: Open):
+    domains = 200_000
+    publisher.list.write_bytes(publisher.build(2, domains=domains))
+    tracemalloc.start()
+    try:
+        store = open_store(publisher.policy)
+        assert _serial(store) == 2
+        time.sleep(0.5)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 20 * domains + 1_000_000
 
 
 def test_a_list_that_expires_while_in_force_is_said_once(publisher: Publisher, open_store: Open, caplog):

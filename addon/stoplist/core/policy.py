@@ -183,6 +183,11 @@ class ListPolicy(_Section):
     when_expired: Literal["keep", "refuse-all"] = Field("keep", examples=["keep"])
     guard: GuardPolicy = Field(GuardPolicy(), examples=["{grow: 50%, shrink: 30%}"])
 
+    @property
+    def once_expired(self) -> str:
+        """What happens when the list has expired, in words."""
+        return "every request is refused" if self.when_expired == "refuse-all" else "it stays in force"
+
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if self.threshold > len(self.trusted_keys):

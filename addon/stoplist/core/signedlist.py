@@ -203,6 +203,9 @@ class ListHeader:
         _check(canonical is not None and canonical.name == fields["check_host"], "check_host", "a canonical host")
         return cls(**fields)
 
+    def expired(self, now: datetime) -> bool:
+        return now >= self.expires
+
     def to_line(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields["issued"] = format_time(self.issued)
@@ -374,9 +377,6 @@ class VerifiedPayload:
         """Where the digests begin in the payload."""
         return self.payload.index(b"\n") + 1
 
-    def expired(self, now: datetime) -> bool:
-        return now >= self.header.expires
-
 
 def verify(
     data: bytes,
@@ -456,7 +456,7 @@ class SignedList:
         return Seen(self.header.list, self.header.serial, self.payload_digest)
 
     def expired(self, now: datetime) -> bool:
-        return now >= self.header.expires
+        return self.header.expired(now)
 
 
 def build(

@@ -204,7 +204,7 @@ class Stoplist:
             except HostError:
                 return UNREADABLE
 
-        return strictest(verdict(name) for name in {*names} - {None} if name is not None)
+        return strictest(verdict(name) for name in {*names} if name is not None)
 
     def _in_force(self) -> store.InForce:
         if self._store is None:

@@ -23,7 +23,7 @@ from stoplist.core.signedlist import is_signature_of
 LARGE = 1024 * 1024
 """From this many signed bytes on, a process apart is worth its start."""
 SECONDS = 60
-"""How long a process apart may take."""
+"""How long a process apart may take, from its start to its end; it is killed then."""
 
 _PROGRAM = """
 import sys
@@ -51,13 +51,13 @@ def _judge_apart(asked: bytes, signed: bytes) -> int:
     """The exit status of the process that was asked."""
     command = [sys.executable, "-I", "-c", _PROGRAM]
     try:
-        with subprocess.Popen(  # noqa: S603  our own program
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            assert process.stdin is not None
-            process.stdin.write(asked)
-            process.stdin.write(signed)
-            process.stdin.close()
-            return process.wait(SECONDS)
+        return subprocess.run(  # noqa: S603  our own program
+            command,
+            input=asked + signed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        ).returncode
     except (OSError, subprocess.SubprocessError):
         return _UNKNOWN

@@ -82,14 +82,16 @@ class RulesetStore:
             self._state.close()
             raise
         self.current = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
-        self._at_start = loaded
+        self._at_start: loading.Loaded | None = loaded
 
     def watch(self) -> None:
         """Say what is in force, and start to keep it equal to the files."""
         for note in self._state.notes:
             log.warning("%s", note)
         report(self.current.ruleset)
-        self._settle(self._at_start, loading.now())
+        if self._at_start is not None:
+            self._settle(self._at_start, loading.now())
+            self._at_start = None  # it holds the bytes of every list file
         self._thread = threading.Thread(target=self._run, name="stoplist-store", daemon=True)
         self._thread.start()
 
@@ -116,16 +118,22 @@ class RulesetStore:
                     log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
-        """Load everything, and take note of which files were looked at."""
+        """Load everything, and take note of which files were looked at.
+
+        What fails in any other way than with Problems leaves the note as it was, and is tried again.
+        """
         reader = files.Reader()
+        with contextlib.suppress(StoplistError):
+            reader.read(self._state.release_stamp, _MAX_STAMP_SIZE)
+        # At the start nobody waits for an answer yet.
+        judge = is_signature_of if previous is None else is_signature_of_large
         try:
-            # At the start nobody waits for an answer yet.
-            judge = is_signature_of if previous is None else is_signature_of_large
-            return loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
-        finally:
-            with contextlib.suppress(StoplistError):
-                reader.read(self._state.release_stamp, _MAX_STAMP_SIZE)
+            loaded = loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
+        except Problems:
             self._reader = reader
+            raise
+        self._reader = reader
+        return loaded
 
     def _refresh(self, now: datetime) -> None:
         if self._reader.is_current(loading.MAX_INPUT_SIZE):
@@ -176,8 +184,7 @@ class RulesetStore:
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             if signed.expired(now) and signed.header.list not in self._expired:
                 self._expired.add(signed.header.list)
-                stays = "every request is refused" if wanted.when_expired == "refuse-all" else "it stays in force"
-                log.error("list %s has expired, %s; fetch a fresh one", signed.header.list, stays)
+                log.error("list %s has expired, %s; fetch a fresh one", signed.header.list, wanted.once_expired)
 
     def _keep_observing(self) -> None:
         """Observe every folder in which a change can matter. Where that fails, polling remains."""

@@ -157,7 +157,7 @@ def verify_list(path: Path, trusted: Sequence[Path], threshold: int, now: dateti
     keys = [_read_key(key, TrustedKey.parse) for key in trusted]
     data = files.read(path, MAX_FILE_SIZE)
     verified = _at(path, lambda: verify(data, trusted=keys, threshold=threshold, now=now))
-    if verified.expired(now):
+    if verified.header.expired(now):
         raise StoplistError(
             f"the list expired on {format_time(verified.header.expires)}",
             hint="fetch a fresh list from its publisher",

@@ -37,7 +37,7 @@ class ListStatus:
         found = []
         if self.in_force is None:
             found.append("no list has been in force")
-        elif self.now >= self.in_force.header.expires:
+        elif self.in_force.header.expired(self.now):
             found.append("the list has expired")
         if self.held is not None:
             found.append(f"serial {self.held.serial} waits for release")
