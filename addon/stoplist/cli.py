@@ -75,8 +75,16 @@ def main() -> None:
 @main.command(example="stoplist run school.yaml --listen 127.0.0.1:3128")
 @click.argument("policy", type=_FILE, required=False)
 @click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
+@click.option(
+    "--mode",
+    "modes",
+    metavar="MODE",
+    multiple=True,
+    help="How clients come in, as mitmproxy writes it: regular (as without it), upstream:URL, socks5, transparent, "
+    "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
+)
 @click.option("--state-dir", type=_FILE, help="Where the gate keeps its CA and what it remembers of lists.")
-def run(policy: Path | None, listen: ListenAddress | None, state_dir: Path | None) -> None:
+def run(policy: Path | None, listen: ListenAddress | None, modes: tuple[str, ...], state_dir: Path | None) -> None:
     """Run the gate with POLICY, or with the demo policy."""
     if policy is None:
         policy = loading.demo_policy()
@@ -84,7 +92,13 @@ def run(policy: Path | None, listen: ListenAddress | None, state_dir: Path | Non
     text = loading.read_policy(policy)
     from stoplist.proxy import runner
 
-    runner.run(policy, listen or text.policy.listen, state_dir or loading.default_state_dir())
+    runner.run(
+        policy,
+        text.policy,
+        listen or text.policy.listen,
+        modes or ("regular",),
+        state_dir or loading.default_state_dir(),
+    )
 
 
 @main.command(example="stoplist check school.yaml")

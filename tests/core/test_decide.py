@@ -91,6 +91,7 @@ CHECKED = (Action.STOP, Reason.CHECK_HOST)
 EXCEPTED = (Action.PASS, Reason.EXCEPTION)
 NOT_LISTED = (Action.PASS, Reason.NOT_LISTED)
 ADDRESS = (Action.PASS, Reason.ADDRESS)
+DENIED = (Action.REFUSE, Reason.DENIED)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,10 @@ ADDRESS = (Action.PASS, Reason.ADDRESS)
         pytest.param("listed.example.test", NOT_LISTED, id="listed name in front of another"),
         pytest.param("example", NOT_LISTED, id="top level"),
         pytest.param("192.0.2.1", ADDRESS, id="IPv4"),
-        pytest.param("0x7f.1", ADDRESS, id="IPv4 in hexadecimal"),
+        pytest.param("0xc0.0x201", ADDRESS, id="IPv4 in hexadecimal"),
+        pytest.param("0x7f.1", DENIED, id="loopback in hexadecimal"),
+        pytest.param("[::ffff:127.0.0.1]", DENIED, id="loopback, mapped"),
+        pytest.param("169.254.169.254", DENIED, id="a metadata service"),
         pytest.param("[2001:db8::1]", ADDRESS, id="IPv6"),
         pytest.param("check.stoplist.invalid", CHECKED, id="check host"),
         pytest.param("www.check.stoplist.invalid", NOT_LISTED, id="below the check host"),

@@ -1,17 +1,25 @@
-"""Real processes in a network namespace: DNS server, origin, gate, clients."""
+"""Real processes in network namespaces: DNS server, origin, gate, clients."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import Gate, Network, network
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Gate, Network, need, network, wait_until
+from tests.e2e.ways import Door
+
+MODES = {"regular": 8080, "secure": 8080, "socks5": 1080, "transparent": 8081, "upstream": 8082}
+"""The ports of the gate that has every mode; `secure` is TLS to the gate itself."""
+REDIRECTED = (80, 443, 8443)
+LISTED = ("listed.test", "stopped.example", "bücher.example", "faß.example")
+SQUID_PORT = 3128
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +58,58 @@ def own_gate(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Gate]:
     gate = net.gate(desk.policy, tmp_path / "state")
     yield gate
     gate.process.end()
+
+
+@pytest.fixture(scope="session")
+def squid(net: Network) -> Iterator[None]:
+    """A parent proxy on the gateway."""
+    need("squid")
+    config = net.folder / "squid.conf"
+    config.write_text(
+        f"http_port 127.0.0.1:{SQUID_PORT}\nhttp_access allow all\ncache deny all\naccess_log none\n"
+        "cache_log /dev/null\npid_filename none\nshutdown_lifetime 0 seconds\nvisible_hostname squid.test\n"
+        f"dns_nameservers {ORIGIN_ADDRESS}\nnetdb_filename none\nserver_persistent_connections off\n"
+    )
+    process = net.start("squid", "-N", "-f", str(config))
+    wait_until(lambda: _listens(net, SQUID_PORT), "squid")
+    yield
+    process.end()
+
+
+def _listens(net: Network, port: int) -> bool:
+    try:
+        net.gateway.connect("127.0.0.1", port).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def signed(net: Network) -> Path:
+    """The log of the certificates that the gate of `doors` signs."""
+    return net.folder / "signed"
+
+
+@pytest.fixture(scope="session")
+def doors(
+    net: Network, squid: None, signed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Door]]:
+    """A gate with every mode at once, and its doors as the client sees them."""
+    desk = Desk.new(tmp_path_factory.mktemp("doors") / "desk", list(LISTED))
+    with desk.policy.open("a") as policy:
+        policy.write(f"certificate: {{cert: {net.folder}/origin.pem, key: {net.folder}/origin.pem}}\n")
+    state_dir = tmp_path_factory.mktemp("gate-of-doors") / "state"
+    gate = net.gate(
+        desk.policy,
+        state_dir,
+        *("--mode", f"regular@{GATEWAY_ADDRESS}:{MODES['regular']}"),
+        *("--mode", f"socks5@{GATEWAY_ADDRESS}:{MODES['socks5']}"),
+        *("--mode", f"transparent@{GATEWAY_ADDRESS}:{MODES['transparent']}"),
+        *("--mode", f"upstream:http://127.0.0.1:{SQUID_PORT}@{GATEWAY_ADDRESS}:{MODES['upstream']}"),
+        address=GATEWAY_ADDRESS,
+        program=(sys.executable, str(Path(__file__).parent / "signing.py"), str(signed)),
+    )
+    with net.redirect(REDIRECTED, MODES["transparent"]):
+        yield lambda mode: Door(net, mode, MODES[mode], state_dir / "ca-cert.pem", net.origin_ca)
+    gate.process.end()
+    assert "fault" not in gate.log()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import MITMDUMP, Gate, Network
+from tests.e2e.network import MITMDUMP, ORIGIN_ADDRESS, Gate, Network
 
 LOAD = Path(__file__).parent.parent.parent / "addon" / "load.py"
 FAULTY = Path(__file__).parent / "faulty.py"
@@ -67,7 +67,7 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
     gate.curl("http://down.pass.test:4444/")
     gate.process.end()
     written = "".join(gate.process.out) + gate.log()
-    for word in ("listed.test", "pass.test", "secret-path", "4444", "127.0.0.2"):
+    for word in ("listed.test", "pass.test", "secret-path", "4444", ORIGIN_ADDRESS):
         assert word not in written
     assert "mitmproxy's option" not in written
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import Gate, Network
+from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network
 
 REQUESTS = 500
 
@@ -68,7 +68,7 @@ def test_a_session_leaves_no_trace(net: Network, desk: Desk, own_gate: Gate, tmp
     sinks[Path("stdout")] = "".join(own_gate.process.out).encode()
     sinks[Path("stderr")] = own_gate.log().encode()
     assert any(path.name == "ca.pem" for path in sinks)
-    words = used | {"listed.test", "pass.test", "127.0.0.2"}
+    words = used | {"listed.test", "pass.test", ORIGIN_ADDRESS}
     allowed = {"domains.txt"}  # the publisher's own input, on the publisher's desk
     found = [
         (path, word)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import signal
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from tests.e2e.network import Network, Process
-from tests.e2e.origin import Origin
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,35 +31,19 @@ def test_the_two_commands_are_there():
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Path]:
-    """The run command, started in a fresh clone; the folder of its state."""
+def running(net: Network, tmp_path: Path) -> Iterator[Path]:
+    """The run command in a fresh clone, its last part in a network of its own; the folder of its state."""
     if not os.environ.get("CI") and not os.environ.get("STOPLIST_TEST_CLONE"):
         pytest.skip("installs a clone from the package registry: in CI, or with STOPLIST_TEST_CLONE=1")
-    clone = tmp_path / "a bare clone"
+    clone, state = tmp_path / "a bare clone", tmp_path / "state home"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-    command = _command(".venv/bin/stoplist run")
-    process = Process(
-        ["bash", "-c", command.replace(".venv/bin/stoplist", "exec .venv/bin/stoplist")],
-        cwd=clone,
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state home")},
-    )
-    process.wait_for(r"listening on 127\.0\.0\.1:8080", seconds=300)
-    yield tmp_path / "state home" / "stoplist"
+    install, _, run = _command(".venv/bin/stoplist run").rpartition(" && ")
+    subprocess.run(["bash", "-c", install], cwd=clone, timeout=500, check=True)
+    process = net.start("env", f"XDG_STATE_HOME={state}", "bash", "-c", f"cd '{clone}' && exec {run}")
+    process.wait_for(r"listening on 127\.0\.0\.1:8080")
+    yield state / "stoplist"
     process.send(signal.SIGTERM)
     assert process.wait() == 0
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Iterator[tuple[int, bytes, Path]]:
-    """An HTTPS origin on this machine: its port, its certificate (DER), its journal."""
-    leaf = trustme.CA().issue_cert("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    leaf.configure_cert(context)
-    journal = tmp_path / "journal"
-    with Origin(("127.0.0.1", 0), journal, context) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()), journal
-        server.shutdown()
 
 
 def _blocks() -> list[list[str]]:
@@ -132,37 +112,24 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     gate.end()
 
 
-def _curl(*options: str) -> str:
-    return subprocess.run(
-        ["curl", "-sS", "-x", PROXY, *options], capture_output=True, text=True, timeout=60, check=False
-    ).stdout
-
-
 @pytest.mark.timeout(600)
-def test_run_command_serves_from_a_bare_clone(running: Path, origin: tuple[int, bytes, Path]):
-    for url in (
-        "http://listed.example/",
-        "http://www.listed.example/",
-        "https://listed.example/",
-        "https://a.listed.test/",
-    ):
-        seen = _curl("--cacert", str(running / "ca-cert.pem"), "-H", "Accept: text/html", "-w", "%{http_code}", url)
-        assert "Access to this site was stopped" in seen
-        assert seen.endswith("403")
+def test_run_command_serves_from_a_bare_clone(net: Network, running: Path):
+    with net.nothing_reaches_the_origin():
+        for url in (
+            "http://listed.example/",
+            "http://www.listed.example/",
+            "https://listed.example/",
+            "https://a.listed.test/",
+        ):
+            answer = net.curl(url, "-x", PROXY, "--cacert", str(running / "ca-cert.pem"), "-H", "Accept: text/html")
+            assert "Access to this site was stopped" in answer.body
+            assert answer.status == 403
 
-    port, certificate, journal = origin
-    assert journal.read_text() == ""
     shown = subprocess.run(
-        [
-            "openssl",
-            "s_client",
-            "-proxy",
-            "127.0.0.1:8080",
-            "-connect",
-            f"localhost:{port}",
-            "-servername",
-            "localhost",
-        ],
+        net.enter(
+            *("openssl", "s_client", "-proxy", "127.0.0.1:8080", "-connect", "www.pass.test:443"),
+            *("-servername", "www.pass.test"),
+        ),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -170,5 +137,4 @@ def test_run_command_serves_from_a_bare_clone(running: Path, origin: tuple[int, 
         check=False,
     ).stdout
     pem = re.search("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", shown, re.DOTALL)[0]
-    assert hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest() == hashlib.sha256(certificate).digest()
-    assert journal.read_text().startswith("connection ")
+    assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(net.certificate.decode())

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.e2e.network import Gate, Network
+from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network
 
 
 def test_unlisted_https_shows_the_origins_own_certificate(net: Network, gate: Gate):
@@ -37,7 +37,7 @@ def test_unlisted_https_shows_the_origins_own_certificate(net: Network, gate: Ga
         pytest.param("https://notlisted.test/", id="listed domain as the end of a label"),
         pytest.param("https://www.pass.test/listed.test?listed.test#listed.test", id="listed name as path"),
         pytest.param("http://listed.test.pass.test/", id="listed domain as a subdomain of another"),
-        pytest.param("http://127.0.0.2/", id="address"),
+        pytest.param(f"http://{ORIGIN_ADDRESS}/", id="address"),
     ],
 )
 def test_unlisted_host_passes(net: Network, gate: Gate, url: str):

@@ -3,7 +3,7 @@
 How a host is decided, the first rule that applies ends it:
   1. It is the check host of a list: stop, and never count (it is how the gate is tested).
   2. A list has expired whose policy says `refuse-all`: refuse.
-  3. It is an IP address: pass. Lists hold names only.
+  3. It is an IP address: pass, or refuse where the policy lets no client reach it. Lists hold names only.
   4. For each list, those that are enforced first: the longest listed suffix of the host. If there
      is one, and no exception that is still open is as specific or more: stop, or observe where
      the list or the whole policy only observes.
@@ -18,7 +18,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 
+from stoplist.core.addresses import AddressRules
 from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import SignedList
@@ -41,6 +43,7 @@ class Reason(StrEnum):
     CHECK_HOST = "the check host"
     UNREADABLE = "a host that cannot be read"
     AMBIGUOUS = "names or framing that can be read in two ways"
+    DENIED = "an address that no client may reach"
     NOT_FORWARDED = "a request that the gate decrypted and must not forward"
     EXPIRED = "a list that has expired"
     FAULT = "a fault of the gate"
@@ -65,6 +68,7 @@ PASS_ADDRESS = Verdict(Action.PASS, Reason.ADDRESS)
 PASS_EXCEPTION = Verdict(Action.PASS, Reason.EXCEPTION)
 UNREADABLE = Verdict(Action.REFUSE, Reason.UNREADABLE)
 AMBIGUOUS = Verdict(Action.REFUSE, Reason.AMBIGUOUS)
+DENIED = Verdict(Action.REFUSE, Reason.DENIED)
 NOT_FORWARDED = Verdict(Action.REFUSE, Reason.NOT_FORWARDED)
 EXPIRED = Verdict(Action.REFUSE, Reason.EXPIRED)
 FAULT = Verdict(Action.REFUSE, Reason.FAULT)
@@ -78,7 +82,7 @@ class Ruleset:
 
     Make one with `Ruleset.of`. `entries` holds a list and the verdict that it gives, enforced lists
     first; `exceptions` maps a domain to the POSIX time at which its exception ends; from the POSIX time
-    `refuse_from` on every request is refused.
+    `refuse_from` on every request is refused; `addresses` says which addresses clients may reach.
     """
 
     policy: Policy
@@ -87,6 +91,7 @@ class Ruleset:
     exceptions: Mapping[str, float]
     check_hosts: Mapping[str, Verdict]
     refuse_from: float
+    addresses: AddressRules
 
     @classmethod
     def of(cls, policy: Policy, lists: Iterable[SignedList]) -> Ruleset:
@@ -114,7 +119,8 @@ class Ruleset:
             ),
             default=math.inf,
         )
-        return cls(policy, lists, tuple(entries), exceptions, check_hosts, refuse_from)
+        addresses = AddressRules.of(policy.upstream.allow, policy.upstream.deny)
+        return cls(policy, lists, tuple(entries), exceptions, check_hosts, refuse_from, addresses)
 
 
 def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
@@ -124,7 +130,7 @@ def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
     if now >= ruleset.refuse_from:
         return EXPIRED
     if host.is_address:
-        return PASS_ADDRESS
+        return PASS_ADDRESS if ruleset.addresses.permit(ip_address(host.address)) else DENIED
     excepted = False
     for signed, verdict in ruleset.entries:
         labels = signed.digests.longest_suffix(host)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from stoplist.core.addresses import Network
 from stoplist.core.hosts import Host, HostError
 from stoplist.errors import Problems, StoplistError
 
@@ -101,6 +103,19 @@ def _listen(value: object) -> ListenAddress:
     raise PydanticCustomError("listen", "is not ADDRESS:PORT")
 
 
+def _network(value: object) -> Network:
+    if isinstance(value, str):
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            if "host bits" in str(error):
+                wider = ip_network(value, strict=False)
+                raise PydanticCustomError(
+                    "network", "is an address in the network {wider}", {"wider": str(wider)}
+                ) from None
+    raise PydanticCustomError("network", "is not an address or a network in CIDR form")
+
+
 def _several(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
@@ -140,6 +155,7 @@ Day = Annotated[date, BeforeValidator(_day)]
 Percent = Annotated[int, BeforeValidator(_percent)]
 Duration = Annotated[int, BeforeValidator(_duration)]
 Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
+NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str)]
 Mode = Literal["enforce", "observe"]
 
 
@@ -258,6 +274,49 @@ class CountsPolicy(_Section):
     round_to: Annotated[StrictInt, Field(ge=5, le=1000)] = Field(5, examples=["5"])
 
 
+class UpstreamPolicy(_Section):
+    """Addresses that clients may reach through the gate beyond the defaults, and those they may not."""
+
+    allow: tuple[NetworkName, ...] = Field((), examples=["[127.0.0.1]"])
+    deny: tuple[NetworkName, ...] = Field((), examples=["[10.0.0.0/8]"])
+
+
+class LdapPolicy(_Section):
+    """A directory that clients' names and passwords are tried against."""
+
+    server: Annotated[Text, StringConstraints(pattern=r"^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")] = Field(
+        examples=["ldaps://directory.example:636"]
+    )
+    bind_dn: Annotated[Text, StringConstraints(pattern=r"^[^:]+$")] = Field(
+        examples=['"cn=gate,dc=directory,dc=example"']
+    )
+    password_file: Text = Field(examples=["ldap.password"])
+    base_dn: Annotated[Text, StringConstraints(pattern=r"^[^:?]+$")] = Field(
+        examples=['"ou=people,dc=directory,dc=example"']
+    )
+    attribute: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")] = Field("uid", examples=["uid"])
+
+
+class ProxyAuthPolicy(_Section):
+    """Who may use the gate: names and passwords in an Apache htpasswd file, or in a directory."""
+
+    htpasswd: Text | None = Field(None, examples=["users.htpasswd"])
+    ldap: LdapPolicy | None = Field(None, examples=["{server: ldaps://directory.example, ...}"])
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.htpasswd is None) == (self.ldap is None):
+            raise PydanticCustomError("one_directory", "needs either 'htpasswd' or 'ldap'")
+        return self
+
+
+class CertificatePolicy(_Section):
+    """The certificate that the gate shows to clients which speak TLS to the gate itself."""
+
+    cert: Text = Field(examples=["proxy.pem"])
+    key: Text = Field(examples=["proxy.key"])
+
+
 class WatchPolicy(_Section):
     """How often files are looked at where the file system tells of no change; in seconds."""
 
@@ -291,6 +350,11 @@ class Policy(_Section):
     counts: CountsPolicy = Field(CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5}"])
     watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
+    certificate: CertificatePolicy | None = Field(None, examples=["{cert: proxy.pem, key: proxy.key}"])
+    clients: Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None = Field(None, examples=["[10.0.0.0/8]"])
+    proxy_auth: ProxyAuthPolicy | None = Field(None, examples=["{htpasswd: users.htpasswd}"])
+    upstream: UpstreamPolicy = Field(UpstreamPolicy(), examples=["{allow: [127.0.0.1], deny: [10.0.0.0/8]}"])
+    tls: Literal["passthrough", "intercept"] = Field("passthrough", examples=["passthrough"])
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
 
 
@@ -462,6 +526,7 @@ _MESSAGES = {
 }
 _HINTS = {
     "one_source": "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
+    "one_directory": "write 'proxy_auth: {htpasswd: users.htpasswd}'",
     "threshold": "name more trusted keys, or ask for fewer signatures",
     "help": "add a line for each, such as '{topic: worry, name: Example helpline, link: \"tel:0000\"}'",
     "legal": "write the address of the legal demand, or status 403",

@@ -1,7 +1,10 @@
-"""Stoplist: the mitmproxy add-on. It turns what mitmproxy hands over into our values, asks the one
-`decide()`, and does what the verdict says.
+"""Stoplist: the mitmproxy add-on. It turns what mitmproxy hands over into names, asks the judge, and
+does what the verdict says.
 
-A tunnel (CONNECT)                                 A plain HTTP request
+  client_connected   who may come, and the first layer of the connection (see layers.py)
+  next_layer         what the client's first bytes are (see core/openings.py)
+
+A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
   http_connect      judge the target                 requestheaders  judge the target and Host
     stop: answer 200, contact nobody                   stop: the page
     refuse: an error                                   refuse: an error
@@ -13,8 +16,10 @@ A tunnel (CONNECT)                                 A plain HTTP request
 Rules
   - Every name that a request claims is judged; the strictest verdict wins.
   - A hook that raises refuses its request: each one is `_guarded`.
-  - The gate decrypts for listed hosts only, and what it decrypted it never forwards.
-  - No hook keeps, logs or raises with a host, a URL or an address.
+  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; what it decrypted for
+    a page it never forwards.
+  - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
+    connections that are open.
 """
 
 from __future__ import annotations
@@ -23,56 +28,60 @@ import asyncio
 import functools
 import logging
 import time
+import weakref
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import mitmproxy_rs
 from mitmproxy import ctx, http, tcp, tls
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt, OptionsError
 from mitmproxy.options import Options
+from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.layers.quic import QuicTlsData
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from OpenSSL import SSL
 
 from stoplist import loading
+from stoplist.core.addresses import Address, is_client
+from stoplist.core.clienthello import server_names
 from stoplist.core.decide import (
     AMBIGUOUS,
+    DENIED,
     FAULT,
     NOT_FORWARDED,
     PASS,
     UNREADABLE,
     Action,
-    Reason,
     Verdict,
-    decide,
     strictest,
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.errors import StoplistError
-from stoplist.proxy import quiet, store
+from stoplist.proxy import layers, quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.connections import Connections, abort
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.outbound import Outbound
 from stoplist.proxy.page import Answer, refusal
+from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
+from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse
 from stoplist.state import State
 
 BEAT_SECONDS = 60.0
-"""How often faults are reported: a beat of its own, that follows no request."""
-
-log = logging.getLogger(quiet.OWN_LOGGER)
-
-_REFUSALS = {
-    Reason.UNREADABLE: refusal(400, "the host of this request cannot be read", "http_request_error"),
-    Reason.AMBIGUOUS: refusal(400, "this request names its host more than once", "http_request_error"),
-    Reason.NOT_FORWARDED: refusal(503, "the list has changed, load the page again", "http_request_denied"),
-    Reason.EXPIRED: refusal(503, "its list has expired, and the policy refuses all", "proxy_configuration_refused"),
-    Reason.FAULT: refusal(503, "the gate has a fault", "proxy_internal_error"),
-}
+"""How often faults are reported, and open connections judged again: a beat of its own, that follows no
+request."""
 MAX_STOPPED_BODY = 1024 * 1024
 """Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
 bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
-_SERVER_NAME = 0
-"""The type of the server_name extension of a ClientHello (RFC 6066, section 3)."""
+
+log = logging.getLogger(quiet.OWN_LOGGER)
 
 
 def _guarded[D](
@@ -89,6 +98,7 @@ def _guarded[D](
                 raise
             except Exception as error:
                 self.faults.add(hook.__name__, error)
+                self.judge.count(FAULT)
                 refuse(self, data)
 
         return guarded
@@ -96,19 +106,24 @@ def _guarded[D](
     return decorate
 
 
+def _refuse_client(_: Stoplist, client: Client) -> None:
+    client.error = "refused"
+
+
+def _refuse_layer(_: Stoplist, nextlayer: NextLayer) -> None:
+    nextlayer.layer = layers.Refused(nextlayer.context)
+
+
 def _refuse_flow(addon: Stoplist, flow: http.HTTPFlow) -> None:
-    flow.response = _response(flow.request, _REFUSALS[Reason.FAULT])
-    addon.count(FAULT)
+    addon.answer(flow, refusal(FAULT.reason))
 
 
-def _refuse_tls(addon: Stoplist, _: Any) -> None:
-    addon.count(FAULT)
+def _refuse_tls(_: Stoplist, __: Any) -> None:
     raise AddonHalt
 
 
-def _refuse_connection(addon: Stoplist, data: ServerConnectionHookData) -> None:
+def _refuse_connection(_: Stoplist, data: ServerConnectionHookData) -> None:
     data.server.error = "refused"
-    addon.count(FAULT)
 
 
 class Stoplist:
@@ -122,192 +137,266 @@ class Stoplist:
 
     def __init__(self, faults: quiet.Faults | None = None) -> None:
         self.faults = faults or quiet.Faults()
+        self.judge = Judge()
         self._is_guest = faults is None
-        self._store: store.RulesetStore | None = None
         self._authority: CertificateAuthority | None = None
-        self._tally: Tally | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._certificate: GateCertificate | None = None
+        self._connections = Connections()
+        self._outbound = Outbound(self.judge, self._listening_ports)
+        self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._resolver: tuple[str, int] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # The life of the add-on
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
         loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA and what it remembers of lists.")
+        Sentinel.of(ctx.master).stand_by(self)
 
     def configure(self, updated: set[str]) -> None:
+        if "mode" in updated:
+            self._follow_modes()
         if "stoplist_policy" not in updated and "stoplist_state_dir" not in updated:
             return
         if not ctx.options.stoplist_policy:
             return  # `running` complains: mitmproxy also comes here to take back an option that failed
+        policy = Path(ctx.options.stoplist_policy)
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
             authority = CertificateAuthority.open(state_dir, loading.now())
             state = State.open(state_dir, loading.now())
-            opened = store.RulesetStore(Path(ctx.options.stoplist_policy), state, self._changed)
+            opened = store.RulesetStore(policy, state, self._changed)
+            own = opened.current.ruleset.policy.certificate
+            certificate = GateCertificate(own, policy.parent) if own is not None else None
         except StoplistError as error:
             raise OptionsError(str(error)) from None
         was_running = bool(self._tasks)
-        self.done()
-        self._authority, self._store = authority, opened
-        self._tally = Tally(opened.current.ruleset, time.time())
+        self._close()
+        self._authority, self._certificate, self.judge.store = authority, certificate, opened
+        self.judge.tally = Tally(opened.current.ruleset, time.time())
+        self._outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
 
+    def _follow_modes(self) -> None:
+        wanted = [mode_specs.ProxyMode.parse(mode) for mode in ctx.options.mode]
+        trusted = [
+            mode.address for mode in wanted if isinstance(mode, mode_specs.UpstreamMode | mode_specs.ReverseMode)
+        ]
+        if any(isinstance(mode, mode_specs.DnsMode) for mode in wanted):
+            servers = mitmproxy_rs.dns.get_system_dns_servers()
+            self._resolver = (servers[0], layers.DNS_PORT) if servers else None
+        self._outbound.trusted = frozenset(trusted)
+
+    def _listening_ports(self) -> set[int]:
+        return {address[1] for address in ctx.master.addons.get("proxyserver").listen_addrs()}
+
     def running(self) -> None:
-        if self._store is None:
+        if self.judge.store is None:
             log.error("no policy is in force, every request is refused; use --set stoplist_policy=FILE")
             return
         if self._is_guest:
             quiet.hush(self.faults)
             for option, hazard in hazards(ctx.options):
                 log.warning("mitmproxy's option %s %s", option, hazard)
-        self._store.watch()
-        self._tasks.append(asyncio.create_task(self._beat()))
+        self.judge.store.watch()
+        self._spawn(self._beat())
 
     def done(self) -> None:
+        Sentinel.of(ctx.master).stand_in(self)
+        self._close()
+
+    def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
-        if self._store is not None:
-            self._store.close()
-        if self._tally is not None:
-            self._tally.stop(time.time())
+        self._outbound.remove()
+        if self.judge.store is not None:
+            self.judge.store.close()
+        if self.judge.tally is not None:
+            self.judge.tally.stop(time.time())
         self.faults.report()
-        self._store = self._authority = self._tally = None
+        self.judge.store = self.judge.tally = self._authority = self._certificate = None
 
     def _changed(self, in_force: store.InForce) -> None:
         """Called by the store's thread when another ruleset is in force."""
         ctx.master.event_loop.call_soon_threadsafe(self._follow, in_force)
 
     def _follow(self, in_force: store.InForce) -> None:
-        if self._tally is not None:
-            self._tally.follow(in_force.ruleset)
+        if self.judge.tally is not None:
+            self.judge.tally.follow(in_force.ruleset)
+            self._spawn(self._close_stopped())
 
     async def _beat(self) -> None:
-        while self._tally is not None:
-            await asyncio.sleep(min(BEAT_SECONDS, self._tally.close_period(time.time()) + 0.01))
+        while self.judge.tally is not None:
+            await asyncio.sleep(min(BEAT_SECONDS, self.judge.tally.close_period(time.time()) + 0.01))
             self.faults.report()
+            await self._close_stopped()
 
-    def count(self, verdict: Verdict) -> None:
-        if self._tally is not None:
-            self._tally.add(verdict)
+    async def _close_stopped(self) -> None:
+        """End connections to what does not pass any more: a list or policy changed, an exception ended."""
+        try:
+            await self._connections.close_stopped(self.judge, ctx.master.addons.get("proxyserver").connections)
+        except Exception as error:
+            self.faults.add("close_stopped", error)
+            for handler in list(ctx.master.addons.get("proxyserver").connections.values()):
+                abort(handler)
 
-    # Judgement
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _judge(self, *names: str | bytes | None) -> Verdict:
-        """The strictest verdict for names that a request claims; None stands for a name it does not."""
-        ruleset, now = self._in_force().ruleset, time.time()
+    # Where a connection begins
 
-        def verdict(name: str | bytes) -> Verdict:
-            try:
-                return decide(ruleset, Host.parse(name), now)
-            except HostError:
-                return UNREADABLE
+    @_guarded(_refuse_client)
+    def client_connected(self, client: Client) -> None:
+        if not is_client(_address(client.peername[0]), self.judge.policy.clients):
+            client.error = "refused"
+            return
+        handler = ctx.master.addons.get("proxyserver").connections[client.id]
+        if isinstance(client.proxy_mode, mode_specs.DnsMode):
+            handler.layer.context.server.address = self._resolver
+        handler.layer = layers.first_layer(handler.layer, self.judge)
 
-        return strictest(verdict(name) for name in {*names} if name is not None)
-
-    def _in_force(self) -> store.InForce:
-        if self._store is None:
-            raise StoplistError("no ruleset is in force", hint="see the start of the log")
-        return self._store.current
-
-    def _judge_tunnel(self, context: Context) -> Verdict:
-        """The verdict for TLS inside a tunnel. Without a target it is TLS to the gate itself: refused."""
-        if context.server.address is None:
-            return strictest((UNREADABLE, self._judge(context.client.sni) if context.client.sni else PASS))
-        return self._judge(context.server.address[0], context.client.sni)
+    @_guarded(_refuse_layer)
+    def next_layer(self, nextlayer: NextLayer) -> None:
+        if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], modes.ReverseProxy):
+            return
+        nextlayer.layer = layers.next_layer(nextlayer, self.judge)
+        if nextlayer.layer is None:
+            raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
 
     # Tunnels
 
     @_guarded(_refuse_flow)
     def http_connect(self, flow: http.HTTPFlow) -> None:
+        if flow.response is not None and flow.response.status_code == 407:
+            return
         try:
             host, _ = parse_authority(flow.request.data.authority)
         except HostError:
             self._refuse(flow, UNREADABLE)
             return
-        verdict = self._judge(host.name)
+        verdict = self.judge.verdict(host)
         if verdict.action is Action.STOP:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
-            flow.response = http.Response(
-                b"HTTP/1.1", 200, b"Connection established", http.Headers(), b"", None, time.time(), time.time()
-            )
+            flow.response = layers.established()
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         else:
             flow.request.data.host = host.address
-            self.count(verdict)
+            self._connections.passed(flow.client_conn, host)
+            self.judge.count(verdict)
 
     @_guarded(_refuse_tls)
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        verdict = self._judge_tunnel(data.context)
-        extensions = data.client_hello.extensions
-        if data.client_hello.sni is None and any(kind == _SERVER_NAME for kind, _ in extensions):
+        client, target = data.context.client, _target(data.context)
+        try:
+            names = server_names(data.client_hello.extensions)
+        except HostError:
+            names, verdict = (), UNREADABLE
+        else:
+            verdict = self.judge.verdict(target, *names) if target or names else PASS
+        client.sni = names[0].name if names else None
+        if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
-        if verdict.action in (Action.PASS, Action.OBSERVE):
-            data.ignore_connection = True
-            if verdict != self._judge(data.context.server.address[0] if data.context.server.address else None):
-                self.count(verdict)
-            return
         if verdict.action is Action.REFUSE:
-            self.count(verdict)
+            self.judge.count(verdict)
+            self._refused.add(client)
+        elif verdict.action is not Action.STOP and target is not None:
+            if verdict != self.judge.verdict(target):
+                self.judge.count(verdict)
+            self._connections.passed(client, *names)
+            if self._intercepts(data.context):
+                data.establish_server_tls_first = True
+            else:
+                data.ignore_connection = True
         # mitmproxy's own add-on would now connect to the server before it answers the client.
         raise AddonHalt
 
+    def _intercepts(self, context: Context) -> bool:
+        return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
+
     @_guarded(_refuse_tls)
     def tls_start_client(self, data: tls.TlsData) -> None:
-        host = self._host_to_certify(data.context)
-        if host is None:
-            raise AddonHalt  # without a TLS connection object mitmproxy closes the client's connection
-        assert self._authority is not None
-        connection = SSL.Connection(_tls_context())
-        connection.use_certificate(self._authority.leaf(host, loading.now()))
-        connection.use_privatekey(self._authority.leaf_key)
-        connection.set_accept_state()
-        data.ssl_conn = connection
+        context = data.context
+        if context.client in self._refused or (_target(context) is None and self._host_to_stop(context)):
+            data.ssl_conn = refuse()
+        elif _target(context) is None:
+            assert self._certificate is not None
+            data.ssl_conn = self._certificate.accept()
+        elif host := self._host_to_stop(context):
+            self._connections.decrypted(context.client)
+            data.ssl_conn = self._accept(host, HTTP)
+        elif self._intercepts(context):
+            host = Host.parse(context.client.sni or _target(context) or "")
+            spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
+            data.ssl_conn = self._accept(host, spoken)
+        else:
+            data.ssl_conn = refuse()  # it was listed at the ClientHello, and is not any more
+        raise AddonHalt
 
-    def _host_to_certify(self, context: Context) -> Host | None:
+    def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
+        assert self._authority is not None
+        return accept(self._authority, host, loading.now(), protocols)
+
+    @_guarded(_refuse_tls)
+    def quic_start_client(self, data: QuicTlsData) -> None:
+        host = self._host_to_stop(data.context)
+        if host is not None and self._authority is not None:
+            self._connections.decrypted(data.context.client)
+            data.settings = accept_quic(self._authority, host, loading.now())
+        raise AddonHalt
+
+    def _host_to_stop(self, context: Context) -> Host | None:
         """The listed host that the client expects a certificate of; None if none of its names is listed."""
-        if context.server.address is not None:
-            for name in (context.client.sni, context.server.address[0]):
-                if name is not None and self._judge(name).action is Action.STOP:
-                    return Host.parse(name)
+        for name in (context.client.sni, _target(context)):
+            if name is not None and self.judge.verdict(name).action is Action.STOP:
+                return Host.parse(name)
         return None
 
     @_guarded(_refuse_tls)
     def tls_failed_client(self, data: tls.TlsData) -> None:
         """A client that does not trust the gate's CA sees no page, and was stopped all the same."""
-        verdict = self._judge_tunnel(data.context)
+        verdict = self.judge.verdict(_target(data.context), data.context.client.sni)
         if verdict.action is Action.STOP:
-            self.count(verdict)
+            self.judge.count(verdict)
 
     # Requests
 
     @_guarded(_refuse_flow)
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        request = flow.request
+        if flow.response is not None and flow.response.status_code == 407:
+            return
+        request, client = flow.request, flow.client_conn
         target = flow.server_conn.address[0] if flow.server_conn.address else None
         verdict = strictest(
-            (self._judge(target, flow.client_conn.sni, request.data.host or None), self._judge_fields(request))
+            (self.judge.verdict(target, client.sni, request.data.host or None), self._judge_fields(request))
         )
         if verdict.action is Action.STOP:
-            self.count(verdict)
+            self.judge.count(verdict)
             if not _has_short_body(request):
                 flow.kill()
                 return
-            flow.response = _response(request, self._in_force().page.answer(request.headers.get("accept", "")))
-            if flow.client_conn.tls_established and not request.is_http2:
+            self.answer(flow, self.judge.in_force.page.answer(request.headers.get("accept", "")))
+            if self._connections.is_decrypted(client) and not _is_multiplexed(request):
                 # A page that was stopped may be off the list a moment later: ask again from the start.
+                assert flow.response is not None
                 flow.response.headers["Connection"] = "close"
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
-        elif flow.client_conn.tls_established:
+        elif self._connections.is_decrypted(client):
             self._refuse(flow, NOT_FORWARDED)
         else:
-            request.data.host = Host.parse(request.data.host).address
+            host = Host.parse(request.data.host)
+            request.data.host = host.address
             request.stream = True
-            if target is None or verdict != self._judge(target):
-                self.count(verdict)
+            _remove_upgrade_to_http2(request)
+            self._connections.passed(client, host)
+            if target is None or verdict != self.judge.verdict(target):
+                self.judge.count(verdict)
 
     def _judge_fields(self, request: http.Request) -> Verdict:
         """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
@@ -317,14 +406,23 @@ class Stoplist:
         if request.data.authority:
             fields.append(request.data.authority)
         try:
-            hosts = [parse_authority(value)[0].name for value in fields]
+            hosts = [parse_authority(value)[0] for value in fields]
         except HostError:
             return UNREADABLE
-        return self._judge(*hosts) if hosts else PASS
+        agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
+        return strictest((self.judge.verdict(*hosts), agree)) if hosts else PASS
 
     def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
-        flow.response = _response(flow.request, _REFUSALS[verdict.reason])
-        self.count(verdict)
+        self.answer(flow, self.judge.refuse(verdict))
+
+    def answer(self, flow: http.HTTPFlow, answer: Answer) -> None:
+        """Answer a request by ourselves."""
+        flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
+        flow.response = layers.response(answer)
+        if flow.request.method == "HEAD":
+            flow.response.content = b""
+        if _is_multiplexed(flow.request):
+            flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
 
     @_guarded(_refuse_flow)
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -336,13 +434,35 @@ class Stoplist:
 
     @_guarded(_refuse_connection)
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        verdict = self._judge(data.server.address[0] if data.server.address else None)
+        client, address = data.client, data.server.address
+        if address is None:
+            raise StoplistError("a connection to nowhere")
+        if self._is_forwarder(client, address):
+            return
+        verdict = self.judge.verdict(address[0])
+        if verdict.action not in (Action.STOP, Action.REFUSE):
+            if self._connections.is_decrypted(client):
+                verdict = NOT_FORWARDED
+            elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
+                verdict = DENIED
         if verdict.action in (Action.STOP, Action.REFUSE):
-            data.server.error = "refused"
-            self.count(verdict)
-        elif data.client.tls_established:
-            data.server.error = "refused"
-            self.count(NOT_FORWARDED)
+            data.server.error = verdict.reason.value
+            self.judge.count(verdict)
+        else:
+            self._connections.passed(client, Host.parse(address[0]))
+
+    def _permits_udp(self, address: tuple[str, int]) -> bool:
+        """UDP is not connected through `outbound`: only addresses are, never names."""
+        return self._outbound.permit(_address(address[0]), address[1])
+
+    def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
+        """Whether this is what the operator forwards to, by the mode that the client came in by."""
+        match client.proxy_mode:
+            case mode_specs.UpstreamMode():
+                return address == client.proxy_mode.address
+            case mode_specs.DnsMode():
+                return address == self._resolver and self._outbound.permit_resolver(address)
+        return False
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
         flow.messages.clear()
@@ -379,24 +499,22 @@ def _has_short_body(request: http.Request) -> bool:
     return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
 
 
-def _response(request: http.Request, answer: Answer) -> http.Response:
-    response = http.Response.make(
-        answer.status, b"" if request.method == "HEAD" else answer.body, http.Headers(answer.headers)
-    )
-    if request.is_http2:
-        response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
-    return response
+def _is_multiplexed(request: http.Request) -> bool:
+    return request.is_http2 or request.is_http3
 
 
-@functools.cache
-def _tls_context() -> SSL.Context:
-    """TLS towards the client of a stop page. HTTP/1.1 where it can be: that connection can be closed."""
+def _remove_upgrade_to_http2(request: http.Request) -> None:
+    """After an upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817) no request could be read."""
+    wanted = request.headers.get("upgrade", "").lower()
+    if "h2c" in wanted or "tls" in wanted:
+        for name in ("upgrade", "http2-settings"):
+            request.headers.pop(name, None)
 
-    def select(_: SSL.Connection, offered: list[bytes]) -> Any:
-        chosen = [protocol for protocol in (b"http/1.1", b"h2") if protocol in offered]
-        return chosen[0] if chosen else SSL.NO_OVERLAPPING_PROTOCOLS
 
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_alpn_select_callback(select)
-    return context
+def _target(context: Context) -> str | None:
+    """Where a tunnel leads; None where the client speaks to the gate itself."""
+    return context.server.address[0] if context.server.address else None
+
+
+def _address(text: str) -> Address:
+    return ip_address(text.partition("%")[0])

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 
+from stoplist.core.decide import Reason
 from stoplist.core.policy import Policy
 
 type Headers = tuple[tuple[bytes, bytes], ...]
@@ -51,18 +52,9 @@ class StopPage:
         return self.html if _takes_html(accept) else self.text
 
 
-def refusal(status: int, why: str, error: str) -> Answer:
-    """The answer to a request that is refused, not stopped: plain text, for people who repair things.
-
-    `error` is a proxy error type of RFC 9209, section 2.3.
-    """
-    headers = (
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Cache-Control", b"no-store"),
-        (b"Proxy-Status", f"{_PROXY_NAME}; error={error}".encode()),
-        (b"Connection", b"close"),
-    )
-    return Answer(status, headers, f"Refused by the gate: {why}.\n".encode())
+def refusal(reason: Reason) -> Answer:
+    """The answer to a request that is refused, not stopped."""
+    return _REFUSALS[reason]
 
 
 def _html(policy: Policy) -> Answer:
@@ -105,6 +97,32 @@ def _takes_html(accept: str) -> bool:
         if kind.strip() in ("text/html", "application/xhtml+xml"):
             return "q=0" not in parameters.replace(" ", "").replace("q=0.", "")
     return False
+
+
+def _plain(status: int, why: str, error: str) -> Answer:
+    """Plain text, for people who repair things. `error` is a proxy error type of RFC 9209, section 2.3."""
+    headers = (
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        (b"Proxy-Status", f"{_PROXY_NAME}; error={error}".encode()),
+        (b"Connection", b"close"),
+    )
+    return Answer(status, headers, f"{why}\n".encode())
+
+
+_REFUSALS = {
+    reason: _plain(status, f"Refused by the gate: {why}.", error)
+    for reason, status, why, error in (
+        (Reason.UNREADABLE, 400, "the host of this request cannot be read", "http_request_error"),
+        (Reason.AMBIGUOUS, 400, "this request can be read in two ways", "http_request_error"),
+        (Reason.DENIED, 403, "no client may reach this address", "destination_ip_prohibited"),
+        (Reason.NOT_FORWARDED, 503, "the list has changed, load the page again", "http_request_denied"),
+        (Reason.EXPIRED, 503, "its list has expired, and the policy refuses all", "proxy_configuration_refused"),
+        (Reason.FAULT, 503, "the gate has a fault", "proxy_internal_error"),
+    )
+}
+UNREACHABLE = _plain(502, "The gate cannot reach this host.", "destination_unavailable")
+"""The answer where a host passed, and there was no connection to it."""
 
 
 def _reach(contact: str) -> str | None:

@@ -8,18 +8,22 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mitmproxy import options, tls
 from mitmproxy.addonmanager import Loader
-from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
+from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from stoplist.core.policy import ListenAddress
+from stoplist import files
+from stoplist.core.policy import ListenAddress, Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import quiet
 from stoplist.proxy.addon import Stoplist
@@ -32,39 +36,84 @@ SWITCH_SECONDS = 0.0005
 needs the interpreter some ten times; Python's default of 5 ms would be felt each time."""
 
 
-def run(policy: Path, listen: ListenAddress, state_dir: Path) -> None:
-    """Run a gate until it is told to end. Raises StoplistError if it cannot start."""
+RESOLVER_THREADS = 64
+"""How many names are resolved at once: the system's resolver takes a thread for each."""
+
+_MAX_PASSWORD = 1024
+
+
+def run(path: Path, policy: Policy, listen: ListenAddress, modes: Sequence[str], state_dir: Path) -> None:
+    """Run a gate with the policy at `path` until it is told to end. Raises StoplistError if it cannot start.
+
+    `modes` are mitmproxy's mode specifications; one without an address listens at `listen`. What `policy`
+    says of listening and passwords is taken once.
+    """
+    _check_modes(modes)
+    wanted = {
+        "mode": list(modes),
+        "listen_host": listen.host,
+        "listen_port": listen.port,
+        "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
+        "confdir": str(state_dir),
+        "stoplist_state_dir": str(state_dir),
+        "stoplist_policy": str(path),
+    }
     faults = quiet.Faults()
     quiet.install(faults)
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(_serve(policy, listen, state_dir, faults))
+    asyncio.run(_serve(wanted, faults))
 
 
-async def _serve(policy: Path, listen: ListenAddress, state_dir: Path, faults: quiet.Faults) -> None:
+async def _serve(wanted: dict[str, object], faults: quiet.Faults) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
     master = Master(options.Options())
     ready = _Ready(master)
     master.addons.add(
-        core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), _UpstreamTls(), Stoplist(faults), ready
+        core.Core(), proxyserver.Proxyserver(), proxyauth.ProxyAuth(), _UpstreamTls(), Stoplist(faults), ready
     )
     try:
-        # 'eager' connects a tunnel before it is confirmed, so that a site that is down is an error
-        # and not an empty tunnel, and a server that speaks first is heard. The add-on answers
-        # tunnels to listed hosts by itself, before that.
-        master.options.update(
-            connection_strategy="eager",
-            listen_host=listen.host,
-            listen_port=listen.port,
-            stoplist_state_dir=str(state_dir),
-            stoplist_policy=str(policy),
-        )
+        master.options.update(**wanted)
     except OptionsError as error:
         raise StoplistError(str(error)) from None
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, master.shutdown)
     await master.run()
     if ready.failure is not None:
         raise ready.failure
+
+
+def _check_modes(modes: Sequence[str]) -> None:
+    """Raises StoplistError for what is no mode, or none that leads out of a network."""
+    for text in modes:
+        try:
+            mode = ProxyMode.parse(text)
+        except ValueError as error:
+            raise StoplistError(
+                f"'{text}' is no mode: {error}",
+                hint="write, for example, regular, socks5@1080, dns@53 or upstream:http://proxy.example:3128",
+            ) from None
+        if isinstance(mode, ReverseMode):
+            raise StoplistError(
+                f"'{text}' does not lead out of a network", hint="a gate is an egress proxy: leave reverse modes out"
+            )
+
+
+def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
+    """mitmproxy's own notation for who may use the proxy. Raises StoplistError."""
+    if policy.htpasswd is not None:
+        path = folder / policy.htpasswd
+        if not path.is_file():
+            raise StoplistError("no such file", hint="make it with 'htpasswd -B -c FILE NAME'", place=str(path))
+        return f"@{path}"
+    ldap = policy.ldap
+    assert ldap is not None
+    path = folder / ldap.password_file
+    password = files.read(path, _MAX_PASSWORD).decode(errors="replace").rstrip("\r\n")
+    if ":" in password:
+        raise StoplistError("the password holds a colon", hint="mitmproxy takes none: change it", place=str(path))
+    server = ldap.server.replace("://", ":", 1)
+    return f"{server}:{ldap.bind_dn}:{password}:{ldap.base_dn}?search_filter_key={ldap.attribute}"
 
 
 class _Ready:
@@ -79,13 +128,17 @@ class _Ready:
         for server in servers:
             if server.last_exception is not None:
                 self.failure = StoplistError(
-                    f"cannot listen: {server.last_exception}", hint="choose another address with --listen HOST:PORT"
+                    f"cannot listen: {server.last_exception}",
+                    hint="choose another address with --listen HOST:PORT, or with --mode MODE@HOST:PORT",
                 )
                 self._master.shutdown()
                 return
         for server in servers:
-            for host, port, *_ in server.listen_addrs:
-                log.info("listening on %s", ListenAddress(host, port))
+            mode = server.mode.type_name
+            for host, port in sorted({address[:2] for address in server.listen_addrs}):
+                log.info("listening on %s (%s)", ListenAddress(host, port), mode)
+            if not server.listen_addrs:
+                log.info("listening (%s)", mode)
 
 
 class _UpstreamTls:

@@ -152,8 +152,9 @@ class RulesetStore:
             self.current = in_force
             self._on_change(in_force)
             report(loaded.ruleset)
-            if loaded.ruleset.policy.listen != before.policy.listen:
-                log.warning("'listen' has changed in the policy; restart the gate to listen there")
+            for key in ("listen", "certificate", "proxy_auth"):
+                if getattr(loaded.ruleset.policy, key) != getattr(before.policy, key):
+                    log.warning("'%s' has changed in the policy; restart the gate for it", key)
         self._settle(loaded, now)
 
     def _settle(self, loaded: loading.Loaded, now: datetime) -> None:

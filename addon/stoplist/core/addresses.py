@@ -1,0 +1,98 @@
+"""Addresses: which of them clients may come from, and which they may reach through the gate.
+
+A proxy can be a way in: what a client cannot reach by itself, the gate perhaps can. By default it
+reaches nothing on its own machine, nothing link-local, no cloud metadata service, no multicast.
+
+Rules
+  - The most specific network that holds an address decides; of two that are equal, the denying one.
+  - An IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4, Teredo) must be permitted as both.
+  - Names are judged by the addresses that they resolve to and that are then used (see
+    proxy/outbound.py); this module resolves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+type Address = IPv4Address | IPv6Address
+type Network = IPv4Network | IPv6Network
+
+DENIED: tuple[Network, ...] = tuple(
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network: Linux takes 0.0.0.0 for loopback
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, and the metadata service of most clouds
+        "100.100.100.200/32",  # metadata: Alibaba Cloud
+        "168.63.129.16/32",  # Azure's host
+        "192.0.0.192/32",  # metadata: Oracle Cloud, classic
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+        "::/128",
+        "::1/128",
+        "fe80::/10",
+        "fec0::/10",  # site-local, deprecated
+        "fd00:ec2::/32",  # metadata: Amazon
+        "fd20:ce::254/128",  # metadata: Google Cloud
+        "ff00::/8",
+    )
+)
+"""What no client reaches by default. Private networks are not among it: intranets pass."""
+
+_CARRIERS = (
+    (IPv6Network("::ffff:0:0/96"), 0),  # mapped, RFC 4291
+    (IPv6Network("::ffff:0:0:0/96"), 0),  # translated, RFC 2765
+    (IPv6Network("::/96"), 0),  # compatible, RFC 4291, deprecated
+    (IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
+    (IPv6Network("64:ff9b:1::/48"), 0),  # NAT64 of one's own, RFC 8215
+    (IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
+)
+"""IPv6 networks whose addresses carry an IPv4 address, and how far it stands from the right, in bits."""
+_TEREDO = IPv6Network("2001::/32")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRules:
+    """What of `upstream` in a policy concerns addresses: (network, permitted), the most specific first."""
+
+    entries: tuple[tuple[Network, bool], ...]
+
+    @classmethod
+    def of(cls, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> AddressRules:
+        entries = [(network, True) for network in allow] + [(network, False) for network in (*deny, *DENIED)]
+        wanted = set(allow)
+        # A default gives way to an `allow` of the very same network; a `deny` of the policy does not.
+        kept = [entry for entry in entries if entry[1] or entry[0] not in wanted or entry[0] in set(deny)]
+        return cls(tuple(sorted(kept, key=lambda entry: (-entry[0].prefixlen, entry[1]))))
+
+    def permit(self, address: Address) -> bool:
+        """Whether a client may be connected to this address."""
+        return all(self._permit(form) for form in forms(address))
+
+    def _permit(self, address: Address) -> bool:
+        return next((permitted for network, permitted in self.entries if address in network), True)
+
+
+def forms(address: Address) -> tuple[Address, ...]:
+    """The address, and the IPv4 address that it carries if it does."""
+    if isinstance(address, IPv4Address):
+        return (address,)
+    number = int(address)
+    carried = [IPv4Address(number >> shift & 0xFFFFFFFF) for network, shift in _CARRIERS if address in network]
+    if address in _TEREDO:
+        carried.append(IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF))
+    if number < 2:
+        carried = []  # :: and ::1 carry nothing
+    if address.ipv4_mapped is not None:
+        return (address.ipv4_mapped,)
+    return (address, *carried)
+
+
+def is_client(address: Address, networks: tuple[Network, ...] | None) -> bool:
+    """Whether a client at `address` is served: one of `networks`; without any, one that is not public."""
+    plain = forms(address)[0]
+    if networks is None:
+        return not plain.is_global
+    return any(plain in network for network in networks)

@@ -1,0 +1,136 @@
+"""RequestHead: the head of an HTTP/1 request, from its raw bytes, read strictly (RFC 9112).
+
+Filters are talked past where two readers of one request disagree. So a head is read once, here, and
+what was read is what is judged and what is forwarded; a head that another reader could take in
+another way is a HeadError, never a guess.
+
+Refused
+  - a line folded onto the next (obs-fold), a CR that ends no line, any other control character
+  - white space around a field's name, or anywhere in the value of Host but at its ends; a tab in it
+  - two Host fields; Host with userinfo; a target with userinfo, a backslash or a fragment
+  - Content-Length with Transfer-Encoding, either of them twice, a length that is no number, any
+    transfer coding but chunked, Transfer-Encoding in HTTP/1.0
+  - a version other than 1.0 and 1.1, a scheme other than http and https
+Accepted, as RFC 9112 allows: a line that ends in LF alone, empty lines before the request line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from stoplist.core.hosts import Host, parse_authority
+from stoplist.errors import StoplistError
+
+MAX_HEAD = 64 * 1024
+"""Longest head that is read, in bytes."""
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(1\.[01])")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(|[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])[ \t]*")
+_ABSOLUTE = re.compile(rb"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#\\]*)(?P<path>(?:[/?].*)?)", re.DOTALL)
+_END = re.compile(rb"\n\r?\n")
+_PORTS = {b"http": 80, b"https": 443}
+
+
+class HeadError(StoplistError):
+    """A head that is malformed, or that could be read in two ways: the request is refused."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RequestHead:
+    """What a request says of itself before its body.
+
+    `target` is the host that CONNECT or an absolute-form target names, with `port`; None and 0 where
+    the target is a path or an asterisk. `scheme` is empty but for absolute-form; `path` is empty for
+    CONNECT. `field` is the host of the Host field. `length` is that of the body in bytes, None where
+    it is chunked.
+    """
+
+    method: bytes
+    scheme: bytes
+    target: Host | None
+    port: int
+    path: bytes
+    version: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+    field: Host | None
+    length: int | None
+
+    @classmethod
+    def parse(cls, data: bytes) -> RequestHead:
+        """Read a head, with or without the empty line that ends it.
+
+        Raises HeadError where its form is wrong, HostError where a host in it cannot be read.
+        """
+        lines = [line.removesuffix(b"\r") for line in data.lstrip(b"\r\n").rstrip(b"\r\n").split(b"\n")]
+        match = _REQUEST_LINE.fullmatch(lines[0])
+        if not match:
+            raise HeadError("the request line is not 'METHOD TARGET HTTP/1.1'")
+        method, raw_target, version = match.groups()
+        fields = tuple(_field(line) for line in lines[1:])
+        scheme, target, port, path = _target(method, raw_target)
+        hosts = _values(fields, b"host")
+        if len(hosts) > 1:
+            raise HeadError("the request has more than one Host field")
+        if hosts and b"\t" in next(line for line in lines[1:] if line[:5].lower() == b"host:"):
+            raise HeadError("the Host field holds a tab")
+        field = parse_authority(hosts[0])[0] if hosts else None
+        return cls(method, scheme, target, port, path, version, fields, field, _length(fields, version))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether target and Host field name the same host, or only one of them names any."""
+        return self.target is None or self.field is None or self.target == self.field
+
+    @property
+    def authority(self) -> bytes:
+        """The target as ``host:port``, canonical; empty where there is none."""
+        return f"{self.target.name}:{self.port}".encode() if self.target else b""
+
+
+def find_end(data: bytes) -> int | None:
+    """How long the head at the start of `data` is, with the empty line that ends it; None if it is not whole."""
+    start = len(data) - len(data.lstrip(b"\r\n"))
+    match = _END.search(data, start)
+    return match.end() if match else None
+
+
+def _target(method: bytes, target: bytes) -> tuple[bytes, Host | None, int, bytes]:
+    """Scheme, host, port and path of a request target (RFC 9112, section 3.2)."""
+    if method == b"CONNECT":
+        host, port = parse_authority(target)
+        if port is None:
+            raise HeadError("the target of CONNECT has no port")
+        return b"", host, port, b""
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return b"", None, 0, target
+    match = _ABSOLUTE.fullmatch(target)
+    if not match:
+        raise HeadError("the target is neither a path nor an http or https URL")
+    scheme = match["scheme"].lower()
+    host, port = parse_authority(match["authority"])
+    path = match["path"]
+    return scheme, host, port or _PORTS[scheme], path if path.startswith(b"/") else b"/" + path
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    match = _FIELD.fullmatch(line)
+    if not match:
+        raise HeadError("a header field is not 'Name: value' in one line")
+    return match[1], match[2]
+
+
+def _values(fields: tuple[tuple[bytes, bytes], ...], name: bytes) -> list[bytes]:
+    return [value for key, value in fields if key.lower() == name]
+
+
+def _length(fields: tuple[tuple[bytes, bytes], ...], version: bytes) -> int | None:
+    """The length of the body (RFC 9112, section 6.3), None where it is chunked."""
+    lengths, codings = _values(fields, b"content-length"), _values(fields, b"transfer-encoding")
+    if codings:
+        if lengths or version == b"1.0" or [coding.lower() for coding in codings] != [b"chunked"]:
+            raise HeadError("the length of the body can be read in two ways")
+        return None
+    if len(lengths) > 1 or (lengths and not re.fullmatch(rb"[0-9]{1,18}", lengths[0])):
+        raise HeadError("the Content-Length is not one number")
+    return int(lengths[0]) if lengths else 0

@@ -1,0 +1,53 @@
+"""Opening: what a client opens a tunnel with, told from its first bytes.
+
+A tunnel carries what its two ends agree on. The gate must see two kinds of it: TLS, whose
+ClientHello names a host, and HTTP, whose requests do. Everything else it relays.
+
+Rules
+  - A decision is made only when no further byte could change it: a client that sends its first bytes
+    one by one is read no differently.
+  - What servers are known to take for HTTP is HTTP: empty lines before it, any case, any white space.
+    How strictly it is then read is the business of core/heads.py.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+MAX_LINE = 64 * 1024
+"""How much of a first line is waited for, in bytes."""
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n])")
+_TLS_HANDSHAKE = 0x16
+
+
+class Opening(StrEnum):
+    INCOMPLETE = "not enough bytes to tell"
+    TLS = "a TLS record with a handshake"
+    HTTP1 = "an HTTP/1 request"
+    HTTP2 = "HTTP/2 without TLS"
+    OTHER = "neither TLS nor HTTP"
+    ENDLESS = "a first line that does not end"
+
+
+def recognise(data: bytes) -> Opening:
+    """What `data`, all that a client has sent so far, is the start of."""
+    if data[:1] == bytes([_TLS_HANDSHAKE]):
+        if len(data) < 2:
+            return Opening.INCOMPLETE
+        return Opening.TLS if data[1] == 3 else Opening.OTHER
+    text = data.lstrip(b" \t\r\n")
+    if len(data) > MAX_LINE and b"\n" not in text:
+        return Opening.ENDLESS
+    if not text:
+        return Opening.INCOMPLETE
+    if not _METHOD.match(text):
+        return Opening.OTHER
+    line, end, _ = text.partition(b"\n")
+    if text.startswith(_PREFACE):
+        return Opening.HTTP2
+    if not end or _PREFACE.startswith(text):
+        return Opening.INCOMPLETE
+    return Opening.HTTP1 if b"HTTP/" in line.upper() else Opening.OTHER

@@ -1,0 +1,67 @@
+"""Connections: which hosts the connections that are open now have passed to.
+
+A tunnel that is open when its host becomes listed must end. For that, and for nothing else, the names
+that a connection passed with are kept, in memory, as long as the connection itself.
+
+Rules
+  - Nothing here is ever written, and nothing outlives its connection.
+  - Looking through all of them yields to the event loop often: no request waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Mapping
+
+from mitmproxy.connection import Client
+from mitmproxy.proxy.server import ConnectionHandler
+
+from stoplist.core.decide import Action
+from stoplist.core.hosts import Host
+from stoplist.proxy.judge import Judge
+
+MAX_HOSTS = 64
+"""How many hosts are kept for one connection: the last ones. Only plain HTTP reaches more than a few."""
+
+_BATCH = 100
+
+
+class Connections:
+    def __init__(self) -> None:
+        self._passed: weakref.WeakKeyDictionary[Client, dict[Host, None]] = weakref.WeakKeyDictionary()
+        self._decrypted: weakref.WeakSet[Client] = weakref.WeakSet()
+
+    def passed(self, client: Client, *hosts: Host) -> None:
+        """A request of this client passed, and claimed these hosts."""
+        kept = self._passed.setdefault(client, {})
+        for host in hosts:
+            kept.pop(host, None)
+            kept[host] = None
+        while len(kept) > MAX_HOSTS:
+            del kept[next(iter(kept))]
+
+    def decrypted(self, client: Client) -> None:
+        """The gate ended the TLS of this client's tunnel, to serve a page in it."""
+        self._decrypted.add(client)
+
+    def is_decrypted(self, client: Client) -> bool:
+        return client in self._decrypted
+
+    async def close_stopped(self, judge: Judge, handlers: Mapping[tuple[object, ...] | str, ConnectionHandler]) -> None:
+        """End each connection that would not pass now. `handlers` are mitmproxy's, by connection id."""
+        for number, (client, hosts) in enumerate(list(self._passed.items())):
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+            if judge.verdict(*hosts).action in (Action.STOP, Action.REFUSE) and client.id in handlers:
+                judge.count(judge.verdict(*hosts))
+                abort(handlers[client.id])
+
+
+def abort(handler: ConnectionHandler) -> None:
+    """End a client's connection, and all that it led to, at once: what is in buffers is lost."""
+    for transport in list(handler.transports.values()):
+        if transport.handler is not None:
+            transport.handler.cancel("ended by the gate")
+        if isinstance(transport.writer, asyncio.StreamWriter):
+            transport.writer.transport.abort()

@@ -1,0 +1,120 @@
+"""Dns: the layer of mitmproxy's `dns` mode. A listed name is answered as blocked, any other query is
+forwarded as it came, to the resolver of the system or to where the client sent it.
+
+Blocked is NXDOMAIN, so that no client asks another resolver, with the extended error 15 (blocked), or 16
+(censored) where the policy's status is 451 (RFC 8914) for clients that take EDNS; without a record
+that could be cached, so that a removal takes effect at once.
+
+Rules
+  - Queries and answers that pass are relayed byte by byte.
+  - What is no query for one readable name is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import dns.edns
+import dns.exception
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator, Layer
+
+from stoplist.core.decide import PASS, UNREADABLE, Action, Reason, Verdict
+from stoplist.proxy.judge import Judge
+
+_LENGTH = struct.Struct("!H")
+_PAYLOAD = 1232
+"""Largest UDP answer of ours, in bytes (DNS flag day 2020)."""
+
+
+class Dns(Layer):
+    """Queries of one client, over UDP or TCP. `context.server` is the resolver."""
+
+    def __init__(self, context: Context, judge: Judge) -> None:
+        super().__init__(context)
+        self._judge = judge
+        self._stream = b""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            if event.connection is self.context.server:
+                yield commands.SendData(self.context.client, event.data)
+            else:
+                for query in self._queries(event.data):
+                    yield from self._take(query)
+        elif isinstance(event, events.ConnectionClosed):
+            for connection in (self.context.client, self.context.server):
+                if connection.connected:
+                    yield commands.CloseConnection(connection)
+
+    def _queries(self, data: bytes) -> list[bytes]:
+        if self.context.client.transport_protocol == "udp":
+            return [data]
+        self._stream += data
+        queries = []
+        while len(self._stream) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._stream)
+            if len(self._stream) < _LENGTH.size + length:
+                break
+            queries.append(self._stream[_LENGTH.size : _LENGTH.size + length])
+            self._stream = self._stream[_LENGTH.size + length :]
+        return queries
+
+    def _take(self, query: bytes) -> CommandGenerator[None]:
+        try:
+            message = dns.message.from_wire(query)
+        except (dns.exception.DNSException, ValueError):
+            return  # no query, or from nobody who waits for an answer
+        try:
+            verdict = judge_query(self._judge, message)
+        except Exception:
+            yield self._answer(message, dns.rcode.SERVFAIL)
+            raise  # the add-on's faults count it
+        if verdict.action is Action.STOP:
+            self._judge.count(verdict)
+            demanded = self._judge.policy.stop_page.status == 451
+            code = dns.edns.EDECode.CENSORED if demanded else dns.edns.EDECode.BLOCKED
+            yield self._answer(message, dns.rcode.NXDOMAIN, code)
+        elif verdict.action is Action.REFUSE:
+            self._judge.count(verdict)
+            code = dns.edns.EDECode.PROHIBITED
+            yield self._answer(message, dns.rcode.REFUSED, None if verdict.reason is Reason.UNREADABLE else code)
+        else:
+            self._judge.count(verdict)
+            yield from self._forward(message, query)
+
+    def _forward(self, message: dns.message.Message, query: bytes) -> CommandGenerator[None]:
+        if not self.context.server.connected:
+            error = yield commands.OpenConnection(self.context.server)
+            if error:
+                yield self._answer(message, dns.rcode.SERVFAIL)
+                return
+        yield commands.SendData(self.context.server, self._framed(query))
+
+    def _answer(
+        self, query: dns.message.Message, code: dns.rcode.Rcode, why: dns.edns.EDECode | None = None
+    ) -> commands.SendData:
+        answer = dns.message.make_response(query, recursion_available=True, our_payload=_PAYLOAD)
+        answer.set_rcode(code)
+        if query.edns >= 0 and why is not None:
+            answer.use_edns(0, payload=_PAYLOAD, options=[dns.edns.EDEOption(why)])
+        return commands.SendData(self.context.client, self._framed(answer.to_wire()))
+
+    def _framed(self, message: bytes) -> bytes:
+        is_udp = self.context.client.transport_protocol == "udp"
+        return message if is_udp else _LENGTH.pack(len(message)) + message
+
+
+def judge_query(judge: Judge, message: dns.message.Message) -> Verdict:
+    """The verdict for the one name that a query asks for. The root passes: it is no host."""
+    if message.opcode() != dns.opcode.QUERY or message.flags & dns.flags.QR or len(message.question) != 1:
+        return UNREADABLE
+    labels = message.question[0].name.labels[:-1]
+    if any(b"." in label for label in labels):
+        return UNREADABLE
+    return judge.verdict(b".".join(labels)) if labels else PASS

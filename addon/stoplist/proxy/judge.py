@@ -1,0 +1,67 @@
+"""Judge: what every door of the gate asks, and the only way to the ruleset in force.
+
+A door is wherever a request can come in: a hook of mitmproxy, a layer of ours, a DNS query. It
+turns what it was handed into names, asks, and does what the verdict says.
+
+Rules
+  - All names of one request are judged together; the strictest verdict wins.
+  - Without a ruleset the judge raises: the door refuses.
+"""
+
+from __future__ import annotations
+
+import time
+
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Verdict, decide, strictest
+from stoplist.core.heads import RequestHead
+from stoplist.core.hosts import Host, HostError
+from stoplist.core.policy import Policy
+from stoplist.errors import StoplistError
+from stoplist.proxy.page import Answer, refusal
+from stoplist.proxy.store import InForce, RulesetStore
+from stoplist.proxy.tally import Tally
+
+
+class Judge:
+    """Judges by what `store` holds at that moment, and counts. Used from the event loop only."""
+
+    def __init__(self) -> None:
+        self.store: RulesetStore | None = None
+        self.tally: Tally | None = None
+
+    @property
+    def in_force(self) -> InForce:
+        if self.store is None:
+            raise StoplistError("no ruleset is in force", hint="see the start of the log")
+        return self.store.current
+
+    @property
+    def policy(self) -> Policy:
+        return self.in_force.ruleset.policy
+
+    def verdict(self, *names: Host | str | bytes | None) -> Verdict:
+        """The strictest verdict for names that a request claims; None stands for a name it does not."""
+        ruleset, now = self.in_force.ruleset, time.time()
+
+        def of(name: Host | str | bytes) -> Verdict:
+            try:
+                return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
+            except HostError:
+                return UNREADABLE
+
+        return strictest(of(name) for name in {*names} if name is not None)
+
+    def of_head(self, head: RequestHead, *others: Host | str | None) -> Verdict:
+        """The verdict for what a request's head says, and `others` that the connection claims."""
+        names = [name for name in (head.target, head.field, *others) if name is not None]
+        verdicts = [self.verdict(*names)] if names else [UNREADABLE]
+        return strictest((*verdicts, *(() if head.agrees else (AMBIGUOUS,))))
+
+    def count(self, verdict: Verdict) -> None:
+        if self.tally is not None:
+            self.tally.add(verdict)
+
+    def refuse(self, verdict: Verdict) -> Answer:
+        """Count a refusal; what to answer it with."""
+        self.count(verdict)
+        return refusal(verdict.reason)

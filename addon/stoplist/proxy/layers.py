@@ -1,0 +1,352 @@
+"""Layers: where connections begin, in place of mitmproxy's own first layers.
+
+mitmproxy builds a connection from layers: events go in, commands come out, no I/O. Its own first
+layers would contact a server before its name is judged, take a ClientHello of which one byte has
+arrived for raw bytes, lose the half-close of a tunnel, and read a request in another way than we do.
+
+  Explicit      an HTTP proxy connection: CONNECT is answered here, anything else goes to mitmproxy's HTTP
+  Socks5        connects only what may pass; a listed host gets its page
+  Transparent   connects nothing before the client's first bytes have been judged
+  Http1         mitmproxy's HTTP/1, with heads read by core/heads.py
+
+Rules
+  - No layer judges by itself: it asks the judge, or a hook of the add-on that does.
+  - Nothing is connected before the names known by then are judged.
+"""
+
+from __future__ import annotations
+
+import time
+
+from mitmproxy import http
+from mitmproxy.addons.next_layer import _starts_like_quic
+from mitmproxy.net.http.http1 import assemble_response
+from mitmproxy.net.tls import starts_like_dtls_record
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer
+from mitmproxy.proxy.layers import (
+    ClientQuicLayer,
+    ClientTLSLayer,
+    DNSLayer,
+    HttpLayer,
+    ServerQuicLayer,
+    ServerTLSLayer,
+    TCPLayer,
+    UDPLayer,
+    modes,
+)
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErrorHook, HttpConnectHook
+from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
+from mitmproxy.proxy.layers.tls import HTTP_ALPNS
+
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason
+from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
+from stoplist.core.hosts import Host, HostError
+from stoplist.core.openings import Opening, recognise
+from stoplist.proxy.dns import Dns
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.page import UNREACHABLE, Answer, refusal
+
+DNS_PORT = 53
+
+
+def established() -> http.Response:
+    """The answer to a CONNECT that becomes a tunnel."""
+    now = time.time()
+    return http.Response(b"HTTP/1.1", 200, b"Connection established", http.Headers(), b"", None, now, now)
+
+
+def response(answer: Answer) -> http.Response:
+    """An answer of ours as mitmproxy's."""
+    return http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
+
+
+def request(head: RequestHead) -> http.Request:
+    """A head of ours as mitmproxy's request."""
+    return http.Request(
+        host=head.target.address if head.target else "",
+        port=head.port,
+        method=head.method,
+        scheme=head.scheme,
+        authority=head.authority,
+        path=head.path,
+        http_version=b"HTTP/" + head.version,
+        headers=http.Headers(head.fields),
+        content=None,
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+
+
+def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
+    """mitmproxy's HTTP, with our reading of HTTP/1."""
+    made = HttpLayer(context, mode)
+    if context.client.alpn != b"h2" and not (context.client.alpn or b"").startswith(b"h3"):
+        made.connections[context.client] = Http1(context.fork(), judge)
+    return made
+
+
+def tls_layer(context: Context) -> Layer:
+    """TLS, DTLS or QUIC from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
+    server = ServerTLSLayer(context)
+    server.child_layer = ClientTLSLayer(context)
+    return server
+
+
+def quic_layer(context: Context) -> Layer:
+    server = ServerQuicLayer(context)
+    server.child_layer = ClientQuicLayer(context)
+    return server
+
+
+def _read(data: bytes) -> RequestHead | None:
+    """The head at the start of `data`, None if it is not whole. Raises HeadError and HostError."""
+    end = find_end(data)
+    if (len(data) if end is None else end) > MAX_HEAD:
+        raise HeadError("the head is too long")
+    return RequestHead.parse(data[:end]) if end is not None else None
+
+
+class Http1(Http1Server):
+    """The client's side of HTTP/1: each head is read strictly, then judged by `requestheaders`."""
+
+    def __init__(self, context: Context, judge: Judge) -> None:
+        super().__init__(context)
+        self._judge = judge
+
+    def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_headers(event)
+            return
+        if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
+            return
+        data = bytes(self.buf)
+        try:
+            head = _read(data)
+            if head is None:
+                return
+            if not head.agrees and self._judge.of_head(head).action is not Action.STOP:
+                raise HeadError("target and Host differ")
+        except (HeadError, HostError) as error:
+            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
+            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(verdict))))
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        self.buf.maybe_extract_at_most(find_end(data) or 0)
+        self.request = request(head)
+        yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.length == 0))
+        self.body_reader = make_body_reader(head.length)
+        self.state = self.read_body
+        yield from self.state(event)
+
+
+class Explicit(Layer):
+    """An explicit proxy: each CONNECT becomes a tunnel with nothing of HTTP in it.
+
+    In `HTTPMode.upstream` mitmproxy's HTTP does all of it, towards the other proxy.
+    """
+
+    def __init__(self, context: Context, judge: Judge, mode: HTTPMode) -> None:
+        super().__init__(context)
+        self._judge = judge
+        self._mode = mode
+        self._data = b""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            self._data += event.data
+            if not event.data or b"\n" in event.data or self._data[:1] == b"\x16" or len(self._data) > MAX_HEAD:
+                yield from self._begin()
+        elif isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(self.context.client)
+
+    def _begin(self) -> CommandGenerator[None]:
+        if self._data[:1] == b"\x16" and not self.context.client.tls:
+            outer = ClientTLSLayer(self.context)
+            outer.child_layer = Explicit(self.context, self._judge, self._mode)
+            yield from self._hand_over(outer, self._data)
+            return
+        if self._mode is HTTPMode.upstream:
+            yield from self._hand_over(http_layer(self.context, self._mode, self._judge), self._data)
+            return
+        try:
+            head = _read(self._data)
+            if head is None:
+                return
+            if head.method == b"CONNECT" and not head.agrees and self._judge.of_head(head).action is not Action.STOP:
+                raise HeadError("target and Host differ")
+        except (HeadError, HostError) as error:
+            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
+            yield from self._answer(response(self._judge.refuse(verdict)))
+            return
+        if head.method == b"CONNECT":
+            yield from self._connect(head)
+        else:
+            yield from self._hand_over(http_layer(self.context, self._mode, self._judge), self._data)
+
+    def _connect(self, head: RequestHead) -> CommandGenerator[None]:
+        rest = self._data[find_end(self._data) :]
+        flow = http.HTTPFlow(self.context.client, self.context.server)
+        flow.request = request(head)
+        yield HttpConnectHook(flow)
+        if flow.error is not None:
+            yield commands.CloseConnection(self.context.client)
+            return
+        self.context.server.address = (flow.request.host, flow.request.port)
+        if flow.response is None:
+            error = yield commands.OpenConnection(self.context.server)
+            if error is None:
+                flow.response = established()
+            else:  # what was refused was counted where it was refused
+                flow.response = response(refusal(Reason.DENIED) if error.endswith(Reason.DENIED) else UNREACHABLE)
+        if flow.response.status_code == 200:
+            yield HttpConnectedHook(flow)
+            yield commands.SendData(self.context.client, b"HTTP/1.1 200 Connection established\r\n\r\n")
+            yield from self._hand_over(_Undecided(self.context), rest.lstrip(b"\r\n"))
+        else:
+            yield HttpConnectErrorHook(flow)
+            self.context.server.address = None
+            self._data = rest
+            yield from self._answer(flow.response)
+
+    def _answer(self, answer: http.Response) -> CommandGenerator[None]:
+        """Answer without a tunnel. Only who is asked for a password may ask again on this connection."""
+        yield commands.SendData(self.context.client, assemble_response(answer))
+        if answer.status_code != 407:
+            yield commands.CloseConnection(self.context.client)
+            self._handle_event = Refused(self.context).handle_event  # type: ignore[method-assign]
+        elif self._data:
+            yield from self._begin()
+
+    def _hand_over(self, child: Layer, data: bytes) -> CommandGenerator[None]:
+        self._handle_event = child.handle_event  # type: ignore[method-assign]
+        self._data = b""
+        yield from child.handle_event(events.Start())
+        if data:
+            yield from child.handle_event(events.DataReceived(self.context.client, data))
+
+
+class _Undecided(NextLayer):
+    """Asks `next_layer` as mitmproxy does, and also when the client will send no more."""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if (
+            isinstance(event, events.ConnectionClosed)
+            and event.connection is self.context.client
+            and self.data_client()  # type: ignore[no-untyped-call]  # mitmproxy's
+        ):
+            self.events.append(event)
+            self.layer = TCPLayer(self.context, ignore=True)
+            yield from self._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
+        else:
+            yield from super()._handle_event(event)
+
+
+class _Tunnel(modes.DestinationKnown):
+    """A connection whose destination is known before its first byte."""
+
+    def _start_child(self) -> CommandGenerator[str | None]:
+        self.child_layer = _Undecided(self.context)
+        self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+        yield from self.child_layer.handle_event(events.Start())
+        return None
+
+
+class Socks5(modes.Socks5Proxy, _Tunnel):
+    """SOCKS: connects what may pass, and lets a listed host's client ask for its page."""
+
+    def __init__(self, context: Context, judge: Judge) -> None:
+        super().__init__(context)
+        self._judge = judge
+
+    def finish_start(self) -> CommandGenerator[str | None]:
+        assert self.context.server.address is not None
+        name, port = self.context.server.address
+        verdict = self._judge.verdict(name)
+        if verdict.action is Action.REFUSE:
+            self._judge.count(verdict)
+            return "refused"
+        self.context.server.address = (Host.parse(name).address, port)
+        if verdict.action is not Action.STOP:
+            error = yield commands.OpenConnection(self.context.server)
+            if error:
+                self._handle_event = self.done
+                return str(error)
+        return (yield from self._start_child())
+
+
+class Transparent(modes.TransparentProxy, _Tunnel):
+    """A redirected connection: only its first bytes say what host it is for."""
+
+    def finish_start(self) -> CommandGenerator[str | None]:
+        return (yield from self._start_child())
+
+
+class Refused(Layer):
+    """Closes the client's connection."""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
+
+
+def first_layer(top: Layer, judge: Judge) -> Layer:
+    """What takes the place of `top`, the layer that mitmproxy begins a connection with."""
+    context = top.context
+    context.layers.clear()
+    match top:
+        case modes.HttpProxy():
+            return Explicit(context, judge, HTTPMode.regular)
+        case modes.HttpUpstreamProxy():
+            return Explicit(context, judge, HTTPMode.upstream)
+        case modes.Socks5Proxy():
+            return Socks5(context, judge)
+        case modes.TransparentProxy():
+            return Transparent(context)
+        case DNSLayer():
+            return Dns(context, judge)
+    context.layers.append(top)
+    return top
+
+
+def next_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
+    """What the client's first bytes ask for; None as long as they do not say."""
+    context, data = undecided.context, undecided.data_client()
+    if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
+        return http_layer(context, HTTPMode.transparent, judge)
+    if context.client.transport_protocol == "udp":
+        return _next_udp_layer(context, data, judge)
+    if not data and undecided.data_server():
+        return TCPLayer(context, ignore=True)
+    match recognise(data):
+        case Opening.INCOMPLETE:
+            return None
+        case Opening.TLS:
+            return tls_layer(context)
+        case Opening.HTTP1:
+            return http_layer(context, HTTPMode.transparent, judge)
+        case Opening.HTTP2:
+            context.client.alpn = context.server.alpn = b"h2"
+            return http_layer(context, HTTPMode.transparent, judge)
+        case Opening.OTHER:
+            return TCPLayer(context, ignore=True)
+        case Opening.ENDLESS:
+            return Refused(context)
+
+
+def _next_udp_layer(context: Context, data: bytes, judge: Judge) -> Layer:
+    if context.client.tls_established:
+        return Refused(context)  # inside QUIC there is HTTP/3 or nothing
+    if starts_like_dtls_record(data):
+        return tls_layer(context)
+    if _starts_like_quic(data, context.server.address):
+        return quic_layer(context)
+    if context.server.address and context.server.address[1] == DNS_PORT:
+        return Dns(context, judge)
+    return UDPLayer(context, ignore=True)

@@ -1,0 +1,112 @@
+"""Outbound: every TCP connection of the gate, judged by the address that it is made to.
+
+A name says nothing of where it leads: what resolves to a public address at one moment resolves to
+127.0.0.1 at the next. So a name is resolved once, each address is judged, and the connection is made
+to what was judged (RFC 8305, by the aiohappyeyeballs library), never to the name again.
+
+Rules
+  - Addresses that `upstream` of the policy denies are left out; if none is left, nothing is connected.
+  - The gate's own listening ports are denied whatever the policy allows: it never talks to itself.
+  - What the operator named to forward to (a parent proxy) may be anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection
+from ipaddress import ip_address
+from typing import Any
+
+import aiohappyeyeballs
+
+from stoplist.core.addresses import Address, forms
+from stoplist.core.decide import DENIED, Reason
+from stoplist.core.hosts import Host, HostError
+from stoplist.proxy.judge import Judge
+
+CONNECT_SECONDS = 60.0
+"""How long resolving and connecting may take together."""
+HAPPY_EYEBALLS_SECONDS = 0.25
+"""How long one address is tried alone (RFC 8305, section 5)."""
+
+
+class Outbound:
+    """Takes the place of an event loop's `create_connection`.
+
+    `own_ports` are where the gate listens. `trusted` are the (host, port) that the operator forwards to.
+    """
+
+    def __init__(self, judge: Judge, own_ports: Callable[[], Collection[int]]) -> None:
+        self._judge = judge
+        self._own_ports = own_ports
+        self._loop: Any = None
+        self.trusted: frozenset[tuple[str, int]] = frozenset()
+
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._create_connection: Any = loop.create_connection
+        self._loop.create_connection = self._connect
+
+    def remove(self) -> None:
+        if self._loop is not None:
+            del self._loop.create_connection
+            self._loop = None
+
+    def permit(self, address: Address, port: int) -> bool:
+        """Whether a client may be connected there."""
+        if not self._judge.in_force.ruleset.addresses.permit(address):
+            return False
+        return not self._is_own(address, port)
+
+    def permit_resolver(self, address: tuple[str, int]) -> bool:
+        """Whether queries may be forwarded there: anywhere but to the gate itself."""
+        return not self._is_own(ip_address(address[0]), address[1])
+
+    def _is_own(self, address: Address, port: int) -> bool:
+        return port in self._own_ports() and any(_is_local(form) for form in forms(address))
+
+    async def _connect(self, protocol: Any, host: str | None = None, port: int | None = None, **options: Any) -> Any:
+        if host is None or port is None:
+            return await self._create_connection(protocol, host, port, **options)
+        local = options.pop("local_addr", None)
+        source = await self._loop.getaddrinfo(*local, type=socket.SOCK_STREAM) if local is not None else None
+        async with asyncio.timeout(CONNECT_SECONDS):
+            found = await self._resolve(host, port)
+            connection = await aiohappyeyeballs.start_connection(
+                found,
+                local_addr_infos=source,
+                happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
+                interleave=1,
+                loop=self._loop,
+            )
+        return await self._create_connection(protocol, sock=connection, **options)
+
+    async def _resolve(self, host: str, port: int) -> list[Any]:
+        """The addresses of a host that may be connected to, as `getaddrinfo` has them. Raises OSError."""
+        try:
+            name = Host.parse(host).address
+        except HostError as error:
+            raise OSError(error.message) from None
+        # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
+        found = await self._loop.getaddrinfo(name.encode(), port, type=socket.SOCK_STREAM)
+        if (host, port) in self.trusted:
+            return list(found)
+        permitted = [info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port)]
+        if not permitted:
+            self._judge.count(DENIED)
+            raise PermissionError(Reason.DENIED.value)
+        return permitted
+
+
+def _is_local(address: Address) -> bool:
+    """Whether the address is one of this machine's: then it is its own source. Sends nothing."""
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))
+        except OSError:
+            return False
+        return ip_address(probe.getsockname()[0]) == address

@@ -1,0 +1,93 @@
+"""TLS towards clients: for stop pages, for the gate itself, and where `tls: intercept` asks for it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mitmproxy.proxy.layers.quic import QuicTlsSettings
+from OpenSSL import SSL
+
+from stoplist.core.hosts import Host
+from stoplist.core.policy import CertificatePolicy
+from stoplist.errors import StoplistError
+from stoplist.proxy.certificates import CertificateAuthority
+
+HTTP = (b"http/1.1", b"h2")
+"""What is chosen of a client's offers, the best first. HTTP/1.1: its connections can be closed one by one."""
+
+
+def accept(authority: CertificateAuthority, host: Host, now: datetime, protocols: Sequence[bytes]) -> SSL.Connection:
+    """A connection that shows a certificate for `host`, made on the spot, and speaks one of `protocols`."""
+    connection = SSL.Connection(_context(tuple(protocols)))
+    connection.use_certificate(authority.leaf(host, now))
+    connection.use_privatekey(authority.leaf_key)
+    connection.set_accept_state()
+    return connection
+
+
+def accept_quic(authority: CertificateAuthority, host: Host, now: datetime) -> QuicTlsSettings:
+    """The same for HTTP/3."""
+    return QuicTlsSettings(
+        alpn_protocols=["h3"],
+        certificate=authority.leaf(host, now),
+        certificate_chain=[authority.certificate],
+        certificate_private_key=authority.leaf_key,
+    )
+
+
+def refuse() -> SSL.Connection:
+    """A connection without a certificate: the client's handshake ends in an alert."""
+    connection = SSL.Connection(_context(()))
+    connection.set_accept_state()
+    return connection
+
+
+class GateCertificate:
+    """The operator's certificate for the gate itself, for clients that speak TLS to it."""
+
+    def __init__(self, policy: CertificatePolicy, folder: Path) -> None:
+        """Paths are relative to `folder`. Raises StoplistError."""
+        cert, key = folder / policy.cert, folder / policy.key
+        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        self._context.set_alpn_select_callback(_selector((b"http/1.1",)))
+        for path, use in (
+            (cert, self._context.use_certificate_chain_file),
+            (key, self._context.use_privatekey_file),
+        ):
+            if not path.is_file():
+                raise StoplistError("no such file", hint="name it under 'certificate'", place=str(path))
+            try:
+                use(str(path))
+            except SSL.Error:
+                raise StoplistError(
+                    "not a certificate or key in PEM", hint="convert it to PEM", place=str(path)
+                ) from None
+        try:
+            self._context.check_privatekey()
+        except SSL.Error:
+            raise StoplistError("not the key of the certificate", hint="name its key", place=str(key)) from None
+
+    def accept(self) -> SSL.Connection:
+        connection = SSL.Connection(self._context)
+        connection.set_accept_state()
+        return connection
+
+
+@functools.cache
+def _context(protocols: tuple[bytes, ...]) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_alpn_select_callback(_selector(protocols))
+    return context
+
+
+def _selector(protocols: tuple[bytes, ...]) -> Any:
+    def select(_: SSL.Connection, offered: list[bytes]) -> Any:
+        return next((protocol for protocol in protocols if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+    return select

@@ -1,0 +1,245 @@
+"""Ways in: what a client can do to reach a host through a gate, byte by byte, and what it sees.
+
+A `Door` is a mode of the gate with its address; `enter` leads to a host as far as a mode lets a client
+choose one. What is then done is written as functions that take the socket. Nothing here follows rules
+that a browser would: that is the point.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, ResponseReceived, StreamEnded
+
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Network
+
+SECONDS = 3.0
+"""How long an answer is waited for."""
+PAGE = b"Access to this site was stopped"
+
+
+class View(StrEnum):
+    """What a client sees at the end."""
+
+    PAGE = "the stop page"
+    REFUSED = "a refusal of the gate, or a closed connection"
+    ORIGIN = "an answer of the origin"
+
+
+class RefusedError(Exception):
+    """The gate let the client in no further."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """`mode` is what the gate was told, `port` where it listens; `ca` is the gate's, `outer` the network's."""
+
+    network: Network
+    mode: str
+    port: int
+    ca: Path
+    outer: Path
+
+    @contextmanager
+    def connect(self) -> Iterator[socket.socket]:
+        """A connection to the gate, before any byte."""
+        with self.network.client.connect(GATEWAY_ADDRESS, self.port, seconds=SECONDS) as raw:
+            if self.mode != "secure":
+                yield raw
+                return
+            context = ssl.create_default_context(cafile=self.outer)
+            with context.wrap_socket(raw, server_hostname="gateway.pass.test") as secured:
+                yield secured
+
+    @contextmanager
+    def enter(self, host: bytes, port: int) -> Iterator[socket.socket]:
+        """A tunnel to a host. Raises RefusedError."""
+        if self.mode == "transparent":
+            with self.network.client.connect(ORIGIN_ADDRESS, port, seconds=SECONDS) as raw:
+                yield raw
+            return
+        with self.connect() as tunnel:
+            if self.mode == "socks5":
+                _greet_socks(tunnel, host, port)
+            else:
+                tunnel.sendall(b"CONNECT %b:%d HTTP/1.1\r\nHost: %b:%d\r\n\r\n" % (host, port, host, port))
+                if b" 200 " not in read_head(tunnel).split(b"\r\n")[0]:
+                    raise RefusedError
+            yield tunnel
+
+
+def _greet_socks(tunnel: socket.socket, host: bytes, port: int) -> None:
+    tunnel.sendall(b"\x05\x01\x00")
+    if _receive(tunnel, 2) != b"\x05\x00":
+        raise RefusedError
+    tunnel.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host + struct.pack("!H", port))
+    if _receive(tunnel, 10)[1:2] != b"\x00":
+        raise RefusedError
+
+
+def _receive(connection: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length and (part := connection.recv(length - len(data))):
+        data += part
+    return data
+
+
+def read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and (byte := connection.recv(1)):
+        head += byte
+    return head
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer, as long as it says it is; what there is when the gate closes."""
+    head = read_head(connection)
+    length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    return head + _receive(connection, length)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    data = b""
+    try:
+        while part := connection.recv(65536):
+            data += part
+    except (TimeoutError, ConnectionError, ssl.SSLError):
+        pass
+    return data
+
+
+def view(answer: bytes) -> View:
+    """What an answer, or several, shows at its end."""
+    if answer.rpartition(b"HTTP/1.")[2][1:].startswith(b" 403") and PAGE in answer:
+        return View.PAGE
+    return View.ORIGIN if b"origin " in answer or b"received " in answer or b" 101 " in answer else View.REFUSED
+
+
+def seen(way: Callable[[], bytes]) -> View:
+    """What a way in leads to; an error of the connection is a refusal."""
+    try:
+        return view(way())
+    except (RefusedError, OSError):
+        return View.REFUSED
+
+
+def get(
+    host: bytes, *, method: bytes = b"GET", target: bytes = b"/", version: bytes = b"1.1", more: bytes = b""
+) -> bytes:
+    """A request as browsers write it."""
+    return b"%b %b HTTP/%b\r\nHost: %b\r\nAccept: text/html\r\n%b\r\n" % (method, target, version, host, more)
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    return read_answer(connection)
+
+
+def ask_slowly(connection: socket.socket, request: bytes) -> bytes:
+    """Send byte by byte, each in a segment of its own as far as TCP lets it."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number in range(len(request)):
+        connection.sendall(request[number : number + 1])
+    return read_answer(connection)
+
+
+def ask_inside_tls(
+    tunnel: socket.socket, sni: str, ca: Path, request: bytes, *, protocols: tuple[str, ...] = (), pieces: int = 0
+) -> bytes:
+    """Make TLS in a tunnel and ask; the ClientHello in segments of `pieces` bytes where that is not 0."""
+    context = ssl.create_default_context(cafile=ca)
+    context.check_hostname = not sni.endswith(".")
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = context.wrap_bio(incoming, outgoing, server_hostname=sni)
+    _pump(tunnel, incoming, outgoing, secured.do_handshake, pieces)
+    if secured.selected_alpn_protocol() == "h2":
+        return _ask_h2(
+            lambda data: (secured.write(data), tunnel.sendall(outgoing.read())),
+            lambda: _pump(tunnel, incoming, outgoing, lambda: secured.read(65536), 0),
+            sni.encode(),
+        )
+    secured.write(request)
+    tunnel.sendall(outgoing.read())
+    answer = b""
+    try:
+        while part := _pump(tunnel, incoming, outgoing, lambda: secured.read(65536), 0):
+            answer += part
+    except (OSError, ssl.SSLError):
+        pass
+    return answer
+
+
+def _pump(tunnel, incoming, outgoing, step, pieces: int):
+    """Do one step of TLS, sending and receiving what it wants."""
+    while True:
+        try:
+            result = step()
+            tunnel.sendall(outgoing.read())
+            return result
+        except ssl.SSLWantReadError:
+            data = outgoing.read()
+            size = pieces or max(len(data), 1)
+            for start in range(0, len(data), size):
+                tunnel.sendall(data[start : start + size])
+            pieces = 0
+            received = tunnel.recv(65536)
+            if not received:
+                raise ConnectionError("closed in the handshake") from None
+            incoming.write(received)
+
+
+def ask_h2(tunnel: socket.socket, authority: bytes, *, host: bytes | None = None) -> bytes:
+    """HTTP/2 without TLS, the preface first; the answer is put as HTTP/1 would."""
+    return _ask_h2(tunnel.sendall, lambda: tunnel.recv(65536), authority, host)
+
+
+def _ask_h2(send, receive, authority: bytes, host: bytes | None = None) -> bytes:
+    connection = H2Connection(
+        H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
+    )
+    connection.initiate_connection()
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", authority)]
+    more = [(b"accept", b"text/html"), *([(b"host", host)] if host is not None else [])]
+    connection.send_headers(1, fields + more, end_stream=True)
+    send(connection.data_to_send())
+    answer = b""
+    try:
+        while data := receive():
+            for event in connection.receive_data(data):
+                if isinstance(event, ResponseReceived):
+                    answer += b"HTTP/1.1 %b \r\n" % dict(event.headers)[b":status"]
+                elif isinstance(event, DataReceived):
+                    answer += event.data
+                elif isinstance(event, StreamEnded):
+                    return answer
+            send(connection.data_to_send())
+    except (OSError, ssl.SSLError):
+        pass
+    return answer
+
+
+def in_small_records(hello: bytes) -> bytes:
+    """A TLS record as many records with one byte each (RFC 8446, section 5.1 allows it)."""
+    return b"".join(hello[:3] + b"\x00\x01" + hello[number : number + 1] for number in range(5, len(hello)))
+
+
+def client_hello(sni: str, *, padding: int = 0) -> bytes:
+    """The first record of a TLS client; with `padding` bytes of offered protocols, for a long one."""
+    context = ssl.create_default_context()
+    if padding:
+        context.set_alpn_protocols(["http/1.1", *(f"x{number:05d}" * 40 for number in range(padding // 240))])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=sni).do_handshake()
+    return outgoing.read()
