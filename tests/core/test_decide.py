@@ -25,58 +25,11 @@ from stoplist.core.decide import (
     strictest,
 )
 from stoplist.core.hosts import Host
-from stoplist.core.policy import Policy
-from stoplist.core.signedlist import CHECK_HOST, SignedList
-from tests.keys import EXPIRES, make_list, new_ed25519, open_list
+from stoplist.core.signedlist import CHECK_HOST
+from tests.keys import EXPIRES
+from tests.rulesets import ruleset, signed
 
-SIGNER = new_ed25519()
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
-STOP_PAGE = {
-    "operator": "Example School",
-    "contact": "it@school.example",
-    "complaints": "mailto:complaints@school.example",
-    "legislation": {"name": "Example Act", "link": "https://law.example/act"},
-    "help": [
-        {"topic": topic, "name": "Example hotline", "link": "tel:0000"} for topic in ("report", "worry", "thoughts")
-    ],
-}
-
-
-def signed(*domains: str, list_id: str = "worst-of", serial: int = 1, check_host: str = CHECK_HOST) -> SignedList:
-    return open_list(make_list(domains, SIGNER, list_id=list_id, serial=serial, check_host=check_host), SIGNER)
-
-
-def ruleset(
-    *lists: SignedList,
-    modes: tuple[str, ...] = (),
-    mode: str = "enforce",
-    exceptions: dict[str, str] | None = None,
-    when_expired: str = "keep",
-) -> Ruleset:
-    """A ruleset of lists, enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
-    policy = Policy.model_validate(
-        {
-            "version": 1,
-            "mode": mode,
-            "lists": [
-                {
-                    "file": f"{number}.stoplist",
-                    "key": {"file": "listkey"},
-                    "trusted_keys": ["pub"],
-                    "threshold": 1,
-                    "mode": modes[number] if modes else "enforce",
-                    "when_expired": when_expired,
-                }
-                for number in range(len(lists))
-            ],
-            "exceptions": [
-                {"domain": domain, "reason": "appeal upheld", "until": datetime.fromisoformat(until).date()}
-                for domain, until in (exceptions or {}).items()
-            ],
-            "stop_page": STOP_PAGE,
-        }
-    )
-    return Ruleset.of(policy, lists)
 
 
 def outcome(rules: Ruleset, host: str, now: float = NOON) -> tuple[Action, Reason]:

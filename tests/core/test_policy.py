@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from stoplist.core.hosts import Host
-from stoplist.core.policy import CountsPolicy, ListenAddress, PolicyError, PolicyText, TestPolicy
+from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, TestPolicy
 from stoplist.errors import Problems
 
 GOOD = """\
@@ -47,6 +48,16 @@ tests:
   - {host: check.stoplist.invalid, expect: stop}
   - {host: BÜCHER.example., expect: pass}
 """
+
+NETWORK = """\
+certificate: {cert: proxy.pem, key: proxy.key}
+clients: [10.0.0.0/8, 192.0.2.1, "2001:db8::/32", "::1"]
+proxy_auth: {htpasswd: users.htpasswd}
+upstream: {allow: [127.0.0.1, "fd00::/8"], deny: [10.0.0.0/8]}
+tls: intercept
+"""
+
+LDAP = "server: ldaps://directory.example, bind_dn: 'cn=gate', password_file: ldap.password, base_dn: 'ou=people'"
 
 SHORTEST = """\
 version: 1
@@ -116,6 +127,86 @@ def test_the_shortest_policy_enforces_stops_no_exception_and_counts_days() -> No
     assert (policy.stop_page.authority, policy.stop_page.status) == ("INTERPOL", 403)
 
 
+def test_the_shortest_policy_decrypts_nothing_asks_no_password_and_serves_clients_that_are_not_public() -> None:
+    policy = PolicyText.parse(SHORTEST.encode(), "school.yaml").policy
+    assert (policy.tls, policy.certificate, policy.proxy_auth, policy.clients) == ("passthrough", None, None, None)
+    assert (policy.upstream.allow, policy.upstream.deny) == ((), ())
+
+
+def test_every_key_of_the_network_is_read() -> None:
+    policy = PolicyText.parse((GOOD + NETWORK).encode(), "school.yaml").policy
+    assert policy.certificate is not None
+    assert (policy.certificate.cert, policy.certificate.key) == ("proxy.pem", "proxy.key")
+    assert policy.clients == tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "::1/128")))
+    assert policy.proxy_auth is not None
+    assert (policy.proxy_auth.htpasswd, policy.proxy_auth.ldap) == ("users.htpasswd", None)
+    assert policy.upstream.allow == (ip_network("127.0.0.1/32"), ip_network("fd00::/8"))
+    assert policy.upstream.deny == (ip_network("10.0.0.0/8"),)
+    assert policy.tls == "intercept"
+
+
+@pytest.mark.parametrize(
+    ("extra", "attribute"),
+    [
+        pytest.param("", "uid", id="default attribute"),
+        pytest.param(", attribute: sAMAccountName", "sAMAccountName", id="another attribute"),
+    ],
+)
+def test_a_directory_is_read(extra: str, attribute: str) -> None:
+    text = f"{GOOD}proxy_auth: {{ldap: {{{LDAP}{extra}}}}}\n"
+    proxy_auth = PolicyText.parse(text.encode(), "school.yaml").policy.proxy_auth
+    assert proxy_auth is not None
+    assert proxy_auth.htpasswd is None
+    assert proxy_auth.ldap == LdapPolicy(
+        server="ldaps://directory.example",
+        bind_dn="cn=gate",
+        password_file="ldap.password",
+        base_dn="ou=people",
+        attribute=attribute,
+    )
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("ldap://directory.example", id="without TLS"),
+        pytest.param("ldaps://directory.example:636", id="with a port"),
+        pytest.param("ldap://192.0.2.1:389", id="an address"),
+    ],
+)
+def test_a_server_of_a_directory_is_a_url(server: str) -> None:
+    text = f"{GOOD}proxy_auth: {{ldap: {{{LDAP.replace('ldaps://directory.example', server)}}}}}\n"
+    proxy_auth = PolicyText.parse(text.encode(), "school.yaml").policy.proxy_auth
+    assert proxy_auth is not None
+    assert proxy_auth.ldap is not None
+    assert proxy_auth.ldap.server == server
+
+
+@pytest.mark.parametrize(
+    ("written", "network"),
+    [
+        pytest.param("192.0.2.1", "192.0.2.1/32", id="an address"),
+        pytest.param("192.0.2.1/32", "192.0.2.1/32", id="a network of one"),
+        pytest.param("0.0.0.0/0", "0.0.0.0/0", id="all of IPv4"),
+        pytest.param("2001:DB8::1", "2001:db8::1/128", id="an address, IPv6"),
+        pytest.param("2001:db8:0:0::/32", "2001:db8::/32", id="a network, IPv6"),
+        pytest.param("::/0", "::/0", id="all of IPv6"),
+    ],
+)
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("clients: [{}]", id="clients"),
+        pytest.param("upstream: {{allow: [{}]}}", id="allow"),
+        pytest.param("upstream: {{deny: [{}]}}", id="deny"),
+    ],
+)
+def test_a_network_is_an_address_or_written_in_cidr_form(key: str, written: str, network: str) -> None:
+    text = key.format(f"'{written}'")
+    policy = PolicyText.parse(f"{GOOD}{text}\n".encode(), "school.yaml").policy
+    assert ip_network(network) in (*(policy.clients or ()), *policy.upstream.allow, *policy.upstream.deny)
+
+
 def test_a_byte_order_mark_and_windows_newlines_change_nothing() -> None:
     written = ("\ufeff" + GOOD).replace("\n", "\r\n").encode()
     assert PolicyText.parse(written, "school.yaml") == PolicyText.parse(GOOD.encode(), "school.yaml")
@@ -161,7 +252,12 @@ def test_an_exception_until_the_last_day_there_is_ends_later_than_any_clock() ->
 # Faults, one at a time
 
 LISTS_KEYS = "file, key, trusted_keys, threshold, mode, when_expired, guard"
-POLICY_KEYS = "version, mode, lists, never_block, exceptions, stop_page, counts, watch, listen, tests"
+POLICY_KEYS = (
+    "version, mode, lists, never_block, exceptions, stop_page, counts, watch, listen, "
+    "certificate, clients, proxy_auth, upstream, tls, tests"
+)
+NO_NETWORK = "is not an address or a network in CIDR form; write, for example,"
+LDAP_PATTERN = "'^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'"
 
 
 @pytest.mark.parametrize(
@@ -472,12 +568,256 @@ POLICY_KEYS = "version, mode, lists, never_block, exceptions, stop_page, counts,
             "write, for example, 'expect: stop'",
             id="another word for stop",
         ),
+        pytest.param(
+            "listen:",
+            "certificate: {cert: proxy.pem}\nlisten:",
+            "school.yaml:28: the key 'certificate.key' is missing; write, for example, 'key: proxy.key'",
+            id="a certificate without its key",
+        ),
+        pytest.param(
+            "listen:",
+            "certificate: {key: proxy.key}\nlisten:",
+            "school.yaml:28: the key 'certificate.cert' is missing; write, for example, 'cert: proxy.pem'",
+            id="a key without its certificate",
+        ),
+        pytest.param(
+            "listen:",
+            "certificate: proxy.pem\nlisten:",
+            "school.yaml:28: certificate: 'proxy.pem' is not a set of keys and values; "
+            "write, for example, 'certificate: {cert: proxy.pem, key: proxy.key}'",
+            id="a file for a certificate and its key",
+        ),
+        pytest.param(
+            "listen:",
+            "certificate: {cert: proxy.pem, key: proxy.key, chain: x}\nlisten:",
+            "school.yaml:28: unknown key 'chain'; known here: cert, key",
+            id="unknown key of a certificate",
+        ),
+        pytest.param(
+            "listen:",
+            "certificate: {cert: '', key: proxy.key}\nlisten:",
+            "school.yaml:28: certificate.cert: '' String should have at least 1 character; "
+            "write, for example, 'cert: proxy.pem'",
+            id="a certificate without a name",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: []\nlisten:",
+            "school.yaml:28: clients: is empty; write, for example, 'clients: [10.0.0.0/8]'",
+            id="no client at all",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: 10.0.0.0/8\nlisten:",
+            "school.yaml:28: clients: '10.0.0.0/8' is not a list; write, for example, 'clients: [10.0.0.0/8]'",
+            id="one network for a list",
+        ),
+        pytest.param(
+            "listen:",
+            "clients:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\nlisten:",
+            "school.yaml:30: clients[2]: '10.0.0.1/8' is an address in the network 10.0.0.0/8; "
+            "write, for example, 'clients: [10.0.0.0/8]'",
+            id="an address with the length of its network",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: [10.0.0.0/33]\nlisten:",
+            f"school.yaml:28: clients[1]: '10.0.0.0/33' {NO_NETWORK} 'clients: [10.0.0.0/8]'",
+            id="a network that is too small",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: [010.0.0.0/8]\nlisten:",
+            f"school.yaml:28: clients[1]: '010.0.0.0/8' {NO_NETWORK} 'clients: [10.0.0.0/8]'",
+            id="a network that some read as octal",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: [10.1]\nlisten:",
+            f"school.yaml:28: clients[1]: '10.1' {NO_NETWORK} 'clients: [10.0.0.0/8]'",
+            id="a number for a network",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: [10.0.0.0-10.0.0.9]\nlisten:",
+            f"school.yaml:28: clients[1]: '10.0.0.0-10.0.0.9' {NO_NETWORK} 'clients: [10.0.0.0/8]'",
+            id="a range for a network",
+        ),
+        pytest.param(
+            "listen:",
+            "clients: ['[::1]']\nlisten:",
+            f"school.yaml:28: clients[1]: '[::1]' {NO_NETWORK} 'clients: [10.0.0.0/8]'",
+            id="IPv6 in brackets",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: {allow: [localhost]}\nlisten:",
+            f"school.yaml:28: upstream.allow[1]: 'localhost' {NO_NETWORK} 'allow: [127.0.0.1]'",
+            id="a name that clients may reach",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: {deny: ['*']}\nlisten:",
+            f"school.yaml:28: upstream.deny[1]: '*' {NO_NETWORK} 'deny: [10.0.0.0/8]'",
+            id="all that clients may not reach",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: {deny: ['2001:db8::1/32']}\nlisten:",
+            "school.yaml:28: upstream.deny[1]: '2001:db8::1/32' is an address in the network 2001:db8::/32; "
+            "write, for example, 'deny: [10.0.0.0/8]'",
+            id="an address with the length of its network, IPv6",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: {allow: 127.0.0.1}\nlisten:",
+            "school.yaml:28: upstream.allow: '127.0.0.1' is not a list; write, for example, 'allow: [127.0.0.1]'",
+            id="one address for a list",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: {alow: [127.0.0.1]}\nlisten:",
+            "school.yaml:28: unknown key 'alow'; did you mean 'allow'?",
+            id="typo under upstream",
+        ),
+        pytest.param(
+            "listen:",
+            "upstream: [127.0.0.1]\nlisten:",
+            "school.yaml:28: upstream: is not a set of keys and values; "
+            "write, for example, 'upstream: {allow: [127.0.0.1], deny: [10.0.0.0/8]}'",
+            id="a list for allow and deny",
+        ),
+        pytest.param(
+            "listen:",
+            "proxy_auth: {}\nlisten:",
+            "school.yaml:28: proxy_auth: needs either 'htpasswd' or 'ldap'; "
+            "write 'proxy_auth: {htpasswd: users.htpasswd}'",
+            id="nobody who knows the passwords",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{htpasswd: users.htpasswd, ldap: {{{LDAP}}}}}\nlisten:",
+            "school.yaml:28: proxy_auth: needs either 'htpasswd' or 'ldap'; "
+            "write 'proxy_auth: {htpasswd: users.htpasswd}'",
+            id="two who know the passwords",
+        ),
+        pytest.param(
+            "listen:",
+            "proxy_auth: users.htpasswd\nlisten:",
+            "school.yaml:28: proxy_auth: 'users.htpasswd' is not a set of keys and values; "
+            "write, for example, 'proxy_auth: {htpasswd: users.htpasswd}'",
+            id="a file for who knows the passwords",
+        ),
+        pytest.param(
+            "listen:",
+            "proxy_auth: {htpasswd: 5}\nlisten:",
+            "school.yaml:28: proxy_auth.htpasswd: '5' is not a text; write, for example, 'htpasswd: users.htpasswd'",
+            id="a number for a file",
+        ),
+        pytest.param(
+            "listen:",
+            "proxy_auth: {htpaswd: users.htpasswd}\nlisten:",
+            "school.yaml:28: unknown key 'htpaswd'; did you mean 'htpasswd'?",
+            id="typo under proxy_auth",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP.replace('password_file', 'password')}}}}}\nlisten:",
+            "school.yaml:28: the key 'proxy_auth.ldap.password_file' is missing; "
+            "write, for example, 'password_file: ldap.password'\n"
+            "school.yaml:28: unknown key 'password'; did you mean 'password_file'?",
+            id="a password in the policy",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP.replace('ldaps', 'https')}}}}}\nlisten:",
+            "school.yaml:28: proxy_auth.ldap.server: 'https://directory.example' String should match pattern "
+            f"{LDAP_PATTERN}; write, for example, 'server: ldaps://directory.example:636'",
+            id="a directory that speaks HTTPS",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP.replace('.example,', '.example/people,')}}}}}\nlisten:",
+            "school.yaml:28: proxy_auth.ldap.server: 'ldaps://directory.example/people' String should match pattern "
+            f"{LDAP_PATTERN}; write, for example, 'server: ldaps://directory.example:636'",
+            id="a directory with a path",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP.replace('cn=gate', 'cn=gate:x')}}}}}\nlisten:",
+            "school.yaml:28: proxy_auth.ldap.bind_dn: 'cn=gate:x' String should match pattern '^[^:]+$'; "
+            "write, for example, 'bind_dn: \"cn=gate,dc=directory,dc=example\"'",
+            id="a name with a colon",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP.replace('ou=people', 'ou=people?sub')}}}}}\nlisten:",
+            "school.yaml:28: proxy_auth.ldap.base_dn: 'ou=people?sub' String should match pattern '^[^:?]+$'; "
+            "write, for example, 'base_dn: \"ou=people,dc=directory,dc=example\"'",
+            id="a base with a question mark",
+        ),
+        pytest.param(
+            "listen:",
+            f"proxy_auth: {{ldap: {{{LDAP}, attribute: '*)(uid=*'}}}}\nlisten:",
+            "school.yaml:28: proxy_auth.ldap.attribute: '*)(uid=*' String should match pattern "
+            "'^[A-Za-z][A-Za-z0-9-]*$'; write, for example, 'attribute: uid'",
+            id="an attribute that is a filter",
+        ),
+        pytest.param(
+            "listen:",
+            "tls: off\nlisten:",
+            "school.yaml:28: tls: 'off' is not one of 'passthrough' or 'intercept'; "
+            "write, for example, 'tls: passthrough'",
+            id="a bool for what becomes of TLS",
+        ),
+        pytest.param(
+            "listen:",
+            "tls: Intercept\nlisten:",
+            "school.yaml:28: tls: 'Intercept' is not one of 'passthrough' or 'intercept'; "
+            "write, for example, 'tls: passthrough'",
+            id="what becomes of TLS in upper case",
+        ),
     ],
 )
 def test_a_fault_is_told_with_its_line_its_value_and_a_remedy(old: str, new: str, fault: str) -> None:
     text = GOOD.replace(old, new, 1)
     assert text != GOOD
-    assert faults(text) == [fault]
+    assert faults(text) == fault.split("\n")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("certificate", id="certificate"),
+        pytest.param("clients", id="clients"),
+        pytest.param("proxy_auth", id="proxy_auth"),
+    ],
+)
+def test_a_key_without_a_value_is_no_default(key: str) -> None:
+    """Where all below `proxy_auth:` is a comment, the operator must not find the gate open."""
+    (fault,) = faults(f"{GOOD}{key}:\n  # later\n")
+    assert fault.startswith(f"school.yaml:32: {key}: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("clients: ['{}']", id="clients"),
+        pytest.param("upstream: {{allow: ['{}']}}", id="allow"),
+        pytest.param("upstream: {{deny: ['{}']}}", id="deny"),
+    ],
+)
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param("::ffff:10.0.0.0/104", id="mapped addresses, judged as IPv4"),
+        pytest.param("::ffff:10.0.0.1", id="a mapped address, judged as IPv4"),
+        pytest.param("fe80::1%eth0", id="a zone, not looked at"),
+    ],
+)
+def test_a_network_that_would_not_do_what_it_says_is_refused(key: str, network: str) -> None:
+    (fault,) = faults(f"{GOOD}{key.format(network)}\n")
+    assert fault.startswith("school.yaml:32: ")
 
 
 def test_status_451_needs_the_legal_demand_as_a_web_link() -> None:
@@ -751,13 +1091,14 @@ def sections(value: object) -> list[BaseModel]:
 
 
 def test_a_policy_is_frozen_to_its_last_value() -> None:
-    policy = PolicyText.parse(GOOD.encode(), "school.yaml").policy
-    assert len(sections(policy)) == 17
+    text = (GOOD + NETWORK).encode()
+    policy = PolicyText.parse(text, "school.yaml").policy
+    assert len(sections(policy)) == 20
     for section in sections(policy):
         for name in type(section).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(section, name, getattr(section, name))
-    assert hash(policy) == hash(PolicyText.parse(GOOD.encode(), "other.yaml").policy)
+    assert hash(policy) == hash(PolicyText.parse(text, "other.yaml").policy)
 
 
 # Any bytes at all

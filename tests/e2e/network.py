@@ -346,7 +346,7 @@ class Network:
 
     def journal(self) -> list[str]:
         """What the origin noted; see `origin`."""
-        return self._journal().decode().splitlines()
+        return [line.decode() for line in self._journal().splitlines()]
 
     def queries(self) -> list[str]:
         """What the DNS server was asked: lines such as ``query[A] www.pass.test from 192.0.2.1``."""
@@ -387,6 +387,8 @@ def network(folder: Path) -> Iterator[Network]:
     authority, client_authority = trustme.CA(), trustme.CA()
     leaf = authority.issue_cert(
         *("pass.test", "*.pass.test", "notlisted.test", "localhost", "two.test", "rebind.test"),
+        *("xlisted.test", "listed.test.pass.test", "listed.example", "not-stopped.example"),
+        *("bucher.example", "buecher.example", "fass.example"),
         *(ORIGIN_ADDRESS, LISTED_ADDRESS),
     )
     leaf.private_key_and_cert_chain_pem.write_to_path(str(folder / "origin.pem"))

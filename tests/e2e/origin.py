@@ -5,6 +5,8 @@ journal before a byte of it is read, every request and every TLS handshake of th
 nothing that arrives is missed.
 
   7           echoes what came once its client has sent all, and closes
+  9           ends first, and notes what still comes: ``received BYTES SHA256``
+  17          echoes what comes at once
   22, 25      speak first; then echo bytes, or lines in upper case
   80, 443     HTTP/1.1: see `Web`
   8443, 8444  HTTP/1.1 and HTTP/2 that answer with the TLS they saw; 8444 asks for a client certificate
@@ -12,7 +14,9 @@ nothing that arrives is missed.
 
 from __future__ import annotations
 
+import hashlib
 import random
+import socket
 import socketserver
 import ssl
 import sys
@@ -44,7 +48,8 @@ def pattern(size: int) -> Iterator[bytes]:
 
 
 class Web(BaseHTTPRequestHandler):
-    """/slow, /redirect?to=URL, /drop (no answer), /stream (endless), /big?bytes=N, /ws (echoes messages)."""
+    """/slow, /redirect?to=URL, /drop (no answer), /stream (endless), /big?bytes=N, /ws (echoes messages),
+    /mirror... (answers with the request itself)."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
@@ -65,6 +70,8 @@ class Web(BaseHTTPRequestHandler):
                 self._send(pattern(int(query["bytes"])))
             case "/ws" if "Sec-WebSocket-Key" in self.headers:
                 self._echo_messages(self.headers["Sec-WebSocket-Key"])
+            case path if path.startswith("/mirror"):
+                self.answer(self._head())
             case path:
                 if path.startswith("/slow"):
                     time.sleep(1)
@@ -74,6 +81,9 @@ class Web(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._note()
+        if self.path.startswith("/mirror"):
+            self.answer(self._head() + b"".join(self._body()))
+            return
         received = sum(len(part) for part in self._body())
         self.answer(f"received {received}\n".encode())
 
@@ -96,6 +106,10 @@ class Web(BaseHTTPRequestHandler):
 
     def _note(self) -> None:
         self.server.note(f"request {self.command} {self.headers['Host']} {self.path}")
+
+    def _head(self) -> bytes:
+        lines = [self.requestline, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
+        return "\r\n".join(lines).encode("iso-8859-1")
 
     def _body(self) -> Iterator[bytes]:
         if self.headers["Transfer-Encoding"] != "chunked":
@@ -191,6 +205,16 @@ class EchoAfterEnd(socketserver.StreamRequestHandler):
         self.wfile.write(self.rfile.read())
 
 
+class EndFirst(socketserver.StreamRequestHandler):
+    timeout = IDLE_SECONDS
+
+    def handle(self) -> None:
+        self.wfile.write(b"the end\r\n")
+        self.request.shutdown(socket.SHUT_WR)
+        received = self.rfile.read()
+        self.server.note(f"received {len(received)} {hashlib.sha256(received).hexdigest()}")
+
+
 class Mail(socketserver.StreamRequestHandler):
     timeout = IDLE_SECONDS
 
@@ -200,13 +224,18 @@ class Mail(socketserver.StreamRequestHandler):
             self.wfile.write(line.upper())
 
 
-class Shell(socketserver.StreamRequestHandler):
+class Echo(socketserver.StreamRequestHandler):
     timeout = IDLE_SECONDS
+    banner = b""
 
     def handle(self) -> None:
-        self.wfile.write(b"SSH-2.0-origin\r\n")
+        self.wfile.write(self.banner)
         while data := self.rfile.read1(65536):
             self.wfile.write(data)
+
+
+class Shell(Echo):
+    banner = b"SSH-2.0-origin\r\n"
 
 
 class Origin(socketserver.ThreadingTCPServer):
@@ -277,6 +306,8 @@ def main() -> None:
         Origin(("", port), handler, Path(journal), context)
         for port, handler, context in (
             (7, EchoAfterEnd, None),
+            (9, EndFirst, None),
+            (17, Echo, None),
             (22, Shell, None),
             (25, Mail, None),
             (80, Web, None),

@@ -15,15 +15,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Network
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Answer, Network
 
 SECONDS = 3.0
 """How long an answer is waited for."""
+GATE_NAME = "gateway.pass.test"
+"""The gate's, in the certificate that it shows as a secure proxy."""
 PAGE = b"Access to this site was stopped"
 
 
@@ -57,7 +60,8 @@ class Door:
                 yield raw
                 return
             context = ssl.create_default_context(cafile=self.outer)
-            with context.wrap_socket(raw, server_hostname="gateway.pass.test") as secured:
+            context.set_alpn_protocols(["http/1.1"])
+            with context.wrap_socket(raw, server_hostname=GATE_NAME) as secured:
                 yield secured
 
     @contextmanager
@@ -75,6 +79,19 @@ class Door:
                 if b" 200 " not in read_head(tunnel).split(b"\r\n")[0]:
                     raise RefusedError
             yield tunnel
+
+    def curl(self, url: str, *options: str) -> Answer:
+        """What curl in the client's namespace gets; of a site it trusts the network's CA only."""
+        host, port = urlsplit(url).hostname, urlsplit(url).port or (443 if url.startswith("https:") else 80)
+        way = {
+            "secure": (
+                *("--proxy", f"https://{GATE_NAME}:{self.port}", "--proxy-cacert", str(self.outer)),
+                *("--resolve", f"{GATE_NAME}:{self.port}:{GATEWAY_ADDRESS}"),
+            ),
+            "socks5": ("--proxy", f"socks5h://{GATEWAY_ADDRESS}:{self.port}"),
+            "transparent": ("--resolve", f"{host}:{port}:{ORIGIN_ADDRESS}"),
+        }.get(self.mode, ("--proxy", f"http://{GATEWAY_ADDRESS}:{self.port}"))
+        return self.network.curl(url, *way, "--cacert", str(self.outer), *options, space=self.network.client)
 
 
 def _greet_socks(tunnel: socket.socket, host: bytes, port: int) -> None:
@@ -146,9 +163,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 
 def ask_slowly(connection: socket.socket, request: bytes) -> bytes:
     """Send byte by byte, each in a segment of its own as far as TCP lets it."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for number in range(len(request)):
-        connection.sendall(request[number : number + 1])
+    send_in_pieces(connection, request, 1)
     return read_answer(connection)
 
 
@@ -160,43 +175,66 @@ def ask_inside_tls(
     context.check_hostname = not sni.endswith(".")
     if protocols:
         context.set_alpn_protocols(list(protocols))
+    secured = secure(tunnel, sni, context, pieces=pieces)
+    if secured.tls.selected_alpn_protocol() == "h2":
+        return _ask_h2(secured.sendall, lambda: secured.recv(65536), sni.encode())
+    secured.sendall(request)
+    return read_all(secured)
+
+
+@dataclass
+class Secured:
+    """TLS in a tunnel, which may be TLS itself; used as a socket is."""
+
+    tls: ssl.SSLObject
+    _tunnel: socket.socket
+    _incoming: ssl.MemoryBIO
+    _outgoing: ssl.MemoryBIO
+
+    def sendall(self, data: bytes) -> None:
+        self.tls.write(data)
+        self._tunnel.sendall(self._outgoing.read())
+
+    def recv(self, size: int) -> bytes:
+        return self.step(lambda: self.tls.read(size))
+
+    def step[T](self, step: Callable[[], T], pieces: int = 0) -> T:
+        """Do one step of TLS, sending and receiving what it wants; what is sent first in segments of `pieces`."""
+        while True:
+            try:
+                result = step()
+                self._tunnel.sendall(self._outgoing.read())
+                return result
+            except ssl.SSLWantReadError:
+                send_in_pieces(self._tunnel, self._outgoing.read(), pieces)
+                pieces = 0
+                received = self._tunnel.recv(65536)
+                if not received:
+                    raise ConnectionError("closed") from None
+                self._incoming.write(received)
+
+
+def secure(
+    tunnel: socket.socket,
+    sni: str | None,
+    context: ssl.SSLContext,
+    *,
+    session: ssl.SSLSession | None = None,
+    pieces: int = 0,
+) -> Secured:
+    """TLS in a tunnel, after the handshake."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    secured = context.wrap_bio(incoming, outgoing, server_hostname=sni)
-    _pump(tunnel, incoming, outgoing, secured.do_handshake, pieces)
-    if secured.selected_alpn_protocol() == "h2":
-        return _ask_h2(
-            lambda data: (secured.write(data), tunnel.sendall(outgoing.read())),
-            lambda: _pump(tunnel, incoming, outgoing, lambda: secured.read(65536), 0),
-            sni.encode(),
-        )
-    secured.write(request)
-    tunnel.sendall(outgoing.read())
-    answer = b""
-    try:
-        while part := _pump(tunnel, incoming, outgoing, lambda: secured.read(65536), 0):
-            answer += part
-    except (OSError, ssl.SSLError):
-        pass
-    return answer
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=sni, session=session)
+    secured = Secured(tls, tunnel, incoming, outgoing)
+    secured.step(tls.do_handshake, pieces)
+    return secured
 
 
-def _pump(tunnel, incoming, outgoing, step, pieces: int):
-    """Do one step of TLS, sending and receiving what it wants."""
-    while True:
-        try:
-            result = step()
-            tunnel.sendall(outgoing.read())
-            return result
-        except ssl.SSLWantReadError:
-            data = outgoing.read()
-            size = pieces or max(len(data), 1)
-            for start in range(0, len(data), size):
-                tunnel.sendall(data[start : start + size])
-            pieces = 0
-            received = tunnel.recv(65536)
-            if not received:
-                raise ConnectionError("closed in the handshake") from None
-            incoming.write(received)
+def send_in_pieces(connection: socket.socket, data: bytes, size: int) -> None:
+    """Send `data` in segments of `size` bytes as far as TCP lets it; at once if that is 0."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for start in range(0, len(data), size or max(len(data), 1)):
+        connection.sendall(data[start : start + (size or len(data))])
 
 
 def ask_h2(tunnel: socket.socket, authority: bytes, *, host: bytes | None = None) -> bytes:
@@ -243,3 +281,42 @@ def client_hello(sni: str, *, padding: int = 0) -> bytes:
     with suppress(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing, server_hostname=sni).do_handshake()
     return outgoing.read()
+
+
+def browsers_hello(sni: str) -> bytes:
+    """A ClientHello with what browsers add: GREASE (RFC 8701), ECH (RFC 9849), a key share of post-quantum size."""
+    hello = client_hello(sni)
+    random_end = 5 + 4 + 2 + 32
+    ciphers = random_end + 1 + hello[random_end]
+    ciphers_end = ciphers + 2 + int.from_bytes(hello[ciphers : ciphers + 2])
+    extensions = ciphers_end + 1 + hello[ciphers_end]
+    added = (
+        _extension(0x0A0A, b"")
+        + _extension(0xFE0D, bytes.fromhex("00 0001 0001 2a") + _counted(bytes(32)) + _counted(b"e" * 208))
+        + _extension(0x0033, _counted(bytes.fromhex("0a0a 0001 00") + b"\x11\xec" + _counted(b"k" * 1216)))
+        + _extension(0x1A1A, b"\0")
+    )
+    body = (
+        hello[9:ciphers]
+        + _counted(b"\x0a\x0a" + hello[ciphers + 2 : ciphers_end])
+        + hello[ciphers_end:extensions]
+        + _counted(_without_key_share(hello[extensions + 2 :]) + added)
+    )
+    return b"\x16\x03\x01" + _counted(b"\x01" + len(body).to_bytes(3) + body)
+
+
+def _without_key_share(extensions: bytes) -> bytes:
+    kept = b""
+    while extensions:
+        end = 4 + int.from_bytes(extensions[2:4])
+        kept += extensions[:end] if extensions[:2] != b"\x00\x33" else b""
+        extensions = extensions[end:]
+    return kept
+
+
+def _extension(kind: int, data: bytes) -> bytes:
+    return kind.to_bytes(2) + _counted(data)
+
+
+def _counted(data: bytes) -> bytes:
+    return len(data).to_bytes(2) + data

@@ -92,7 +92,6 @@ def forms(address: Address) -> tuple[Address, ...]:
 
 def is_client(address: Address, networks: tuple[Network, ...] | None) -> bool:
     """Whether a client at `address` is served: one of `networks`; without any, one that is not public."""
-    plain = forms(address)[0]
     if networks is None:
-        return not plain.is_global
-    return any(plain in network for network in networks)
+        return not any(form.is_global for form in forms(address))
+    return any(forms(address)[0] in network for network in networks)

@@ -7,10 +7,10 @@ another way is a HeadError, never a guess.
 Refused
   - a line folded onto the next (obs-fold), a CR that ends no line, any other control character
   - white space around a field's name, or anywhere in the value of Host but at its ends; a tab in it
-  - two Host fields; Host with userinfo; a target with userinfo, a backslash or a fragment
+  - two Host fields; Host with userinfo; a target with userinfo or a fragment, or a backslash before its path
   - Content-Length with Transfer-Encoding, either of them twice, a length that is no number, any
     transfer coding but chunked, Transfer-Encoding in HTTP/1.0
-  - a version other than 1.0 and 1.1, a scheme other than http and https
+  - a version other than 1.0 and 1.1, a scheme other than http and https, CONNECT in another case
 Accepted, as RFC 9112 allows: a line that ends in LF alone, empty lines before the request line.
 """
 
@@ -25,9 +25,10 @@ from stoplist.errors import StoplistError
 MAX_HEAD = 64 * 1024
 """Longest head that is read, in bytes."""
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(1\.[01])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(|[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])[ \t]*")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/(1\.[01])")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+(|[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])[ \t]*+")
 _ABSOLUTE = re.compile(rb"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#\\]*)(?P<path>(?:[/?].*)?)", re.DOTALL)
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*+")
 _END = re.compile(rb"\n\r?\n")
 _PORTS = {b"http": 80, b"https": 443}
 
@@ -62,7 +63,9 @@ class RequestHead:
 
         Raises HeadError where its form is wrong, HostError where a host in it cannot be read.
         """
-        lines = [line.removesuffix(b"\r") for line in data.lstrip(b"\r\n").rstrip(b"\r\n").split(b"\n")]
+        lines = [line.removesuffix(b"\r") for line in data[_start(data) :].split(b"\n")]
+        while len(lines) > 1 and not lines[-1]:
+            lines.pop()
         match = _REQUEST_LINE.fullmatch(lines[0])
         if not match:
             raise HeadError("the request line is not 'METHOD TARGET HTTP/1.1'")
@@ -90,9 +93,14 @@ class RequestHead:
 
 def find_end(data: bytes) -> int | None:
     """How long the head at the start of `data` is, with the empty line that ends it; None if it is not whole."""
-    start = len(data) - len(data.lstrip(b"\r\n"))
-    match = _END.search(data, start)
+    match = _END.search(data, _start(data))
     return match.end() if match else None
+
+
+def _start(data: bytes) -> int:
+    """Where the request line begins: after the empty lines before it (RFC 9112, section 2.2)."""
+    match = _EMPTY_LINES.match(data)
+    return match.end() if match else 0
 
 
 def _target(method: bytes, target: bytes) -> tuple[bytes, Host | None, int, bytes]:
@@ -102,6 +110,8 @@ def _target(method: bytes, target: bytes) -> tuple[bytes, Host | None, int, byte
         if port is None:
             raise HeadError("the target of CONNECT has no port")
         return b"", host, port, b""
+    if method.upper() == b"CONNECT":
+        raise HeadError("the method is CONNECT in another case")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return b"", None, 0, target
     match = _ABSOLUTE.fullmatch(target)

@@ -19,7 +19,7 @@ MAX_LINE = 64 * 1024
 """How much of a first line is waited for, in bytes."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n])")
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
 _TLS_HANDSHAKE = 0x16
 
 
@@ -38,16 +38,13 @@ def recognise(data: bytes) -> Opening:
         if len(data) < 2:
             return Opening.INCOMPLETE
         return Opening.TLS if data[1] == 3 else Opening.OTHER
-    text = data.lstrip(b" \t\r\n")
-    if len(data) > MAX_LINE and b"\n" not in text:
-        return Opening.ENDLESS
-    if not text:
-        return Opening.INCOMPLETE
-    if not _METHOD.match(text):
+    start = data[: MAX_LINE + 1]  # what comes later changes nothing
+    text = start.lstrip(b" \t\r\n\x0b\x0c")
+    if text and not _METHOD.match(text):
         return Opening.OTHER
-    line, end, _ = text.partition(b"\n")
     if text.startswith(_PREFACE):
         return Opening.HTTP2
+    line, end, _ = text.partition(b"\n")
     if not end or _PREFACE.startswith(text):
-        return Opening.INCOMPLETE
+        return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
     return Opening.HTTP1 if b"HTTP/" in line.upper() else Opening.OTHER

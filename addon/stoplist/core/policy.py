@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -104,9 +104,11 @@ def _listen(value: object) -> ListenAddress:
 
 
 def _network(value: object) -> Network:
-    if isinstance(value, str):
+    if isinstance(value, str) and "%" not in value:
         try:
-            return ip_network(value)
+            network = ip_network(value)
+            if not (isinstance(network, IPv6Network) and network.network_address.ipv4_mapped):
+                return network
         except ValueError as error:
             if "host bits" in str(error):
                 wider = ip_network(value, strict=False)
@@ -114,6 +116,12 @@ def _network(value: object) -> Network:
                     "network", "is an address in the network {wider}", {"wider": str(wider)}
                 ) from None
     raise PydanticCustomError("network", "is not an address or a network in CIDR form")
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("too_short", "is empty")
+    return value
 
 
 def _several(value: object) -> object:
@@ -350,9 +358,15 @@ class Policy(_Section):
     counts: CountsPolicy = Field(CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5}"])
     watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
-    certificate: CertificatePolicy | None = Field(None, examples=["{cert: proxy.pem, key: proxy.key}"])
-    clients: Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None = Field(None, examples=["[10.0.0.0/8]"])
-    proxy_auth: ProxyAuthPolicy | None = Field(None, examples=["{htpasswd: users.htpasswd}"])
+    certificate: Annotated[CertificatePolicy | None, BeforeValidator(_given)] = Field(
+        None, examples=["{cert: proxy.pem, key: proxy.key}"]
+    )
+    clients: Annotated[Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None, BeforeValidator(_given)] = Field(
+        None, examples=["[10.0.0.0/8]"]
+    )
+    proxy_auth: Annotated[ProxyAuthPolicy | None, BeforeValidator(_given)] = Field(
+        None, examples=["{htpasswd: users.htpasswd}"]
+    )
     upstream: UpstreamPolicy = Field(UpstreamPolicy(), examples=["{allow: [127.0.0.1], deny: [10.0.0.0/8]}"])
     tls: Literal["passthrough", "intercept"] = Field("passthrough", examples=["passthrough"])
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])

@@ -98,8 +98,9 @@ def _guarded[D](
                 raise
             except Exception as error:
                 self.faults.add(hook.__name__, error)
-                self.judge.count(FAULT)
                 refuse(self, data)
+                self.count_fault()
+                raise AddonHalt from None  # no other add-on has a say in what is refused
 
         return guarded
 
@@ -118,8 +119,14 @@ def _refuse_flow(addon: Stoplist, flow: http.HTTPFlow) -> None:
     addon.answer(flow, refusal(FAULT.reason))
 
 
-def _refuse_tls(_: Stoplist, __: Any) -> None:
-    raise AddonHalt
+def _kill_flow(_: Stoplist, flow: http.HTTPFlow) -> None:
+    flow.kill()
+
+
+def _refuse_tls(_: Stoplist, data: Any) -> None:
+    """Without a TLS connection object mitmproxy closes the client's connection."""
+    if isinstance(data, tls.ClientHelloData):
+        data.ignore_connection = False
 
 
 def _refuse_connection(_: Stoplist, data: ServerConnectionHookData) -> None:
@@ -142,7 +149,7 @@ class Stoplist:
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
         self._connections = Connections()
-        self._outbound = Outbound(self.judge, self._listening_ports)
+        self._outbound = Outbound(self.judge, self.faults, self._listening_ports)
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -230,7 +237,12 @@ class Stoplist:
 
     async def _beat(self) -> None:
         while self.judge.tally is not None:
-            await asyncio.sleep(min(BEAT_SECONDS, self.judge.tally.close_period(time.time()) + 0.01))
+            seconds = BEAT_SECONDS
+            try:
+                seconds = min(seconds, self.judge.tally.close_period(time.time()) + 0.01)
+            except Exception as error:
+                self.faults.add("beat", error)
+            await asyncio.sleep(seconds)
             self.faults.report()
             await self._close_stopped()
 
@@ -248,6 +260,13 @@ class Stoplist:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def count_fault(self) -> None:
+        """Count a request that a fault refused; what counts may be what is broken."""
+        try:
+            self.judge.count(FAULT)
+        except Exception as error:
+            self.faults.add("count", error)
+
     # Where a connection begins
 
     @_guarded(_refuse_client)
@@ -258,7 +277,7 @@ class Stoplist:
         handler = ctx.master.addons.get("proxyserver").connections[client.id]
         if isinstance(client.proxy_mode, mode_specs.DnsMode):
             handler.layer.context.server.address = self._resolver
-        handler.layer = layers.first_layer(handler.layer, self.judge)
+        handler.layer = layers.Guarded(layers.first_layer(handler.layer, self.judge), self.faults)
 
     @_guarded(_refuse_layer)
     def next_layer(self, nextlayer: NextLayer) -> None:
@@ -303,7 +322,8 @@ class Stoplist:
         if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
         if verdict.action is Action.REFUSE:
-            self.judge.count(verdict)
+            if client not in self._refused:  # HTTP/3 comes here twice
+                self.judge.count(verdict)
             self._refused.add(client)
         elif verdict.action is not Action.STOP and target is not None:
             if verdict != self.judge.verdict(target):
@@ -424,7 +444,7 @@ class Stoplist:
         if _is_multiplexed(flow.request):
             flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
 
-    @_guarded(_refuse_flow)
+    @_guarded(_kill_flow)
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Bodies are relayed as they come: none is kept in memory."""
         if flow.response is not None and flow.response.status_code != 101:

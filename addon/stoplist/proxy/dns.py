@@ -20,6 +20,7 @@ import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer
@@ -49,7 +50,7 @@ class Dns(Layer):
                     yield from self._take(query)
         elif isinstance(event, events.ConnectionClosed):
             for connection in (self.context.client, self.context.server):
-                if connection.connected:
+                if connection.state is not ConnectionState.CLOSED:
                     yield commands.CloseConnection(connection)
 
     def _queries(self, data: bytes) -> list[bytes]:
@@ -70,6 +71,8 @@ class Dns(Layer):
             message = dns.message.from_wire(query)
         except (dns.exception.DNSException, ValueError):
             return  # no query, or from nobody who waits for an answer
+        if message.flags & dns.flags.QR:
+            return  # answering answers would never end
         try:
             verdict = judge_query(self._judge, message)
         except Exception:

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import time
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # aioquic exports it by name only
+from aioquic.quic.packet import encode_quic_version_negotiation, pull_quic_header
 from mitmproxy import http
 from mitmproxy.addons.next_layer import _starts_like_quic
 from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.net.tls import starts_like_dtls_record
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer
 from mitmproxy.proxy.layers import (
@@ -41,7 +43,11 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErrorHook, HttpConnectHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
-from mitmproxy.proxy.layers.tls import HTTP_ALPNS
+from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
+from mitmproxy.proxy.layers.quic import quic_parse_client_hello_from_datagrams
+from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_SERVER
+from mitmproxy.proxy.layers.tls import HTTP_ALPNS, TlsClienthelloHook
+from mitmproxy.tls import ClientHelloData
 
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason
 from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
@@ -50,8 +56,11 @@ from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.page import UNREACHABLE, Answer, refusal
+from stoplist.proxy.quiet import Faults
 
 DNS_PORT = 53
+MAX_HELLO_DATAGRAMS = 16
+"""In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""
 
 
 def established() -> http.Response:
@@ -95,12 +104,6 @@ def tls_layer(context: Context) -> Layer:
     """TLS, DTLS or QUIC from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
     server = ServerTLSLayer(context)
     server.child_layer = ClientTLSLayer(context)
-    return server
-
-
-def quic_layer(context: Context) -> Layer:
-    server = ServerQuicLayer(context)
-    server.child_layer = ClientQuicLayer(context)
     return server
 
 
@@ -172,9 +175,8 @@ class Explicit(Layer):
             outer.child_layer = Explicit(self.context, self._judge, self._mode)
             yield from self._hand_over(outer, self._data)
             return
-        if self._mode is HTTPMode.upstream:
-            yield from self._hand_over(http_layer(self.context, self._mode, self._judge), self._data)
-            return
+        # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
+        self.context.client.alpn = None
         try:
             head = _read(self._data)
             if head is None:
@@ -198,22 +200,23 @@ class Explicit(Layer):
         if flow.error is not None:
             yield commands.CloseConnection(self.context.client)
             return
-        self.context.server.address = (flow.request.host, flow.request.port)
-        if flow.response is None:
-            error = yield commands.OpenConnection(self.context.server)
-            if error is None:
-                flow.response = established()
-            else:  # what was refused was counted where it was refused
-                flow.response = response(refusal(Reason.DENIED) if error.endswith(Reason.DENIED) else UNREACHABLE)
-        if flow.response.status_code == 200:
-            yield HttpConnectedHook(flow)
-            yield commands.SendData(self.context.client, b"HTTP/1.1 200 Connection established\r\n\r\n")
-            yield from self._hand_over(_Undecided(self.context), rest.lstrip(b"\r\n"))
+        if flow.response is None or flow.response.status_code == 200:
+            self.context.server.address = (flow.request.host, flow.request.port)
+            yield from self._hand_over(self._opening(flow), rest.lstrip(b"\r\n"))
         else:
             yield HttpConnectErrorHook(flow)
-            self.context.server.address = None
             self._data = rest
             yield from self._answer(flow.response)
+
+    def _opening(self, flow: http.HTTPFlow) -> Layer:
+        """What opens the tunnel, through the parent proxy if there is one."""
+        if self._mode is not HTTPMode.upstream:
+            return _Connect(self.context, flow)
+        mode = self.context.client.proxy_mode
+        assert isinstance(mode, mode_specs.UpstreamMode)
+        self.context.server.via = (mode.scheme, mode.address)
+        parent = HttpUpstreamProxy.make(self.context, send_connect=True)
+        return (parent / _Connect(self.context, flow))[0]
 
     def _answer(self, answer: http.Response) -> CommandGenerator[None]:
         """Answer without a tunnel. Only who is asked for a password may ask again on this connection."""
@@ -230,6 +233,37 @@ class Explicit(Layer):
         yield from child.handle_event(events.Start())
         if data:
             yield from child.handle_event(events.DataReceived(self.context.client, data))
+
+
+class _Connect(Layer):
+    """Opens a tunnel and answers its CONNECT. Nothing is opened where `flow` has its answer: a page is served."""
+
+    def __init__(self, context: Context, flow: http.HTTPFlow) -> None:
+        super().__init__(context)
+        self._flow = flow
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        assert isinstance(event, events.Start)
+        error = None
+        if self._flow.response is None:
+            error = yield commands.OpenConnection(self.context.server)
+        if error is None:
+            self._flow.response = established()
+            yield HttpConnectedHook(self._flow)
+            yield commands.SendData(self.context.client, b"HTTP/1.1 200 Connection established\r\n\r\n")
+            child: Layer = _Undecided(self.context)
+        else:  # what was refused was counted where it was refused
+            self._flow.response = response(refusal(Reason.DENIED) if _is_refused(error) else UNREACHABLE)
+            yield HttpConnectErrorHook(self._flow)
+            yield commands.SendData(self.context.client, assemble_response(self._flow.response))
+            child = Refused(self.context)
+        self._handle_event = child.handle_event  # type: ignore[method-assign]
+        yield from child.handle_event(events.Start())
+
+
+def _is_refused(error: str) -> bool:
+    """Whether a connection failed because a hook or `outbound` did not permit it."""
+    return error.startswith("Connection killed") or error == Reason.DENIED
 
 
 class _Undecided(NextLayer):
@@ -288,11 +322,86 @@ class Transparent(modes.TransparentProxy, _Tunnel):
         return (yield from self._start_child())
 
 
+class Quic(Layer):
+    """QUIC from a client: datagrams wait until they hold a whole ClientHello, which the hook judges.
+
+    mitmproxy's own layer asks the hook as well, but cannot let a connection be that was handed to it.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._datagrams: list[bytes] = []
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(self.context.client)
+        if not isinstance(event, events.DataReceived):
+            return
+        try:
+            header = pull_quic_header(Buffer(data=event.data))
+            if header.version is not None and header.version not in SUPPORTED_QUIC_VERSIONS_SERVER:
+                yield commands.SendData(
+                    self.context.client,
+                    encode_quic_version_negotiation(
+                        source_cid=header.destination_cid,
+                        destination_cid=header.source_cid,
+                        supported_versions=SUPPORTED_QUIC_VERSIONS_SERVER,
+                    ),
+                )
+                return
+            self._datagrams.append(event.data)
+            hello = quic_parse_client_hello_from_datagrams(self._datagrams)
+        except (ValueError, TypeError, AssertionError):  # what aioquic raises for what is no QUIC
+            yield from self._hand_over(Refused(self.context))
+            return
+        if hello is not None:
+            self.context.client.sni = hello.sni
+            self.context.client.alpn_offers = hello.alpn_protocols
+            data = ClientHelloData(self.context, hello)
+            yield TlsClienthelloHook(data)
+            yield from self._hand_over(UDPLayer(self.context, ignore=True) if data.ignore_connection else self._ended())
+        elif len(self._datagrams) >= MAX_HELLO_DATAGRAMS:
+            yield from self._hand_over(Refused(self.context))
+
+    def _ended(self) -> Layer:
+        """QUIC that ends here, to serve a page."""
+        server = ServerQuicLayer(self.context)
+        server.child_layer = ClientQuicLayer(self.context)
+        return server
+
+    def _hand_over(self, child: Layer) -> CommandGenerator[None]:
+        self._handle_event = child.handle_event  # type: ignore[method-assign]
+        yield from child.handle_event(events.Start())
+        for datagram in self._datagrams:
+            yield from child.handle_event(events.DataReceived(self.context.client, datagram))
+        self._datagrams.clear()
+
+
 class Refused(Layer):
     """Closes the client's connection."""
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
+
+
+class Guarded:
+    """What mitmproxy hands all events of a connection to: a fault in a layer ends the connection."""
+
+    def __init__(self, first: Layer, faults: Faults) -> None:
+        self.context = first.context
+        self._first = first
+        self._faults = faults
+        self._failed = False
+
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if self._failed:
+            return
+        try:
+            yield from self._first.handle_event(event)
+        except Exception as error:
+            self._failed = True
+            self._faults.add("a layer", error)
             yield commands.CloseConnection(self.context.client)
 
 
@@ -346,7 +455,7 @@ def _next_udp_layer(context: Context, data: bytes, judge: Judge) -> Layer:
     if starts_like_dtls_record(data):
         return tls_layer(context)
     if _starts_like_quic(data, context.server.address):
-        return quic_layer(context)
+        return Quic(context)
     if context.server.address and context.server.address[1] == DNS_PORT:
         return Dns(context, judge)
     return UDPLayer(context, ignore=True)

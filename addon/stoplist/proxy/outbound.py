@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
@@ -24,6 +25,7 @@ from stoplist.core.addresses import Address, forms
 from stoplist.core.decide import DENIED, Reason
 from stoplist.core.hosts import Host, HostError
 from stoplist.proxy.judge import Judge
+from stoplist.proxy.quiet import Faults
 
 CONNECT_SECONDS = 60.0
 """How long resolving and connecting may take together."""
@@ -37,8 +39,9 @@ class Outbound:
     `own_ports` are where the gate listens. `trusted` are the (host, port) that the operator forwards to.
     """
 
-    def __init__(self, judge: Judge, own_ports: Callable[[], Collection[int]]) -> None:
+    def __init__(self, judge: Judge, faults: Faults, own_ports: Callable[[], Collection[int]]) -> None:
         self._judge = judge
+        self._faults = faults
         self._own_ports = own_ports
         self._loop: Any = None
         self.trusted: frozenset[tuple[str, int]] = frozenset()
@@ -70,17 +73,29 @@ class Outbound:
         if host is None or port is None:
             return await self._create_connection(protocol, host, port, **options)
         local = options.pop("local_addr", None)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await self._open(host, port, local)
+        except OSError:
+            raise
+        except Exception as error:  # mitmproxy knows what to do with an OSError only
+            self._faults.add("outbound", error)
+            raise OSError("a fault of the gate") from None
+        return await self._create_connection(protocol, sock=connection, **options)
+
+    async def _open(self, host: str, port: int, local: tuple[str, int] | None) -> socket.socket:
+        found = await self._resolve(host, port)
         source = await self._loop.getaddrinfo(*local, type=socket.SOCK_STREAM) if local is not None else None
-        async with asyncio.timeout(CONNECT_SECONDS):
-            found = await self._resolve(host, port)
-            connection = await aiohappyeyeballs.start_connection(
+        try:
+            return await aiohappyeyeballs.start_connection(
                 found,
                 local_addr_infos=source,
                 happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
                 interleave=1,
                 loop=self._loop,
             )
-        return await self._create_connection(protocol, sock=connection, **options)
+        except OSError as error:  # its text holds the address
+            raise OSError(error.errno or errno.EHOSTUNREACH, "no address answers") from None
 
     async def _resolve(self, host: str, port: int) -> list[Any]:
         """The addresses of a host that may be connected to, as `getaddrinfo` has them. Raises OSError."""

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mitmproxy import options, tls
 from mitmproxy.addonmanager import Loader
@@ -48,11 +49,9 @@ def run(path: Path, policy: Policy, listen: ListenAddress, modes: Sequence[str],
     `modes` are mitmproxy's mode specifications; one without an address listens at `listen`. What `policy`
     says of listening and passwords is taken once.
     """
-    _check_modes(modes)
-    wanted = {
-        "mode": list(modes),
+    wanted: dict[str, Any] = {
+        "mode": [_place(mode, listen) for mode in modes],
         "listen_host": listen.host,
-        "listen_port": listen.port,
         "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
         "confdir": str(state_dir),
         "stoplist_state_dir": str(state_dir),
@@ -64,7 +63,7 @@ def run(path: Path, policy: Policy, listen: ListenAddress, modes: Sequence[str],
     asyncio.run(_serve(wanted, faults))
 
 
-async def _serve(wanted: dict[str, object], faults: quiet.Faults) -> None:
+async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
     master = Master(options.Options())
@@ -83,20 +82,22 @@ async def _serve(wanted: dict[str, object], faults: quiet.Faults) -> None:
         raise ready.failure
 
 
-def _check_modes(modes: Sequence[str]) -> None:
-    """Raises StoplistError for what is no mode, or none that leads out of a network."""
-    for text in modes:
-        try:
-            mode = ProxyMode.parse(text)
-        except ValueError as error:
-            raise StoplistError(
-                f"'{text}' is no mode: {error}",
-                hint="write, for example, regular, socks5@1080, dns@53 or upstream:http://proxy.example:3128",
-            ) from None
-        if isinstance(mode, ReverseMode):
-            raise StoplistError(
-                f"'{text}' does not lead out of a network", hint="a gate is an egress proxy: leave reverse modes out"
-            )
+def _place(text: str, listen: ListenAddress) -> str:
+    """A mode with the address that it listens on. Raises StoplistError for what is no mode, or no egress."""
+    try:
+        mode = ProxyMode.parse(text)
+    except ValueError as error:
+        raise StoplistError(
+            f"'{text}' is no mode: {error}",
+            hint="write, for example, regular, socks5@1080, dns@53 or upstream:http://proxy.example:3128",
+        ) from None
+    if isinstance(mode, ReverseMode):
+        raise StoplistError(
+            f"'{text}' does not lead out of a network", hint="a gate is an egress proxy: leave reverse modes out"
+        )
+    if mode.custom_listen_port is not None or mode.default_port is None:
+        return text
+    return f"{text}@{listen.host}:{listen.port}"
 
 
 def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:

@@ -1,0 +1,214 @@
+"""recognise: what a client opens a tunnel with, and the same answer however its bytes are cut."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stoplist.core.openings import MAX_LINE, Opening, recognise
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
+HTTP = b"GET / HTTP/1.1\r\nHost: listed.test\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "opening"),
+    [
+        # TLS: the type of a handshake and the major version, RFC 8446, section 5.1
+        pytest.param(b"\x16", Opening.INCOMPLETE, id="the first byte of TLS"),
+        pytest.param(b"\x16\x03", Opening.TLS, id="two bytes of TLS"),
+        pytest.param(CLIENT_HELLO, Opening.TLS, id="a ClientHello"),
+        pytest.param(b"\x16\x03\x00\x00\x00", Opening.TLS, id="SSL 3.0"),
+        pytest.param(b"\x16\x03\xff\x00\x00", Opening.TLS, id="TLS of a minor version to come"),
+        pytest.param(b"\x16\x03\x01\x00\x00" + CLIENT_HELLO, Opening.TLS, id="an empty record before a ClientHello"),
+        pytest.param(b"\x16\x03\x01\x00\x01\x01" + CLIENT_HELLO, Opening.TLS, id="a ClientHello in records of a byte"),
+        pytest.param(b"\x16\x03\nGET / HTTP/1.1\r\n", Opening.TLS, id="TLS that looks like HTTP further on"),
+        pytest.param(b"\x16\x02", Opening.OTHER, id="another major version"),
+        pytest.param(b"\x16\xfe\xff", Opening.OTHER, id="DTLS in a TCP tunnel"),
+        pytest.param(b"\x16GET / HTTP/1.1\r\n", Opening.OTHER, id="the first byte of TLS, then HTTP"),
+        pytest.param(b"\x80\x2e\x01\x03\x01\x00\x15", Opening.OTHER, id="a ClientHello of SSL 2.0"),
+        # HTTP/1
+        pytest.param(b"", Opening.INCOMPLETE, id="nothing"),
+        pytest.param(b"G", Opening.INCOMPLETE, id="a letter"),
+        pytest.param(b"GET", Opening.INCOMPLETE, id="a method"),
+        pytest.param(b"GET ", Opening.INCOMPLETE, id="a method and a space"),
+        pytest.param(b"GET / HTTP/1.1", Opening.INCOMPLETE, id="a request line without its end"),
+        pytest.param(b"GET / HTTP/1.1\r", Opening.INCOMPLETE, id="a request line with half of its end"),
+        pytest.param(b"GET / HTTP/1.1\r\n", Opening.HTTP1, id="a request line"),
+        pytest.param(HTTP, Opening.HTTP1, id="a request"),
+        pytest.param(b"GET / HTTP/1.1\n", Opening.HTTP1, id="LF alone"),
+        pytest.param(b"get / http/1.1\r\n", Opening.HTTP1, id="lower case"),
+        pytest.param(b"GET / hTTp/1.1\r\n", Opening.HTTP1, id="mixed case"),
+        pytest.param(b"GET\t/\tHTTP/1.1\r\n", Opening.HTTP1, id="tabs for spaces"),
+        pytest.param(b"GET  /  HTTP/1.1  \r\n", Opening.HTTP1, id="more than one space"),
+        pytest.param(b"GET\r/\rHTTP/1.1\r\n", Opening.HTTP1, id="CRs for spaces"),
+        pytest.param(b"GET\x0b/\x0bHTTP/1.1\r\n", Opening.HTTP1, id="vertical tabs for spaces (RFC 9112, section 3)"),
+        pytest.param(b"GET\x0c/ HTTP/1.1\r\n", Opening.HTTP1, id="a form feed for a space (RFC 9112, section 3)"),
+        pytest.param(b"GET \x0b/ HTTP/1.1\r\n", Opening.HTTP1, id="a vertical tab after a space"),
+        pytest.param(b"GET / HTTP/1.1\rHost: listed.test\r\r\n", Opening.HTTP1, id="CRs for line ends"),
+        pytest.param(b"\r\n" + HTTP, Opening.HTTP1, id="an empty line before it"),
+        pytest.param(b"\n\n\r\n" + HTTP, Opening.HTTP1, id="empty lines before it"),
+        pytest.param(b"\r" + HTTP, Opening.HTTP1, id="a CR before it"),
+        pytest.param(b" " + HTTP, Opening.HTTP1, id="a space before it"),
+        pytest.param(b" \t\r\n \r\n" + HTTP, Opening.HTTP1, id="white space before it"),
+        pytest.param(b"\x0b" + HTTP, Opening.HTTP1, id="a vertical tab before it"),
+        pytest.param(b"\r\n\x0c" + HTTP, Opening.HTTP1, id="an empty line and a form feed before it"),
+        pytest.param(b" \t\r\n", Opening.INCOMPLETE, id="white space alone"),
+        pytest.param(b"GET / HTTP/0.9\r\n", Opening.HTTP1, id="HTTP/0.9 by name"),
+        pytest.param(b"GET / HTTP/2.0\r\n", Opening.HTTP1, id="HTTP/2.0 by name"),
+        pytest.param(b"GET / HTTP/1.1x\r\n", Opening.HTTP1, id="a version with a letter"),
+        pytest.param(b"GET http://listed.test/ HTTP/1.1\r\n", Opening.HTTP1, id="absolute-form"),
+        pytest.param(b"CONNECT listed.test:443 HTTP/1.1\r\n", Opening.HTTP1, id="CONNECT in a tunnel"),
+        pytest.param(b"M-SEARCH * HTTP/1.1\r\n", Opening.HTTP1, id="another method"),
+        pytest.param(b"!#$%&'*+-.^_`|~0 / HTTP/1.1\r\n", Opening.HTTP1, id="every character of a token"),
+        pytest.param(b"GET /\xff\x00 HTTP/1.1\r\n", Opening.HTTP1, id="bytes that no target may hold"),
+        pytest.param(b"GET / HTTP/1.1\r\nPRI", Opening.HTTP1, id="a request, then the start of a preface"),
+        pytest.param(b"GET /" + b"a" * (MAX_LINE - 16) + b" HTTP/1.1\r\n", Opening.HTTP1, id="the longest line"),
+        # HTTP/2 with prior knowledge, RFC 9113, section 3.4
+        pytest.param(b"P", Opening.INCOMPLETE, id="a byte of the preface"),
+        pytest.param(PREFACE[:16], Opening.INCOMPLETE, id="the first line of the preface"),
+        pytest.param(PREFACE[:-1], Opening.INCOMPLETE, id="the preface but for a byte"),
+        pytest.param(PREFACE, Opening.HTTP2, id="the preface"),
+        pytest.param(PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", Opening.HTTP2, id="the preface and a frame"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx", Opening.HTTP1, id="a preface with a wrong end"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nGET / HTTP/1.1\r\n\r\n", Opening.HTTP1, id="a preface, then HTTP/1"),
+        pytest.param(b"PRI * HTTP/2.0\n\nSM\n\n", Opening.HTTP1, id="a preface with LF alone"),
+        pytest.param(b"pri * http/2.0\r\n\r\nsm\r\n\r\n", Opening.HTTP1, id="a preface in lower case"),
+        # Neither
+        pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n", Opening.OTHER, id="SSH"),
+        pytest.param(b"EHLO client.example\r\n", Opening.OTHER, id="SMTP"),
+        pytest.param(b"a001 LOGIN user word\r\n", Opening.OTHER, id="IMAP"),
+        pytest.param(b"USER anonymous\r\n", Opening.OTHER, id="FTP"),
+        pytest.param(b"*1\r\n$4\r\nPING\r\n", Opening.OTHER, id="Redis"),
+        pytest.param(b"PING\r\n", Opening.OTHER, id="Redis, inline"),
+        pytest.param(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00", Opening.OTHER, id="MQTT"),
+        pytest.param(b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Opening.OTHER, id="PostgreSQL asks for TLS"),
+        pytest.param(b"<?xml version='1.0'?><stream:stream", Opening.OTHER, id="XMPP"),
+        pytest.param(b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00", Opening.OTHER, id="RDP"),
+        pytest.param(b"AMQP\x00\x00\x09\x01", Opening.OTHER, id="AMQP"),
+        pytest.param(b"\x05\x01\x00", Opening.OTHER, id="SOCKS 5 in a tunnel"),
+        pytest.param(b"OPTIONS rtsp://h.test/ RTSP/1.0\r\n", Opening.OTHER, id="RTSP"),
+        pytest.param(b"GET /\r\n", Opening.OTHER, id="HTTP/0.9, which names no host"),
+        pytest.param(b"\x00", Opening.OTHER, id="NUL"),
+        pytest.param(b"\xef\xbb\xbfGET", Opening.OTHER, id="a byte order mark"),
+        pytest.param(b"G\x00T / HTTP/1.1\r\n", Opening.OTHER, id="a method that is no token"),
+        pytest.param(b"\r\n\x00", Opening.OTHER, id="an empty line, then NUL"),
+        pytest.param(b" \x16\x03\x01", Opening.OTHER, id="a space, then TLS"),
+        # A line that does not end
+        pytest.param(b"A" * MAX_LINE, Opening.INCOMPLETE, id="a line that may still end"),
+        pytest.param(b"A" * (MAX_LINE + 1), Opening.ENDLESS, id="an endless word"),
+        pytest.param(b"GET /" + b"a" * MAX_LINE, Opening.ENDLESS, id="an endless target"),
+        pytest.param(b"GET / HTTP/1.1" + b" " * MAX_LINE, Opening.ENDLESS, id="an endless end"),
+        pytest.param(b" " * (MAX_LINE + 1), Opening.ENDLESS, id="endless white space"),
+        pytest.param(b"\r\n" * MAX_LINE, Opening.ENDLESS, id="endless empty lines"),
+        pytest.param(b"\0" * (MAX_LINE + 1), Opening.OTHER, id="many bytes of another protocol"),
+    ],
+)
+def test_an_opening_is_told_from_the_first_bytes(data: bytes, opening: Opening) -> None:
+    assert recognise(data) is opening
+
+
+# However the bytes are cut
+
+WORDS = st.sampled_from([b"GET", b"get", b"CONNECT", b"PRI", b"SSH-2.0-x", b"EHLO", b"PING", b"*1", b"AMQP", b"<xml"])
+SPACES = st.sampled_from([b"", b" ", b"\t", b"\r", b"\x0b", b"\x0c", b"  "])
+LINE_ENDS = st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\n\r\n", b""])
+TARGETS = st.sampled_from([b"/", b"*", b"h.test:443", b"http://h.test/", b"/\xff", b""])
+VERSIONS = st.sampled_from([b"HTTP/1.1", b"http/1.0", b"HTTP/2.0", b"HTTP/", b"HTTP", b"RTSP/1.0", b""])
+HTTP_LIKE = st.tuples(
+    LINE_ENDS | SPACES, WORDS, SPACES, TARGETS, SPACES, VERSIONS, LINE_ENDS, st.binary(max_size=8)
+).map(b"".join)
+TLS_LIKE = st.tuples(
+    st.sampled_from([b"", b" ", b"\r\n"]), st.sampled_from([b"\x16", b"\x15", b"\x14"]), st.binary(max_size=12)
+).map(b"".join)
+PREFACES = st.builds(
+    lambda end, more: PREFACE[:end] + more, st.integers(0, len(PREFACE)), st.binary(max_size=3) | LINE_ENDS
+)
+OTHERS = st.sampled_from(
+    [
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"EHLO client.example\r\nMAIL FROM:<a@h.test>\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f\x16\x03\x01",
+        b"<?xml version='1.0'?><stream:stream to='h.test'>",
+        b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
+        CLIENT_HELLO,
+        HTTP,
+        PREFACE,
+    ]
+)
+ANY = st.tuples(
+    HTTP_LIKE | TLS_LIKE | PREFACES | OTHERS | st.binary(max_size=30), st.binary(max_size=6) | HTTP_LIKE
+).map(b"".join)
+
+
+@settings(max_examples=500)
+@given(ANY)
+@example(PREFACE + b"x")
+@example(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx")
+@example(b"\r\n \r\nGET / HTTP/1.1\r\n")
+@example(b"\x16\x03")
+def test_a_decision_never_changes_with_more_bytes(data: bytes) -> None:
+    """A client that sends its bytes one by one is read no differently from one that sends them at once."""
+    whole = recognise(data)
+    for length in range(len(data)):
+        assert recognise(data[:length]) in (Opening.INCOMPLETE, whole)
+
+
+LONG = [
+    pytest.param(b"GET /" + b"a" * MAX_LINE + b" HTTP/1.1\r\n", id="a long request line"),
+    pytest.param(b"a" * (MAX_LINE + 1) + b"\r\n", id="a long line of another protocol"),
+    pytest.param(b"a" * (MAX_LINE + 1) + b"\0", id="a long word, then NUL"),
+    pytest.param(b" " * (MAX_LINE + 1) + HTTP, id="long white space, then a request"),
+    pytest.param(b"\r\n" * MAX_LINE + HTTP, id="many empty lines, then a request"),
+    pytest.param(b"\n" * (MAX_LINE + 1) + b"\0", id="many empty lines, then NUL"),
+    pytest.param(b" " * (MAX_LINE - 5) + PREFACE, id="long white space, then the preface"),
+    pytest.param(b"\r\n" + b"GET /" + b"a" * (MAX_LINE - 20) + b" HTTP/1.1\r\n", id="a line at the bound"),
+]
+
+
+@pytest.mark.parametrize("data", LONG)
+def test_a_decision_never_changes_with_more_bytes_where_a_line_is_too_long(data: bytes) -> None:
+    whole = recognise(data)
+    around = range(MAX_LINE - 40, MAX_LINE + 40)
+    for length in {*range(40), *around, *range(max(0, len(data) - 60), len(data))}:
+        assert recognise(data[:length]) in (Opening.INCOMPLETE, whole)
+
+
+@given(ANY, st.binary(max_size=10))
+def test_what_no_byte_can_change_is_not_waited_for(data: bytes, more: bytes) -> None:
+    """Other protocols begin with a few bytes and wait for an answer: the gate must not wait too."""
+    if recognise(data) is Opening.INCOMPLETE:
+        text = data.lstrip(b" \t\r\n\x0b\x0c")
+        assert data == b"\x16" or b"\n" not in text or PREFACE.startswith(text)
+
+
+BLANKS = st.lists(st.sampled_from([b" ", b"\t", b"\r", b"\x0b", b"\x0c"]), min_size=1, max_size=3).map(b"".join)
+REQUEST_LINES = st.tuples(
+    st.lists(BLANKS | st.sampled_from([b"\r\n", b"\n"]), max_size=3).map(b"".join),
+    st.sampled_from([b"GET", b"get", b"POST", b"X-y"]),
+    BLANKS,
+    st.from_regex(rb"[!-~]{1,10}", fullmatch=True),
+    BLANKS,
+    st.sampled_from([b"HTTP/1.1", b"http/1.0", b"HTTP/1.1 ", b"Http/9"]),
+    st.sampled_from([b"\n", b"\r\n"]),
+).map(b"".join)
+
+
+@settings(max_examples=300)
+@given(REQUEST_LINES)
+def test_whatever_a_lenient_server_takes_for_http_is_http(data: bytes) -> None:
+    """RFC 9112, section 3, lets a server split the line at any white space: SP, HTAB, VT, FF and CR."""
+    assert recognise(data) is Opening.HTTP1
+
+
+@pytest.mark.parametrize("data", LONG)
+def test_an_opening_is_told_at_once_however_long(data: bytes) -> None:
+    start = time.process_time()
+    recognise(data)
+    assert time.process_time() - start < 0.1

@@ -1,0 +1,125 @@
+"""What is open when its host becomes listed ends within a second; what is not listed stays."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import Gate, Network, wait_until
+from tests.e2e.ways import View, ask, get, read_head, view
+
+SECONDS = 1.0
+"""How long after the rename of a new list a connection may live."""
+
+
+def _tunnel(gate: Gate, host: bytes, port: int) -> socket.socket:
+    connection = gate.connect()
+    connection.sendall(b"CONNECT %b:%d HTTP/1.1\r\n\r\n" % (host, port))
+    assert b" 200 " in read_head(connection)
+    return connection
+
+
+def _talking(gate: Gate, host: bytes) -> socket.socket:
+    """A tunnel to a server that speaks first, in use."""
+    tunnel = _tunnel(gate, host, 22)
+    assert tunnel.recv(100) == b"SSH-2.0-origin\r\n"
+    return tunnel
+
+
+def _streaming(gate: Gate, host: bytes) -> socket.socket:
+    """A plain HTTP answer that does not end."""
+    connection = gate.connect()
+    connection.sendall(get(host, target=b"http://" + host + b"/stream"))
+    assert b" 200 " in read_head(connection)
+    return connection
+
+
+def _websocket(gate: Gate, host: bytes) -> socket.socket:
+    connection = gate.connect()
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    connection.sendall(get(host, target=b"http://" + host + b"/ws", more=upgrade))
+    assert b" 101 " in read_head(connection)
+    return connection
+
+
+OPEN: dict[str, Callable[[Gate, bytes], socket.socket]] = {
+    "a tunnel": _talking,
+    "an answer that does not end": _streaming,
+    "a WebSocket": _websocket,
+}
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(65536)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_a_connection_to_a_newly_listed_host_ends(net: Network, desk: Desk, own_gate: Gate, kind: str):
+    with ExitStack() as stack:
+        listed = stack.enter_context(OPEN[kind](own_gate, b"new.pass.test"))
+        other = stack.enter_context(OPEN[kind](own_gate, b"www.pass.test"))
+        desk.publish(["listed.test", "new.pass.test"])
+        published = time.monotonic()
+        wait_until(lambda: _has_ended(listed), "the end of the connection")
+        assert time.monotonic() - published < SECONDS
+        time.sleep(0.3)
+        assert not _has_ended(other)
+
+
+def test_no_packet_follows_while_a_list_is_activated(net: Network, desk: Desk, own_gate: Gate):
+    """Requests that never stop coming: after the first page none reaches the origin any more."""
+    desk.publish(["listed.test", "new.pass.test"])
+    views = []
+    deadline = time.monotonic() + 5
+    while View.PAGE not in views and time.monotonic() < deadline:
+        with own_gate.connect() as connection:
+            views.append(view(ask(connection, get(b"new.pass.test", target=b"http://new.pass.test/"))))
+    assert View.PAGE in views
+    with net.nothing_reaches_the_origin():
+        for _ in range(20):
+            with own_gate.connect() as connection:
+                assert view(ask(connection, get(b"new.pass.test", target=b"http://new.pass.test/"))) is View.PAGE
+
+
+@pytest.fixture
+def many(own_gate: Gate) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(_tunnel(own_gate, b"www.pass.test", 25)) for _ in range(90)]
+
+
+def test_open_connections_that_stay_do_not_notice(net: Network, desk: Desk, own_gate: Gate, many: list[socket.socket]):
+    desk.publish(["listed.test", "new.pass.test"])
+    own_gate.process.wait_for("serial 2 in force")
+    for tunnel in many:
+        tunnel.setblocking(True)
+        tunnel.settimeout(5)
+        tunnel.sendall(b"hello\r\n")
+        heard = b""
+        while b"HELLO" not in heard:
+            heard += tunnel.recv(100)
+
+
+def test_an_exception_that_is_taken_back_ends_tunnels(net: Network, desk: Desk, tmp_path: Path):
+    policy = desk.policy.read_text()
+    excepted = '\nexceptions: [{domain: www.listed.test, reason: "appeal upheld", until: 2099-12-31}]\n'
+    desk.policy.write_text(policy + excepted)
+    gate = net.gate(desk.policy, tmp_path / "state")
+    with _talking(gate, b"www.listed.test") as tunnel:
+        desk.policy.write_text(policy)
+        wait_until(lambda: _has_ended(tunnel), "the end of the tunnel")
+    gate.process.end()

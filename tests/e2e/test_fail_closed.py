@@ -1,0 +1,146 @@
+"""Promise 5: whatever breaks, the request is refused, a counter rises, and nothing leaks.
+
+A fault is raised at the start of every function that a request can come through, and at every line of the
+add-on's hooks, one place after the other, while requests of all kinds come in.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import REDIRECTED
+from tests.e2e.desk import Desk
+from tests.e2e.network import GATEWAY_ADDRESS, Gate, Network
+from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
+
+PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
+MODULES = {
+    *("addresses", "clienthello", "decide", "digests", "heads", "hosts", "openings"),
+    *("addon", "certificates", "connections", "judge", "layers", "outbound", "page", "tally", "tls"),
+}
+"""What a request comes through. Other modules are at work as well, at their own pace."""
+GUARDS = {
+    # They hold when something else breaks, and cannot be broken themselves without breaking Python.
+    *("addon:_guarded.<locals>.decorate.<locals>.guarded", "layers:Guarded.handle_event", "layers:Guarded.__init__"),
+    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "layers:response", "page:refusal"),
+    *("quiet:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow", "addon:_refuse_tls"),
+    "addon:_kill_flow",
+    *("addon:_refuse_connection", "layers:Refused._handle_event"),
+}
+PLACE_SIZE = 256
+
+
+@dataclass
+class Faulty:
+    """A gate in which faults can be raised."""
+
+    net: Network
+    gate: Gate
+    place: Path
+    fired: Path
+
+    def door(self, mode: str) -> Door:
+        return Door(self.net, mode, PORTS[mode], self.gate.ca, self.net.origin_ca)
+
+    def at(self, place: str) -> None:
+        """Raise a fault at a place from now on."""
+        with self.place.open("r+b") as file:  # in place: it is mapped into the gate's memory
+            file.write(place.encode().ljust(PLACE_SIZE, b"\0"))
+
+    def count(self) -> int:
+        return self.fired.stat().st_size
+
+    def record(self, request: Callable[[], View]) -> tuple[View, list[str]]:
+        """What a request leads to, and the functions and lines of hooks that it comes through."""
+        before = self.count()
+        self.at("record")
+        result = request()
+        self.at("")
+        places = dict.fromkeys(self.fired.read_text()[before:].splitlines())
+        hooks = {line for line in places if re.fullmatch(r"addon:\d+", line)}
+        functions = {place for place in places if re.search(r":[A-Za-z_]", place) and place.split(":")[0] in MODULES}
+        return result, [place for place in places if place in hooks | functions - GUARDS]
+
+
+@pytest.fixture(scope="module")
+def faulty(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    folder = tmp_path_factory.mktemp("faulty")
+    place, fired = folder / "place", folder / "fired"
+    place.write_bytes(bytes(PLACE_SIZE))
+    fired.touch()
+    gate = net.gate(
+        first_desk.policy,
+        folder / "state",
+        *(option for mode, port in PORTS.items() for option in ("--mode", f"{mode}@{GATEWAY_ADDRESS}:{port}")),
+        address=GATEWAY_ADDRESS,
+        program=(sys.executable, str(Path(__file__).parent / "faulty.py"), str(place), str(fired)),
+    )
+    with net.redirect(REDIRECTED, PORTS["transparent"]):
+        yield Faulty(net, gate, place, fired)
+    gate.process.end()
+
+
+def _plain(door: Door, host: bytes) -> bytes:
+    with door.connect() as connection:
+        return ask(connection, get(host, target=b"http://" + host + b"/"))
+
+
+def _plain_in_tunnel(door: Door, host: bytes) -> bytes:
+    with door.enter(host, 80) as tunnel:
+        return ask(tunnel, get(host))
+
+
+def _tls(door: Door, host: bytes) -> bytes:
+    trust = door.ca if b"listed" in host else door.outer
+    with door.enter(host, 443) as tunnel:
+        return ask_inside_tls(tunnel, host.decode(), trust, get(host, more=b"Connection: close\r\n"))
+
+
+WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
+    ("regular", _plain),
+    ("regular", _plain_in_tunnel),
+    ("regular", _tls),
+    ("socks5", _plain_in_tunnel),
+    ("socks5", _tls),
+    ("transparent", _plain_in_tunnel),
+    ("transparent", _tls),
+)
+
+
+@pytest.mark.timeout(600)
+def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
+    queries = len(faulty.net.queries())
+    broken, lines = set(), set()
+    for mode, way in WAYS:
+        for host, usual in ((b"www.pass.test", View.ORIGIN), (b"www.listed.test", View.PAGE)):
+
+            def request(mode: str = mode, way: Callable[[Door, bytes], bytes] = way, host: bytes = host) -> View:
+                return seen(lambda: way(faulty.door(mode), host))
+
+            result, places = faulty.record(request)
+            assert result is usual
+            for place in places:
+                is_line = place.split(":")[1].isdigit()
+                if is_line and (place, host) in lines:
+                    continue
+                lines.add((place, host))
+                before = faulty.count()
+                faulty.at(place)
+                result = request()
+                faulty.at("")
+                assert faulty.count() > before, f"{place} was not reached again by {mode} {way.__name__} {host}"
+                assert result is not View.ORIGIN, f"a fault at {place} let {mode} {way.__name__} {host} pass"
+                broken.add(place)
+            assert request() is usual
+    assert len(broken) > 150
+    assert not any("listed" in query for query in faulty.net.queries()[queries:])
+    faulty.gate.process.end()
+    assert "(InjectedError); what it concerned was refused" in faulty.gate.log()
+    for word in ("pass.test", "listed.test", "192.0.2", "198.51.100.2", "Traceback"):
+        assert word not in faulty.gate.log()

@@ -1,0 +1,111 @@
+"""The mode `tun`: whole packets of a client, TCP and UDP, where HTTP/3 is seen as well."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.e2e.desk import Desk
+from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network, need
+from tests.e2e.ways import ask, ask_inside_tls, get
+
+HTTP3 = str(Path(__file__).parent / "http3.py")
+DEVICE = "stoplist0"
+RESOLVE = ("--resolve", f"www.pass.test:443:{ORIGIN_ADDRESS}", "--resolve", f"listed.test:443:{ORIGIN_ADDRESS}")
+
+
+@pytest.fixture(scope="module")
+def gate(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate whose packets are all that the client sends into the world."""
+    need("ip")
+    server = net.world.start(sys.executable, HTTP3, "serve", f"{net.folder}/origin.pem", f"{net.folder}/journal")
+    server.wait_for("ready")
+    state_dir = tmp_path_factory.mktemp("tun") / "state"
+    gate = net.gate(first_desk.policy, state_dir, "--mode", "regular", "--mode", f"tun:{DEVICE}")
+    net.gateway.run(
+        "sh",
+        "-ec",
+        f"ip link set {DEVICE} up; ip route add default dev {DEVICE} table 100; ip rule add iif client lookup 100; "
+        "for all in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $all; done; "
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    )
+    yield gate
+    net.gateway.run("sh", "-ec", "echo 0 > /proc/sys/net/ipv4/ip_forward; ip rule del iif client lookup 100")
+    gate.process.end()
+    server.end()
+
+
+def get_by_http3(net: Network, name: str, ca: Path) -> str:
+    command = net.client.enter(sys.executable, HTTP3, "get", ORIGIN_ADDRESS, name, str(ca))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + done.stderr
+
+
+def test_an_unlisted_site_shows_its_own_certificate_over_http3(net: Network, gate: Gate):
+    before = net.requests()
+    assert get_by_http3(net, "www.pass.test", net.origin_ca) == "200 origin www.pass.test\n\n"
+    assert net.requests()[len(before) :] == ["request GET www.pass.test /"]
+
+
+@pytest.mark.parametrize("name", ["listed.test", "www.listed.test"])
+def test_a_listed_site_is_stopped_over_http3(net: Network, gate: Gate, name: str):
+    with net.nothing_reaches_the_origin():
+        answer = get_by_http3(net, name, gate.ca)
+    assert answer.startswith("403 ")
+    assert "Access to this site was stopped" in answer
+
+
+def test_a_listed_site_is_stopped_over_tcp(net: Network, gate: Gate):
+    with net.nothing_reaches_the_origin():
+        with net.client.connect(ORIGIN_ADDRESS, 80) as plain:
+            assert b"Access to this site was stopped" in ask(plain, get(b"listed.test"))
+        with net.client.connect(ORIGIN_ADDRESS, 443) as tls:
+            answer = ask_inside_tls(tls, "listed.test", gate.ca, get(b"listed.test"))
+        assert b"Access to this site was stopped" in answer
+
+
+def test_an_unlisted_site_passes_over_tcp(net: Network, gate: Gate):
+    answer = net.curl("https://www.pass.test/", *RESOLVE, "--cacert", str(net.origin_ca), space=net.client)
+    assert answer.body == "origin www.pass.test\n", answer.error
+
+
+def test_a_listed_name_is_blocked_in_dns_and_others_are_answered(net: Network, gate: Gate):
+    def query(name: str) -> dns.message.Message:
+        return dns.query.udp(dns.message.make_query(name, "A"), ORIGIN_ADDRESS, timeout=5)
+
+    with net.nothing_reaches_the_origin():
+        assert net.client.call(lambda: query("listed.test")).rcode() == dns.rcode.NXDOMAIN
+    assert net.client.call(lambda: query("www.pass.test")).answer
+
+
+def test_other_udp_passes(net: Network, gate: Gate):
+    with net.world.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as server:
+        server.bind((ORIGIN_ADDRESS, 9999)) if False else net.world.call(lambda: server.bind((ORIGIN_ADDRESS, 9999)))
+        with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client:
+            client.sendto(b"hello", (ORIGIN_ADDRESS, 9999))
+            server.settimeout(5)
+            data, address = server.recvfrom(100)
+            server.sendto(data.upper(), address)
+            client.settimeout(5)
+            assert client.recv(100) == b"HELLO"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xc0\0\0\0\x01" + b"\0" * 1300, id="a QUIC packet of nonsense"),
+        pytest.param(b"\x40" + b"\1" * 100, id="a QUIC packet of no known connection"),
+        pytest.param(b"junk" * 300, id="junk"),
+    ],
+)
+def test_what_is_no_readable_http3_on_its_port_goes_nowhere(net: Network, gate: Gate, data: bytes):
+    with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client, net.nothing_reaches_the_origin():
+        client.sendto(data, (ORIGIN_ADDRESS, 443))
