@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from stoplist import loading
-from stoplist.core.policy import Policy
+from stoplist.core.policy import Policy, PolicyText
 
 FOLDER = Path(__file__).parent.parent / "policies"
 POLICIES = sorted(FOLDER.glob("*.yaml"))
@@ -33,7 +34,15 @@ def test_the_four_policies_are_there():
 def test_every_key_is_explained_in_one_of_them():
     text = "".join(path.read_text() for path in POLICIES)
     keys = set(Policy.model_fields)
-    assert keys == {key for key in keys if f"\n{key}:" in text}
+    assert keys == {key for key in keys if f"\n{key}:" in text or f"\n# {key}:" in text}
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_what_is_commented_out_is_right_as_well(path: Path):
+    text = path.read_text()
+    for line, key in re.findall(rf"^# (({'|'.join(Policy.model_fields)}):.*)$", text, re.MULTILINE):
+        if f"\n{key}:" not in text:
+            PolicyText.parse(f"{text}\n{line}\n".encode(), path.name)
 
 
 def test_the_demo_is_what_a_gate_without_a_policy_runs():

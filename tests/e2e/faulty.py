@@ -1,8 +1,9 @@
 """The command line, with a fault wherever a file says.
 
 Run as ``python faulty.py PLACE FIRED run POLICY ...``: whenever the process comes to the place that the
-file PLACE holds at that moment, `module:function` or, in a hook, `addon:line` and zero bytes to its end, an exception is
-raised there, and the file FIRED grows by one byte. While PLACE holds `record`, FIRED gets a line for each place.
+file PLACE holds at that moment, `module:function` or, in a hook, `addon:line` and zero bytes to its end, an
+exception is raised there, and the file FIRED grows by one byte. While PLACE holds `record`, FIRED gets a line
+for each place.
 """
 
 from __future__ import annotations

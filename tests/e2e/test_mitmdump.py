@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import MITMDUMP, ORIGIN_ADDRESS, Gate, Network
+from tests.e2e.network import MITMDUMP, ORIGIN_ADDRESS, Gate, Network, wait_until
+from tests.e2e.ways import read_head
 
 LOAD = Path(__file__).parent.parent.parent / "addon" / "load.py"
-FAULTY = Path(__file__).parent / "faulty.py"
 
 type Start = Callable[..., Gate]
 
@@ -22,9 +22,9 @@ def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
     """Start mitmdump with a script and options; its listening port is found in its log."""
     processes = []
 
-    def start(*options: str, script: Path = LOAD, **environment: str) -> Gate:
+    def start(*options: str, script: Path = LOAD) -> Gate:
         process = net.start(
-            *("env", f"HOME={tmp_path}", *(f"{name}={value}" for name, value in environment.items())),
+            *("env", f"HOME={tmp_path}"),
             *(str(MITMDUMP), "-s", str(script), "--listen-host", "127.0.0.1", "--listen-port", "0"),
             *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={tmp_path / 'state'}", *options),
         )
@@ -103,18 +103,53 @@ def test_without_a_policy_mitmdump_does_not_run(net: Network, tmp_path: Path, po
     assert message in "".join(process.out + process.err)
 
 
-@pytest.mark.parametrize("call", ["1", "2", "3"])
-@pytest.mark.parametrize("url", ["http://pass.test/", "https://www.pass.test/", "http://listed.test/"])
-def test_a_fault_at_any_step_refuses_the_request(net: Network, start: Start, url: str, call: str):
-    gate = start("--set", "flow_detail=0", script=FAULTY, FAULT_AT=call)
-    before = net.requests()
-    refused = 0
-    for _ in range(3):
-        answer = gate.curl(url, trust=net.origin_ca)
-        refused += answer.status in (0, 403, 502, 503)
-    assert refused >= 2
-    assert len(net.requests()) - len(before) == 3 - refused
-    gate.process.send(signal.SIGTERM)
-    gate.process.wait()
-    assert "(ZeroDivisionError); what it concerned was refused" in gate.log() + "".join(gate.process.out)
-    assert "pass.test" not in gate.log()
+@pytest.fixture
+def own_script(tmp_path: Path) -> Path:
+    """A script of one's own to break; mitmdump looks at it every second."""
+    script = tmp_path / "gate.py"
+    script.write_text(LOAD.read_text())
+    return script
+
+
+def _stops(gate: Gate) -> bool:
+    return gate.curl("http://pass.test/", "--max-time", "3").status == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda script: script.unlink(), id="gone"),
+        pytest.param(lambda script: script.write_text("def broken(:\n"), id="a syntax error"),
+        pytest.param(lambda script: script.write_text("raise RuntimeError\n"), id="an exception"),
+        pytest.param(lambda script: script.write_text(""), id="empty"),
+        pytest.param(lambda script: script.write_text("addons = []\n"), id="without the add-on"),
+        pytest.param(lambda script: script.write_text("import nothing_of_the_kind\n"), id="a missing module"),
+    ],
+)
+def test_traffic_stops_when_the_script_is_broken_or_gone(
+    net: Network, start: Start, own_script: Path, damage: Callable[[Path], object]
+):
+    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0", script=own_script)
+    assert gate.curl("http://pass.test/").status == 200
+    with gate.connect() as tunnel:
+        tunnel.sendall(b"CONNECT www.pass.test:22 HTTP/1.1\r\n\r\n")
+        assert b"SSH-2.0-origin" in read_head(tunnel) + tunnel.recv(100)
+        damage(own_script)
+        wait_until(lambda: _stops(gate), "the end of all traffic")
+        tunnel.settimeout(5)
+        with suppress(ConnectionError):
+            assert tunnel.recv(100) == b""
+    with net.nothing_reaches_the_origin():
+        for url in ("http://pass.test/", "https://www.pass.test/", "http://listed.test/", "https://listed.test/"):
+            assert gate.curl(url, "--max-time", "3").status == 0
+
+
+def test_traffic_flows_again_when_the_script_is_mended(net: Network, start: Start, own_script: Path):
+    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0", script=own_script)
+    own_script.write_text("def broken(:\n")
+    wait_until(lambda: _stops(gate), "the end of all traffic")
+    own_script.write_text(LOAD.read_text())
+    wait_until(lambda: not _stops(gate), "traffic")
+    with net.nothing_reaches_the_origin():
+        assert gate.curl("http://listed.test/").status == 403
+    assert gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
