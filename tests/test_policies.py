@@ -40,7 +40,7 @@ def test_every_key_is_explained_in_one_of_them():
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_what_is_commented_out_is_right_as_well(path: Path):
     text = path.read_text()
-    for line, key in re.findall(rf"^# (({'|'.join(Policy.model_fields)}):.*)$", text, re.MULTILINE):
+    for line, key in re.findall(rf"^# (({'|'.join(Policy.model_fields)}): \S.*)$", text, re.MULTILINE):
         if f"\n{key}:" not in text:
             PolicyText.parse(f"{text}\n{line}\n".encode(), path.name)
 

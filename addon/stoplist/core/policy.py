@@ -283,10 +283,12 @@ class CountsPolicy(_Section):
 
 
 class UpstreamPolicy(_Section):
-    """Addresses that clients may reach through the gate beyond the defaults, and those they may not."""
+    """Addresses that clients may reach through the gate beyond the defaults, and those they may not;
+    and, where the gate makes TLS by itself, whose certificates it believes instead of the public ones."""
 
     allow: tuple[NetworkName, ...] = Field((), examples=["[127.0.0.1]"])
     deny: tuple[NetworkName, ...] = Field((), examples=["[10.0.0.0/8]"])
+    ca: Text | None = Field(None, examples=["roots.pem"])
 
 
 class LdapPolicy(_Section):

@@ -53,6 +53,7 @@ def run(path: Path, policy: Policy, listen: ListenAddress, modes: Sequence[str],
         "mode": [_place(mode, listen) for mode in modes],
         "listen_host": listen.host,
         "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
+        "ssl_verify_upstream_trusted_ca": _existing(path.parent / policy.upstream.ca) if policy.upstream.ca else None,
         "confdir": str(state_dir),
         "stoplist_state_dir": str(state_dir),
         "stoplist_policy": str(path),
@@ -100,13 +101,16 @@ def _place(text: str, listen: ListenAddress) -> str:
     return f"{text}@{listen.host}:{listen.port}"
 
 
+def _existing(path: Path, hint: str = "name the file in the policy") -> str:
+    if not path.is_file():
+        raise StoplistError("no such file", hint=hint, place=str(path))
+    return str(path)
+
+
 def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
     """mitmproxy's own notation for who may use the proxy. Raises StoplistError."""
     if policy.htpasswd is not None:
-        path = folder / policy.htpasswd
-        if not path.is_file():
-            raise StoplistError("no such file", hint="make it with 'htpasswd -B -c FILE NAME'", place=str(path))
-        return f"@{path}"
+        return f"@{_existing(folder / policy.htpasswd, "make it with 'htpasswd -B -c FILE NAME'")}"
     ldap = policy.ldap
     assert ldap is not None
     path = folder / ldap.password_file

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from watchdog.observers import Observer
@@ -37,6 +38,8 @@ from stoplist.state import State
 SETTLE_SECONDS = 0.1
 """How long an event is waited on for others: one save makes several."""
 _MAX_STAMP_SIZE = 1024
+_AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca")
+"""Keys of a policy that are read once."""
 
 log = logging.getLogger("stoplist")
 
@@ -152,8 +155,8 @@ class RulesetStore:
             self.current = in_force
             self._on_change(in_force)
             report(loaded.ruleset)
-            for key in ("listen", "certificate", "proxy_auth"):
-                if getattr(loaded.ruleset.policy, key) != getattr(before.policy, key):
+            for key in _AT_START:
+                if attrgetter(key)(loaded.ruleset.policy) != attrgetter(key)(before.policy):
                     log.warning("'%s' has changed in the policy; restart the gate for it", key)
         self._settle(loaded, now)
 
@@ -235,3 +238,5 @@ def report(ruleset: Ruleset) -> None:
             header.count,
             format_time(header.expires),
         )
+    if ruleset.policy.tls == "intercept":
+        log.warning("'tls: intercept' decrypts the TLS of every site; clients lose what only their own TLS can give")

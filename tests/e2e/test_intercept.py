@@ -1,0 +1,96 @@
+"""`tls: intercept`: the same judgement inside TLS, for operators who must; never without being asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import LISTED
+from tests.e2e.desk import Desk
+from tests.e2e.network import GATEWAY_ADDRESS, Gate, Network
+from tests.e2e.ways import Door, View, ask_inside_tls, get, view
+
+
+@pytest.fixture(scope="module")
+def signed_by_it(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("signed") / "log"
+
+
+@pytest.fixture(scope="module")
+def gate(net: Network, signed_by_it: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    desk = Desk.new(tmp_path_factory.mktemp("intercept") / "desk", list(LISTED))
+    with desk.policy.open("a") as policy:
+        policy.write(f"tls: intercept\nupstream: {{ca: {net.origin_ca}}}\n")
+    gate = net.gate(
+        desk.policy,
+        tmp_path_factory.mktemp("intercept") / "state",
+        address=GATEWAY_ADDRESS,
+        program=(sys.executable, str(Path(__file__).parent / "signing.py"), str(signed_by_it)),
+    )
+    yield gate
+    gate.process.end()
+
+
+def test_an_unlisted_site_is_decrypted_and_reached(net: Network, gate: Gate, signed_by_it: Path):
+    answer = gate.curl("https://www.pass.test/inside")
+    assert (answer.status, answer.body) == (200, "origin www.pass.test\n"), answer.error
+    assert net.requests()[-1] == "request GET www.pass.test /inside"
+    assert "www.pass.test" in signed_by_it.read_text()
+
+
+def test_the_protocol_is_the_sites_choice(gate: Gate):
+    assert "alpn h2" in gate.curl("https://www.pass.test:8443/", "--http2").body
+    assert "alpn http/1.1" in gate.curl("https://www.pass.test:8443/", "--http1.1").body
+
+
+@pytest.mark.parametrize("url", ["https://listed.test/", "https://www.listed.test/", "http://listed.test/"])
+def test_a_listed_site_is_stopped_and_not_contacted(net: Network, gate: Gate, url: str):
+    with net.nothing_reaches_the_origin():
+        answer = gate.curl(url, "-H", "Accept: text/html")
+    assert answer.status == 403
+    assert "Access to this site was stopped" in answer.body
+
+
+def test_a_listed_host_inside_the_tls_of_another_is_stopped(net: Network, gate: Gate):
+    before = net.requests()
+    for options in (("--http1.1",), ("--http2",)):
+        answer = gate.curl(
+            "https://www.pass.test:8443/", "-H", "Host: listed.test", "-H", "Accept: text/html", *options
+        )
+        assert answer.status == 403, answer.error
+        assert "Access to this site was stopped" in answer.body
+    assert net.requests() == before
+
+
+def test_a_second_request_inside_tls_is_judged(net: Network, gate: Gate):
+    before = net.requests()
+    with Door(net, "regular", gate.port, gate.ca, net.origin_ca).enter(b"www.pass.test", 443) as tunnel:
+        both = get(b"www.pass.test") + get(b"listed.test", more=b"Connection: close\r\n")
+        answer = ask_inside_tls(tunnel, "www.pass.test", gate.ca, both)
+    assert b"origin www.pass.test" in answer
+    assert view(answer) is View.PAGE
+    assert len(net.requests()) == len(before) + 1
+
+
+def test_a_site_whose_certificate_is_wrong_is_not_shown(net: Network, gate: Gate):
+    before = net.requests()
+    assert gate.curl("https://wrong.example/").status in (0, 502)
+    assert net.requests() == before
+
+
+def test_nothing_of_it_is_in_the_log(net: Network, gate: Gate):
+    gate.curl("https://secret.pass.test/secret-path")
+    assert not any(word in gate.log() for word in ("pass.test", "secret", "listed.test"))
+
+
+def test_it_is_warned_of_at_the_start(gate: Gate):
+    assert "tls: intercept" in gate.log()
+
+
+def test_without_it_no_certificate_is_made_for_an_unlisted_site(net: Network, own_gate: Gate):
+    answer = own_gate.curl("https://www.pass.test/", trust=net.origin_ca)
+    assert answer.status == 200
+    assert own_gate.curl("https://www.pass.test/").exit_code == 60
