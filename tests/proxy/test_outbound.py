@@ -81,7 +81,7 @@ class Gate:
 async def installed(
     upstream: dict[str, list[str]],
     *,
-    own_ports: Callable[[], Collection[int]] = tuple,
+    listening: Callable[[], Collection[tuple[str, int]]] = tuple,
     trusted: Collection[tuple[str, int]] = (),
     names: dict[str, list[str]] | None = None,
 ) -> AsyncIterator[Gate]:
@@ -92,7 +92,7 @@ async def installed(
     judge.store = Store(InForce(rules, StopPage.render(rules.policy)))
     judge.tally = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
-    outbound = Outbound(judge, Faults(), own_ports)
+    outbound = Outbound(judge, Faults(), listening)
     outbound.trusted = frozenset(trusted)
     outbound.install(loop)
     try:
@@ -387,8 +387,8 @@ def test_the_gate_never_connects_to_itself_even_where_the_policy_allows_it(
     upstream = {"allow": ["127.0.0.0/8", "::1/128", "0.0.0.0/8"]}
 
     async def main() -> None:
-        names = {"gate.test": ["127.0.0.1", "::1"]}
-        async with installed(upstream, own_ports=lambda: {listener.port}, names=names) as gate:
+        names = {"gate.test": ["127.0.0.1"]}
+        async with installed(upstream, listening=lambda: [(bound, listener.port)], names=names) as gate:
             with pytest.raises(PermissionError):
                 await connect(host, listener.port)
             assert [verdict.reason for verdict in gate.counted] == [Reason.DENIED]
@@ -399,12 +399,12 @@ def test_the_gate_never_connects_to_itself_even_where_the_policy_allows_it(
 
 def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen) -> None:
     listener = listen("127.0.0.1")
-    own: set[int] = set()
+    own: set[tuple[str, int]] = set()
 
     async def main() -> None:
-        async with installed(ONE, own_ports=lambda: own):
+        async with installed(ONE, listening=lambda: own):
             await connect("127.0.0.1", listener.port)
-            own.add(listener.port)  # the gate listens there from now on
+            own.add(("0.0.0.0", listener.port))  # the gate listens there from now on
             with pytest.raises(PermissionError):
                 await connect("127.0.0.1", listener.port)
 
@@ -414,7 +414,7 @@ def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen) -> Non
 
 def test_the_gates_port_on_another_machine_is_not_the_gate() -> None:
     async def main() -> tuple[bool, bool]:
-        async with installed(NOTHING, own_ports=lambda: {8080}) as gate:
+        async with installed(NOTHING, listening=lambda: [("0.0.0.0", 8080)]) as gate:
             others = ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1")
             return (
                 all(gate.outbound.permit(ip_address(address), 8080) for address in others),
@@ -433,7 +433,7 @@ def test_the_gate_knows_its_machine_by_each_of_its_addresses() -> None:
         own = probe.getsockname()[0]
 
     async def main() -> tuple[bool, bool, bool]:
-        async with installed({"allow": [own]}, own_ports=lambda: {8080}) as gate:
+        async with installed({"allow": [own]}, listening=lambda: [("0.0.0.0", 8080)]) as gate:
             return (
                 gate.outbound.permit(ip_address(own), 8080),
                 gate.outbound.permit(ip_address(f"::ffff:{own}"), 8080),
@@ -447,6 +447,9 @@ def test_the_gate_knows_its_machine_by_each_of_its_addresses() -> None:
     ("address", "permitted"),
     [
         pytest.param(("127.0.0.53", 53), True, id="a resolver on this machine"),
+        pytest.param(
+            ("127.0.0.53", 54), True, id="a resolver on this machine, at the port of the gate's other address"
+        ),
         pytest.param(("::1", 53), True, id="a resolver on this machine, IPv6"),
         pytest.param(("192.0.2.53", 5353), True, id="a resolver elsewhere at the gate's port"),
         pytest.param(("127.0.0.1", 5353), False, id="the gate"),
@@ -457,7 +460,7 @@ def test_the_gate_knows_its_machine_by_each_of_its_addresses() -> None:
 )
 def test_queries_go_to_any_resolver_but_the_gate(address: tuple[str, int], permitted: bool) -> None:
     async def main() -> bool:
-        async with installed(NOTHING, own_ports=lambda: {5353}) as gate:
+        async with installed(NOTHING, listening=lambda: [("0.0.0.0", 5353), ("::", 5353), ("127.0.0.1", 54)]) as gate:
             return gate.outbound.permit_resolver(address)
 
     assert run(main) is permitted

@@ -188,6 +188,6 @@ def test_a_refusal_is_no_stop_page(reason: Reason, status: int, error: bytes, wo
     assert b"stopped" not in answer.body
 
 
-@pytest.mark.parametrize("reason", {Reason.UNREADABLE, Reason.AMBIGUOUS, Reason.DENIED, Reason.EXPIRED, Reason.FAULT})
+@pytest.mark.parametrize("reason", [Reason.UNREADABLE, Reason.AMBIGUOUS, Reason.DENIED, Reason.EXPIRED, Reason.FAULT])
 def test_every_refusal_has_its_answer(reason: Reason):
     assert 400 <= refusal(reason).status < 600

@@ -149,7 +149,7 @@ class Stoplist:
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
         self._connections = Connections()
-        self._outbound = Outbound(self.judge, self.faults, self._listening_ports)
+        self._outbound = Outbound(self.judge, self.faults, self._listening)
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,8 +196,8 @@ class Stoplist:
             self._resolver = (servers[0], layers.DNS_PORT) if servers else None
         self._outbound.trusted = frozenset(trusted)
 
-    def _listening_ports(self) -> set[int]:
-        return {address[1] for address in ctx.master.addons.get("proxyserver").listen_addrs()}
+    def _listening(self) -> list[tuple[str, int]]:
+        return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
 
     def running(self) -> None:
         if self.judge.store is None:

@@ -6,7 +6,7 @@ to what was judged (RFC 8305, by the aiohappyeyeballs library), never to the nam
 
 Rules
   - Addresses that `upstream` of the policy denies are left out; if none is left, nothing is connected.
-  - The gate's own listening ports are denied whatever the policy allows: it never talks to itself.
+  - Where the gate itself listens is denied whatever the policy allows: it never talks to itself.
   - What the operator named to forward to (a parent proxy) may be anywhere.
 """
 
@@ -36,13 +36,14 @@ HAPPY_EYEBALLS_SECONDS = 0.25
 class Outbound:
     """Takes the place of an event loop's `create_connection`.
 
-    `own_ports` are where the gate listens. `trusted` are the (host, port) that the operator forwards to.
+    `listening` are the (address, port) where the gate listens, `trusted` the (host, port) that the operator
+    forwards to.
     """
 
-    def __init__(self, judge: Judge, faults: Faults, own_ports: Callable[[], Collection[int]]) -> None:
+    def __init__(self, judge: Judge, faults: Faults, listening: Callable[[], Collection[tuple[str, int]]]) -> None:
         self._judge = judge
         self._faults = faults
-        self._own_ports = own_ports
+        self._listening = listening
         self._loop: Any = None
         self.trusted: frozenset[tuple[str, int]] = frozenset()
 
@@ -67,7 +68,8 @@ class Outbound:
         return not self._is_own(ip_address(address[0]), address[1])
 
     def _is_own(self, address: Address, port: int) -> bool:
-        return port in self._own_ports() and any(_is_local(form) for form in forms(address))
+        places = [ip_address(place) for place, own_port in self._listening() if own_port == port]
+        return any(_is_at(form, place) for place in places for form in forms(address))
 
     async def _connect(self, protocol: Any, host: str | None = None, port: int | None = None, **options: Any) -> Any:
         if host is None or port is None:
@@ -112,6 +114,13 @@ class Outbound:
             self._judge.count(DENIED)
             raise PermissionError(Reason.DENIED.value)
         return permitted
+
+
+def _is_at(address: Address, place: Address) -> bool:
+    """Whether what is sent to `address` arrives at a socket that is bound to `place`."""
+    if place.is_unspecified:
+        return _is_local(address)
+    return address == place or (address.is_unspecified and place.is_loopback)
 
 
 def _is_local(address: Address) -> bool:
