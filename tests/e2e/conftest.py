@@ -71,17 +71,9 @@ def squid(net: Network) -> Iterator[None]:
         f"dns_nameservers {ORIGIN_ADDRESS}\nnetdb_filename none\nserver_persistent_connections off\n"
     )
     process = net.start("squid", "-N", "-f", str(config))
-    wait_until(lambda: _listens(net, SQUID_PORT), "squid")
+    wait_until(lambda: net.listens(SQUID_PORT), "squid")
     yield
     process.end()
-
-
-def _listens(net: Network, port: int) -> bool:
-    try:
-        net.gateway.connect("127.0.0.1", port).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")

@@ -305,6 +305,14 @@ class Network:
         """A TCP connection to a port of 127.0.0.1 in the gateway, usable from here."""
         return self.gateway.connect("127.0.0.1", port)
 
+    def listens(self, port: int) -> bool:
+        """Whether something listens on a port of 127.0.0.1 in the gateway."""
+        try:
+            self.connect(port).close()
+        except OSError:
+            return False
+        return True
+
     @contextmanager
     def redirect(self, ports: Iterable[int], to_port: int) -> Iterator[None]:
         """What the client sends to these TCP ports of anywhere arrives at `to_port` of GATEWAY_ADDRESS."""

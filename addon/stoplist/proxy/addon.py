@@ -203,6 +203,11 @@ class Stoplist:
         if self.judge.store is None:
             log.error("no policy is in force, every request is refused; use --set stoplist_policy=FILE")
             return
+        passwords = ctx.master.addons.get("proxyauth")
+        if getattr(ctx.options, "proxyauth", None) and passwords.validator is None:
+            log.error("passwords cannot be checked, every request is refused; see to the option proxyauth")
+            self._close()
+            return
         if self._is_guest:
             quiet.hush(self.faults)
             for option, hazard in hazards(ctx.options):

@@ -68,14 +68,17 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
     master = Master(options.Options())
-    ready = _Ready(master)
-    master.addons.add(
-        core.Core(), proxyserver.Proxyserver(), proxyauth.ProxyAuth(), _UpstreamTls(), Stoplist(faults), ready
-    )
+    passwords, ready = proxyauth.ProxyAuth(), _Ready(master)
+    master.addons.add(core.Core(), proxyserver.Proxyserver(), passwords, _UpstreamTls(), Stoplist(faults), ready)
     try:
         master.options.update(**wanted)
     except OptionsError as error:
         raise StoplistError(str(error)) from None
+    if wanted["proxyauth"] and passwords.validator is None:  # mitmproxy would log the fault, and ask nobody
+        raise StoplistError(
+            "proxy_auth: the directory does not answer as it should",
+            hint="see to its address, 'bind_dn' and the password",
+        )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, master.shutdown)
     await master.run()
