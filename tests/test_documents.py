@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -25,6 +27,32 @@ def _commands(group: click.Group, prefix: str = "stoplist") -> dict[str, click.C
 
 
 COMMANDS = _commands(main)
+
+THREATS = (ROOT / "docs" / "threat-model.md").read_text()
+CITED = sorted({words for words in re.findall(r"`([^`\n]*)`", THREATS) if "::" in words or words.startswith("tests/")})
+
+
+@functools.cache
+def _tests_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def _rows_with_evidence(text: str) -> list[list[str]]:
+    """The cells of each row of a table whose last column is headed "shown by"."""
+    rows, shown = [], False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            shown = False
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if shown and set(cells[0]) != {"-"}:
+            rows.append(cells)
+        shown = shown or cells[-1] == "shown by"
+    return rows
+
+
+ROWS = _rows_with_evidence(THREATS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -50,3 +78,19 @@ def test_every_linked_file_exists(path: Path):
 def test_documents_use_reserved_names_only(path: Path):
     for name in re.findall(r"https?://([a-z0-9.-]+)", path.read_text()):
         assert name.endswith((".example", ".test", ".invalid", ".localhost", "mitmproxy.org")), name
+
+
+@pytest.mark.parametrize("cited", CITED)
+def test_every_test_that_the_threat_model_cites_exists(cited: str):
+    match = re.fullmatch(r"(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)", cited)
+    assert match, "not 'tests/FILE.py::NAME'"
+    assert match[2] in _tests_in(ROOT / match[1])
+
+
+def test_the_threat_model_cites_nothing_in_another_form():
+    assert THREATS.count("::") == len(re.findall(r"`tests/[^`\s]*::[^`\s]*`", THREATS))
+
+
+@pytest.mark.parametrize("cells", ROWS, ids=lambda cells: cells[0])
+def test_every_row_of_the_threat_model_cites_a_test_or_says_that_there_is_none(cells: list[str]):
+    assert "::" in cells[-1] or re.fullmatch(r"by design.*, not tested", cells[-1])

@@ -92,13 +92,12 @@ def run(policy: Path | None, listen: ListenAddress | None, modes: tuple[str, ...
     text = loading.read_policy(policy)
     from stoplist.proxy import runner
 
-    runner.run(
-        policy,
-        text.policy,
-        listen or text.policy.listen,
-        modes or ("regular",),
-        state_dir or loading.default_state_dir(),
-    )
+    listen = listen or text.policy.listen
+    try:
+        placed = runner.place_modes(modes or ("regular",), listen)
+    except StoplistError as error:
+        raise click.BadParameter(str(error), param_hint="'--mode'") from None
+    runner.run(policy, text.policy, listen, placed, state_dir or loading.default_state_dir())
 
 
 @main.command(example="stoplist check school.yaml")

@@ -83,10 +83,8 @@ def signed(net: Network) -> Path:
 
 
 @pytest.fixture(scope="session")
-def doors(
-    net: Network, squid: None, signed: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Door]]:
-    """A gate with every mode at once, and its doors as the client sees them."""
+def gate_of_doors(net: Network, squid: None, signed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate with every mode at once."""
     desk = Desk.new(tmp_path_factory.mktemp("doors") / "desk", list(LISTED))
     with desk.policy.open("a") as policy:
         policy.write(f"certificate: {{cert: {net.folder}/origin.pem, key: {net.folder}/origin.pem}}\n")
@@ -101,7 +99,13 @@ def doors(
         address=GATEWAY_ADDRESS,
         program=(sys.executable, str(Path(__file__).parent / "signing.py"), str(signed)),
     )
-    with net.redirect(REDIRECTED, MODES["transparent"]):
-        yield lambda mode: Door(net, mode, MODES[mode], state_dir / "ca-cert.pem", net.origin_ca)
+    yield gate
     gate.process.end()
     assert "fault" not in gate.log()
+
+
+@pytest.fixture(scope="module")
+def doors(net: Network, gate_of_doors: Gate) -> Iterator[Callable[[str], Door]]:
+    """The ways into the gate of every mode, as the client sees them."""
+    with net.redirect(REDIRECTED, MODES["transparent"]):
+        yield lambda mode: Door(net, mode, MODES[mode], gate_of_doors.ca, net.origin_ca)

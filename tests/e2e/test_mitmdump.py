@@ -155,8 +155,8 @@ def test_traffic_flows_again_when_the_script_is_mended(net: Network, start: Star
     assert gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
 
 
-def test_passwords_that_cannot_be_checked_refuse_every_request(net: Network, desk: Desk, tmp_path: Path):
-    """mitmproxy logs that its directory does not answer, and would then ask nobody."""
+def test_passwords_that_cannot_be_checked_end_it(net: Network, desk: Desk, tmp_path: Path):
+    """The add-on of mitmproxy that asks for passwords logs that its directory does not answer, and would ask nobody."""
     process = net.start(
         *(
             "env",
@@ -172,10 +172,4 @@ def test_passwords_that_cannot_be_checked_refuse_every_request(net: Network, des
         *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={tmp_path / 'state'}"),
         *("--set", "proxyauth=ldap:127.0.0.1:3891:cn=gate:binding:dc=directory"),
     )
-    port = int(process.wait_for(r"proxy listening at 127\.0\.0\.1:(\d+)")[1])
-    process.wait_for("passwords cannot be checked, every request is refused")
-    gate = Gate(net, process, port, tmp_path / "state")
-    with net.nothing_reaches_the_origin():
-        assert gate.curl("http://pass.test/").status == 0
-        assert gate.curl("https://www.pass.test/").status == 0
-    process.end()
+    assert process.wait() == 1

@@ -20,12 +20,13 @@ MAX_LINE = 64 * 1024
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
-_TLS_HANDSHAKE = 0x16
+_TLS_RECORDS = range(20, 25)
+"""The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
 
 
 class Opening(StrEnum):
     INCOMPLETE = "not enough bytes to tell"
-    TLS = "a TLS record with a handshake"
+    TLS = "a TLS record"
     HTTP1 = "an HTTP/1 request"
     HTTP2 = "HTTP/2 without TLS"
     OTHER = "neither TLS nor HTTP"
@@ -34,7 +35,7 @@ class Opening(StrEnum):
 
 def recognise(data: bytes) -> Opening:
     """What `data`, all that a client has sent so far, is the start of."""
-    if data[:1] == bytes([_TLS_HANDSHAKE]):
+    if data and data[0] in _TLS_RECORDS:
         if len(data) < 2:
             return Opening.INCOMPLETE
         return Opening.TLS if data[1] == 3 else Opening.OTHER

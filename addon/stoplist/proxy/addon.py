@@ -15,7 +15,7 @@ A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
 
 Rules
   - Every name that a request claims is judged; the strictest verdict wins.
-  - A hook that raises refuses its request: each one is `_guarded`.
+  - A hook that raises refuses its request: each one that decides is `_guarded`.
   - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; what it decrypted for
     a page it never forwards.
   - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
@@ -49,7 +49,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist import loading
 from stoplist.core.addresses import Address, is_client
-from stoplist.core.clienthello import server_names
+from stoplist.core.clienthello import server_name
 from stoplist.core.decide import (
     AMBIGUOUS,
     DENIED,
@@ -254,7 +254,8 @@ class Stoplist:
     async def _close_stopped(self) -> None:
         """End connections to what does not pass any more: a list or policy changed, an exception ended."""
         try:
-            await self._connections.close_stopped(self.judge, ctx.master.addons.get("proxyserver").connections)
+            handlers = ctx.master.addons.get("proxyserver").connections
+            await self._connections.close_stopped(self.judge, handlers, self._serves)
         except Exception as error:
             self.faults.add("close_stopped", error)
             for handler in list(ctx.master.addons.get("proxyserver").connections.values()):
@@ -274,9 +275,12 @@ class Stoplist:
 
     # Where a connection begins
 
+    def _serves(self, client: Client) -> bool:
+        return is_client(_address(client.peername[0]), self.judge.policy.clients)
+
     @_guarded(_refuse_client)
     def client_connected(self, client: Client) -> None:
-        if not is_client(_address(client.peername[0]), self.judge.policy.clients):
+        if not self._serves(client):
             client.error = "refused"
             return
         handler = ctx.master.addons.get("proxyserver").connections[client.id]
@@ -296,17 +300,20 @@ class Stoplist:
 
     @_guarded(_refuse_flow)
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        if flow.response is not None and flow.response.status_code == 407:
+        if _is_asked_for_a_password(flow):
             return
         try:
             host, _ = parse_authority(flow.request.data.authority)
         except HostError:
             self._refuse(flow, UNREADABLE)
             return
-        verdict = self.judge.verdict(host)
-        if verdict.action is Action.STOP:
+        target = self.judge.verdict(host)
+        verdict = strictest((target, self._judge_fields(flow.request)))
+        if target.action is Action.STOP:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             flow.response = layers.established()
+        elif verdict.action is Action.STOP:
+            self._stop(flow, verdict)
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         else:
@@ -318,12 +325,12 @@ class Stoplist:
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         client, target = data.context.client, _target(data.context)
         try:
-            names = server_names(data.client_hello.extensions)
+            name = server_name(data.client_hello.extensions)
         except HostError:
-            names, verdict = (), UNREADABLE
+            name, verdict = None, UNREADABLE
         else:
-            verdict = self.judge.verdict(target, *names) if target or names else PASS
-        client.sni = names[0].name if names else None
+            verdict = self.judge.verdict(target, name) if target or name else PASS
+        client.sni = name.name if name else None
         if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
         if verdict.action is Action.REFUSE:
@@ -333,7 +340,8 @@ class Stoplist:
         elif verdict.action is not Action.STOP and target is not None:
             if verdict != self.judge.verdict(target):
                 self.judge.count(verdict)
-            self._connections.passed(client, *names)
+            if name is not None:
+                self._connections.passed(client, name)
             if self._intercepts(data.context):
                 data.establish_server_tls_first = True
             else:
@@ -393,7 +401,7 @@ class Stoplist:
 
     @_guarded(_refuse_flow)
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.response is not None and flow.response.status_code == 407:
+        if _is_asked_for_a_password(flow):
             return
         request, client = flow.request, flow.client_conn
         target = flow.server_conn.address[0] if flow.server_conn.address else None
@@ -401,11 +409,11 @@ class Stoplist:
             (self.judge.verdict(target, client.sni, request.data.host or None), self._judge_fields(request))
         )
         if verdict.action is Action.STOP:
-            self.judge.count(verdict)
             if not _has_short_body(request):
+                self.judge.count(verdict)
                 flow.kill()
                 return
-            self.answer(flow, self.judge.in_force.page.answer(request.headers.get("accept", "")))
+            self._stop(flow, verdict)
             if self._connections.is_decrypted(client) and not _is_multiplexed(request):
                 # A page that was stopped may be off the list a moment later: ask again from the start.
                 assert flow.response is not None
@@ -436,6 +444,10 @@ class Stoplist:
             return UNREADABLE
         agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
         return strictest((self.judge.verdict(*hosts), agree)) if hosts else PASS
+
+    def _stop(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
+        self.judge.count(verdict)
+        self.answer(flow, self.judge.in_force.page.answer(flow.request.headers.get("accept", "")))
 
     def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
         self.answer(flow, self.judge.refuse(verdict))
@@ -522,6 +534,11 @@ def hazards(options: Options) -> list[tuple[str, str]]:
 def _has_short_body(request: http.Request) -> bool:
     length = request.headers.get("content-length", "0")
     return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
+
+
+def _is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
+    """Whether mitmproxy's own add-on has answered already: 401 is for what is not asked of a proxy."""
+    return flow.response is not None and flow.response.status_code in (401, 407)
 
 
 def _is_multiplexed(request: http.Request) -> bool:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mitmproxy.connection import Client
 from mitmproxy.proxy.server import ConnectionHandler
 
-from stoplist.core.decide import Action
+from stoplist.core.decide import PASS, Action
 from stoplist.core.hosts import Host
 from stoplist.proxy.judge import Judge
 
@@ -48,14 +48,23 @@ class Connections:
     def is_decrypted(self, client: Client) -> bool:
         return client in self._decrypted
 
-    async def close_stopped(self, judge: Judge, handlers: Mapping[tuple[object, ...] | str, ConnectionHandler]) -> None:
-        """End each connection that would not pass now. `handlers` are mitmproxy's, by connection id."""
-        for number, (client, hosts) in enumerate(list(self._passed.items())):
+    async def close_stopped(
+        self,
+        judge: Judge,
+        handlers: Mapping[tuple[object, ...] | str, ConnectionHandler],
+        serves: Callable[[Client], bool],
+    ) -> None:
+        """End each connection that would not pass now, or whose client is not served any more."""
+        for number, handler in enumerate(list(handlers.values())):
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
-            if judge.verdict(*hosts).action in (Action.STOP, Action.REFUSE) and client.id in handlers:
-                judge.count(judge.verdict(*hosts))
-                abort(handlers[client.id])
+            hosts = self._passed.get(handler.client, ())
+            verdict = judge.verdict(*hosts) if hosts else PASS
+            if verdict.action in (Action.STOP, Action.REFUSE):
+                judge.count(verdict)
+                abort(handler)
+            elif not serves(handler.client):
+                abort(handler)
 
 
 def abort(handler: ConnectionHandler) -> None:

@@ -59,6 +59,8 @@ from stoplist.proxy.page import UNREACHABLE, Answer, refusal
 from stoplist.proxy.quiet import Faults
 
 DNS_PORT = 53
+QUIC_PORTS = (80, 443, 8443)
+"""UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
 MAX_HELLO_DATAGRAMS = 16
 """In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""
 
@@ -433,6 +435,8 @@ def next_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
         return _next_udp_layer(context, data, judge)
     if not data and undecided.data_server():
         return TCPLayer(context, ignore=True)
+    if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], Transparent):
+        return Dns(context, judge)
     match recognise(data):
         case Opening.INCOMPLETE:
             return None
@@ -454,8 +458,12 @@ def _next_udp_layer(context: Context, data: bytes, judge: Judge) -> Layer:
         return Refused(context)  # inside QUIC there is HTTP/3 or nothing
     if starts_like_dtls_record(data):
         return tls_layer(context)
-    if _starts_like_quic(data, context.server.address):
-        return Quic(context)
-    if context.server.address and context.server.address[1] == DNS_PORT:
+    if _leads_to(context, DNS_PORT):
         return Dns(context, judge)
+    if _leads_to(context, *QUIC_PORTS) or _starts_like_quic(data, None):
+        return Quic(context)
     return UDPLayer(context, ignore=True)
+
+
+def _leads_to(context: Context, *ports: int) -> bool:
+    return context.server.address is not None and context.server.address[1] in ports
