@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,7 @@ from tests.e2e.ways import (
     ask_slowly,
     client_hello,
     get,
+    hello_with_names,
     in_small_records,
     read_all,
     read_answer,
@@ -192,6 +194,14 @@ FRONTED_TLS: dict[str, Callable[[Door, socket.socket], bytes]] = {
 }
 CUT_OFF: dict[str, Callable[[Door, socket.socket], bytes]] = {
     "ClientHello in records of one byte": lambda door, t: _send(t, in_small_records(client_hello("listed.test"))),
+    "a ClientHello after an alert": lambda door, t: _send(t, b"\x15\x03\x01\0\x02\x01\0" + client_hello("listed.test")),
+    "a ClientHello with a listed name behind another": lambda door, t: _send(
+        t, hello_with_names(FRONT, b"listed.test")
+    ),
+    "a ClientHello with a listed name before another": lambda door, t: _send(
+        t, hello_with_names(b"listed.test", FRONT)
+    ),
+    "a ClientHello with two unlisted names": lambda door, t: _send(t, hello_with_names(FRONT, b"www.pass.test")),
     "a long ClientHello": lambda door, t: _send(t, client_hello("listed.test", padding=12000)),
     "two Host fields": lambda door, t: _send(t, b"GET / HTTP/1.1\r\nHost: pass.test\r\nHost: listed.test\r\n\r\n"),
     "a folded Host": lambda door, t: _send(t, b"GET / HTTP/1.1\r\nHost:\r\n listed.test\r\n\r\n"),
@@ -324,6 +334,7 @@ DISAGREEING = {
     "a target without a path": get(b"listed.test", target=b"http://listed.test?query"),
     "an empty port": get(b"listed.test:", target=b"http://listed.test:/"),
     "another port": get(b"listed.test:8443", target=b"http://listed.test:8443/"),
+    "a tunnel to another with a listed Host": get(b"listed.test:443", method=b"CONNECT", target=b"pass.test:443"),
     "OPTIONS": get(b"listed.test", method=b"OPTIONS", target=b"http://listed.test/"),
     "OPTIONS *": get(b"listed.test", method=b"OPTIONS", target=b"*"),
     "PUT": get(b"listed.test", method=b"PUT", target=b"http://listed.test/", more=b"Content-Length: 0\r\n"),
@@ -396,3 +407,53 @@ def test_trying_again_and_again_reaches_nobody(net: Network, doors: Callable[[st
                 space=net.client,
             )
             assert answer.status in (0, 403)
+
+
+@pytest.mark.parametrize("sni", ["www.pass.test", "pass.test"])
+@pytest.mark.parametrize("mode", ["regular", "secure", "upstream", "socks5"])
+def test_an_unlisted_name_inside_a_listed_tunnel_changes_nothing(
+    net: Network, doors: Callable[[str], Door], mode: str, sni: str
+):
+    """The certificate is for the listed host: a client that compares names sees no page, and nothing else either."""
+
+    def way() -> bytes:
+        door = doors(mode)
+        with door.enter(b"listed.test", 443) as tunnel:
+            return ask_inside_tls(tunnel, sni, door.ca, get(FRONT))
+
+    def plain() -> bytes:
+        with doors(mode).enter(b"listed.test", 80) as tunnel:
+            return ask(tunnel, get(FRONT))
+
+    with no_contact(net):
+        assert seen(way) is View.REFUSED
+        assert seen(plain) is View.PAGE
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"TLS/1.0", b"h2c, websocket"])
+def test_an_upgrade_that_would_hide_requests_is_not_forwarded(
+    net: Network, doors: Callable[[str], Door], upgrade: bytes
+):
+    fields = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\nUpgrade: " + upgrade + b"\r\n"
+    with doors("regular").connect() as connection:
+        answer = ask(connection, get(FRONT, target=b"http://pass.test/mirror", more=fields))
+    received = answer.partition(b"\r\n\r\n")[2].lower()
+    assert received.startswith(b"get /mirror")
+    assert b"\nupgrade:" not in received
+    assert b"http2-settings:" not in received
+
+
+def test_a_silent_resolver_holds_up_nobody_else(net: Network, doors: Callable[[str], Door]):
+    rule = "type filter hook input priority 0\nudp dport 53 drop"
+    net.world.run("nft", "-f", "-", stdin=f"table ip mute {{\nchain queries {{\n{rule}\n}}\n}}\n")
+    try:
+        with doors("regular").connect() as waiting:
+            waiting.sendall(get(b"slow.pass.test", target=b"http://slow.pass.test/"))
+            begun = time.monotonic()
+            with doors("regular").connect() as connection:
+                assert view(ask(connection, get(b"listed.test", target=b"http://listed.test/"))) is View.PAGE
+            assert time.monotonic() - begun < 1
+            waiting.settimeout(20)
+            assert b" 502 " in read_head(waiting)
+    finally:
+        net.world.run("nft", "delete table ip mute")

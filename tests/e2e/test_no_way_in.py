@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -201,6 +201,17 @@ def test_clients_follow_the_policy_without_a_restart(net: Network, desk: Desk, t
         assert _ask_from_the_client(net, gate)
         desk.policy.write_text(text + "clients: [10.0.0.0/8]\n")
         wait_until(lambda: not _ask_from_the_client(net, gate), "the change of clients")
+
+
+def test_a_client_that_is_served_no_more_is_hung_up_on(net: Network, desk: Desk, tmp_path: Path):
+    text = desk.policy.read_text()
+    with _open_gate(net, desk, tmp_path / "state", more="") as gate, net.client.connect(gate.address, gate.port) as c:
+        c.sendall(b"CONNECT www.pass.test:22 HTTP/1.1\r\n\r\n")
+        assert b"SSH-2.0-origin" in read_head(c) + c.recv(100)
+        desk.policy.write_text(text + "clients: [10.0.0.0/8]\n")
+        c.settimeout(5)
+        with suppress(ConnectionError):
+            assert c.recv(100) == b""
 
 
 def _ask_from_the_client(net: Network, gate: Gate) -> bytes:

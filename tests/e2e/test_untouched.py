@@ -152,7 +152,6 @@ CLIENT_FIRST = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "Gopher": b"/listed.test\r\n",
     "a line like a request": b"GET /listed.test\r\n\r\n",
-    "TLS without a handshake": b"\x15\x03\x01\x00\x02\x02\x28",
     "random bytes": b"\xff" + random.Random(0).randbytes(200_000),
 }
 UNDECIDED = {

@@ -305,6 +305,25 @@ def browsers_hello(sni: str) -> bytes:
     return b"\x16\x03\x01" + _counted(b"\x01" + len(body).to_bytes(3) + body)
 
 
+def hello_with_names(*names: bytes) -> bytes:
+    """A ClientHello that names several hosts, which RFC 6066 does not allow."""
+    hello, first = client_hello("placeholder.test"), b"placeholder.test"
+    entry = b"\0" + _counted(first)
+    old = _extension(0, _counted(entry))
+    new = _extension(0, _counted(b"".join(b"\0" + _counted(name) for name in names)))
+    grown = len(new) - len(old)
+    start = hello.index(old)
+    # The lengths that count the extension: of all extensions, of the handshake, of the record.
+    sessions = 9 + 2 + 32
+    ciphers = sessions + 1 + hello[sessions]
+    compressions = ciphers + 2 + int.from_bytes(hello[ciphers : ciphers + 2])
+    counter = compressions + 1 + hello[compressions]
+    changed = bytearray(hello[:start] + new + hello[start + len(old) :])
+    for place, size in ((counter, 2), (6, 3), (3, 2)):
+        changed[place : place + size] = (int.from_bytes(hello[place : place + size]) + grown).to_bytes(size)
+    return bytes(changed)
+
+
 def _without_key_share(extensions: bytes) -> bytes:
     kept = b""
     while extensions:
