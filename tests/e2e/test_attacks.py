@@ -457,3 +457,40 @@ def test_a_silent_resolver_holds_up_nobody_else(net: Network, doors: Callable[[s
             assert b" 502 " in read_head(waiting)
     finally:
         net.world.run("nft", "delete table ip mute")
+
+
+BYTES = b"SSH-2.0-client\r\n"
+
+
+def _in_tls(door: Door, tunnel: socket.socket) -> bytes:
+    return ask_inside_tls(tunnel, "listed.test", door.ca, BYTES)
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "upstream", "socks5"])
+@pytest.mark.parametrize("port", [22, 443])
+def test_other_protocols_in_a_listed_tunnel_go_nowhere(
+    net: Network, doors: Callable[[str], Door], mode: str, port: int
+):
+    def plain() -> bytes:
+        with doors(mode).enter(b"listed.test", port) as tunnel:
+            return _send(tunnel, BYTES)
+
+    def inside_tls() -> bytes:
+        door = doors(mode)
+        with door.enter(b"listed.test", port) as tunnel:
+            return _in_tls(door, tunnel)
+
+    with no_contact(net):
+        assert seen(plain) is View.REFUSED
+        assert seen(inside_tls) is View.REFUSED
+
+
+@pytest.mark.parametrize("mode", EXPLICIT)
+def test_other_protocols_in_a_listed_tunnel_after_a_request_go_nowhere(
+    net: Network, doors: Callable[[str], Door], mode: str
+):
+    with doors(mode).connect() as connection, front_only(net):
+        assert view(ask(connection, get(FRONT, target=b"http://pass.test/first"))) is View.ORIGIN
+        connection.sendall(b"CONNECT listed.test:22 HTTP/1.1\r\nHost: listed.test:22\r\n\r\n")
+        assert b" 200 " in read_head(connection)
+        assert _send(connection, BYTES) == b""

@@ -44,7 +44,7 @@ class Reason(StrEnum):
     UNREADABLE = "a host that cannot be read"
     AMBIGUOUS = "names or framing that can be read in two ways"
     DENIED = "an address that no client may reach"
-    NOT_FORWARDED = "a request that the gate decrypted and must not forward"
+    NOT_FORWARDED = "a tunnel that ends at the gate, and must not be forwarded"
     EXPIRED = "a list that has expired"
     FAULT = "a fault of the gate"
 

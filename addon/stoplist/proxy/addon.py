@@ -16,8 +16,8 @@ A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
 Rules
   - Every name that a request claims is judged; the strictest verdict wins.
   - A hook that raises refuses its request: each one that decides is `_guarded`.
-  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; what it decrypted for
-    a page it never forwards.
+  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; nothing that came in a
+    tunnel which ends at the gate, for a page, is forwarded, not even by a parent proxy.
   - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
     connections that are open.
 """
@@ -311,6 +311,7 @@ class Stoplist:
         verdict = strictest((target, self._judge_fields(flow.request)))
         if target.action is Action.STOP:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
+            self._connections.end_here(flow.client_conn)
             flow.response = layers.established()
         elif verdict.action is Action.STOP:
             self._stop(flow, verdict)
@@ -361,7 +362,7 @@ class Stoplist:
             assert self._certificate is not None
             data.ssl_conn = self._certificate.accept()
         elif host := self._host_to_stop(context):
-            self._connections.decrypted(context.client)
+            self._connections.end_here(context.client)
             data.ssl_conn = self._accept(host, HTTP)
         elif self._intercepts(context):
             host = Host.parse(context.client.sni or _target(context) or "")
@@ -379,7 +380,7 @@ class Stoplist:
     def quic_start_client(self, data: QuicTlsData) -> None:
         host = self._host_to_stop(data.context)
         if host is not None and self._authority is not None:
-            self._connections.decrypted(data.context.client)
+            self._connections.end_here(data.context.client)
             data.settings = accept_quic(self._authority, host, loading.now())
         raise AddonHalt
 
@@ -414,13 +415,13 @@ class Stoplist:
                 flow.kill()
                 return
             self._stop(flow, verdict)
-            if self._connections.is_decrypted(client) and not _is_multiplexed(request):
+            if self._connections.ends_here(client) and not _is_multiplexed(request):
                 # A page that was stopped may be off the list a moment later: ask again from the start.
                 assert flow.response is not None
                 flow.response.headers["Connection"] = "close"
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
-        elif self._connections.is_decrypted(client):
+        elif self._connections.ends_here(client):
             self._refuse(flow, NOT_FORWARDED)
         else:
             host = Host.parse(request.data.host)
@@ -474,14 +475,14 @@ class Stoplist:
         client, address = data.client, data.server.address
         if address is None:
             raise StoplistError("a connection to nowhere")
-        if self._is_forwarder(client, address):
+        if self._connections.ends_here(client):
+            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0])))
+        elif self._is_forwarder(client, address):
             return
-        verdict = self.judge.verdict(address[0])
-        if verdict.action not in (Action.STOP, Action.REFUSE):
-            if self._connections.is_decrypted(client):
-                verdict = NOT_FORWARDED
-            elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
-                verdict = DENIED
+        elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
+            verdict = DENIED
+        else:
+            verdict = self.judge.verdict(address[0])
         if verdict.action in (Action.STOP, Action.REFUSE):
             data.server.error = verdict.reason.value
             self.judge.count(verdict)

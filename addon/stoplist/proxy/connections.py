@@ -30,7 +30,7 @@ _BATCH = 100
 class Connections:
     def __init__(self) -> None:
         self._passed: weakref.WeakKeyDictionary[Client, dict[Host, None]] = weakref.WeakKeyDictionary()
-        self._decrypted: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._ended: weakref.WeakSet[Client] = weakref.WeakSet()
 
     def passed(self, client: Client, *hosts: Host) -> None:
         """A request of this client passed, and claimed these hosts."""
@@ -41,12 +41,12 @@ class Connections:
         while len(kept) > MAX_HOSTS:
             del kept[next(iter(kept))]
 
-    def decrypted(self, client: Client) -> None:
-        """The gate ended the TLS of this client's tunnel, to serve a page in it."""
-        self._decrypted.add(client)
+    def end_here(self, client: Client) -> None:
+        """The tunnel of this client ends at the gate, to serve a page in it: nothing of it is forwarded."""
+        self._ended.add(client)
 
-    def is_decrypted(self, client: Client) -> bool:
-        return client in self._decrypted
+    def ends_here(self, client: Client) -> bool:
+        return client in self._ended
 
     async def close_stopped(
         self,

@@ -152,9 +152,8 @@ class Http1(Http1Server):
 
 
 class Explicit(Layer):
-    """An explicit proxy: each CONNECT becomes a tunnel with nothing of HTTP in it.
-
-    In `HTTPMode.upstream` mitmproxy's HTTP does all of it, towards the other proxy.
+    """An explicit proxy: each CONNECT becomes a tunnel with nothing of HTTP in it, in `HTTPMode.upstream`
+    through the parent proxy.
     """
 
     def __init__(self, context: Context, judge: Judge, mode: HTTPMode) -> None:
