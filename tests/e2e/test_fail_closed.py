@@ -23,13 +23,13 @@ from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
 MODULES = {
     *("addresses", "clienthello", "decide", "digests", "heads", "hosts", "openings"),
-    *("addon", "certificates", "connections", "judge", "layers", "outbound", "page", "tally", "tls"),
+    *("addon", "certificates", "connections", "http1", "judge", "layers", "outbound", "page", "tally", "tls"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
     *("addon:_guarded.<locals>.decorate.<locals>.guarded", "layers:Guarded.handle_event", "layers:Guarded.__init__"),
-    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "layers:response", "page:refusal"),
+    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http1:response", "page:refusal"),
     *("quiet:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow", "addon:_refuse_tls"),
     "addon:_kill_flow",
     *("addon:_refuse_connection", "layers:Refused._handle_event"),

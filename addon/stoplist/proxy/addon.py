@@ -66,6 +66,7 @@ from stoplist.errors import StoplistError
 from stoplist.proxy import layers, quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.connections import Connections, abort
+from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.outbound import Outbound
 from stoplist.proxy.page import Answer, refusal
@@ -312,7 +313,7 @@ class Stoplist:
         if target.action is Action.STOP:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self._connections.end_here(flow.client_conn)
-            flow.response = layers.established()
+            flow.response = established()
         elif verdict.action is Action.STOP:
             self._stop(flow, verdict)
         elif verdict.action is Action.REFUSE:
@@ -456,7 +457,7 @@ class Stoplist:
     def answer(self, flow: http.HTTPFlow, answer: Answer) -> None:
         """Answer a request by ourselves."""
         flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
-        flow.response = layers.response(answer)
+        flow.response = response(answer)
         if flow.request.method == "HEAD":
             flow.response.content = b""
         if _is_multiplexed(flow.request):

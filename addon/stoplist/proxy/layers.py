@@ -7,7 +7,7 @@ arrived for raw bytes, lose the half-close of a tunnel, and read a request in an
   Explicit      an HTTP proxy connection: CONNECT is answered here, anything else goes to mitmproxy's HTTP
   Socks5        connects only what may pass; a listed host gets its page
   Transparent   connects nothing before the client's first bytes have been judged
-  Http1         mitmproxy's HTTP/1, with heads read by core/heads.py
+  Dns, Quic     in modules of their own, as is our reading of HTTP/1
 
 Rules
   - No layer judges by itself: it asks the judge, or a hook of the add-on that does.
@@ -16,10 +16,6 @@ Rules
 
 from __future__ import annotations
 
-import time
-
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # aioquic exports it by name only
-from aioquic.quic.packet import encode_quic_version_negotiation, pull_quic_header
 from mitmproxy import http
 from mitmproxy.addons.next_layer import _starts_like_quic
 from mitmproxy.net.http.http1 import assemble_response
@@ -27,79 +23,26 @@ from mitmproxy.net.tls import starts_like_dtls_record
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer
-from mitmproxy.proxy.layers import (
-    ClientQuicLayer,
-    ClientTLSLayer,
-    DNSLayer,
-    HttpLayer,
-    ServerQuicLayer,
-    ServerTLSLayer,
-    TCPLayer,
-    UDPLayer,
-    modes,
-)
+from mitmproxy.proxy.layers import ClientTLSLayer, DNSLayer, ServerTLSLayer, TCPLayer, UDPLayer, modes
 from mitmproxy.proxy.layers.http import HTTPMode
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErrorHook, HttpConnectHook
-from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
-from mitmproxy.proxy.layers.quic import quic_parse_client_hello_from_datagrams
-from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_SERVER
-from mitmproxy.proxy.layers.tls import HTTP_ALPNS, TlsClienthelloHook
-from mitmproxy.tls import ClientHelloData
+from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason
 from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.dns import Dns
+from stoplist.proxy.http1 import established, http_layer, read_head, request, response
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.page import UNREACHABLE, Answer, refusal
+from stoplist.proxy.page import UNREACHABLE, refusal
+from stoplist.proxy.quic import Quic
 from stoplist.proxy.quiet import Faults
 
 DNS_PORT = 53
 QUIC_PORTS = (80, 443, 8443)
 """UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
-MAX_HELLO_DATAGRAMS = 16
-"""In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""
-
-
-def established() -> http.Response:
-    """The answer to a CONNECT that becomes a tunnel."""
-    now = time.time()
-    return http.Response(b"HTTP/1.1", 200, b"Connection established", http.Headers(), b"", None, now, now)
-
-
-def response(answer: Answer) -> http.Response:
-    """An answer of ours as mitmproxy's."""
-    return http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
-
-
-def request(head: RequestHead) -> http.Request:
-    """A head of ours as mitmproxy's request."""
-    return http.Request(
-        host=head.target.address if head.target else "",
-        port=head.port,
-        method=head.method,
-        scheme=head.scheme,
-        authority=head.authority,
-        path=head.path,
-        http_version=b"HTTP/" + head.version,
-        headers=http.Headers(head.fields),
-        content=None,
-        trailers=None,
-        timestamp_start=time.time(),
-        timestamp_end=None,
-    )
-
-
-def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
-    """mitmproxy's HTTP, with our reading of HTTP/1."""
-    made = HttpLayer(context, mode)
-    if context.client.alpn != b"h2" and not (context.client.alpn or b"").startswith(b"h3"):
-        made.connections[context.client] = Http1(context.fork(), judge)
-    return made
 
 
 def tls_layer(context: Context) -> Layer:
@@ -107,48 +50,6 @@ def tls_layer(context: Context) -> Layer:
     server = ServerTLSLayer(context)
     server.child_layer = ClientTLSLayer(context)
     return server
-
-
-def _read(data: bytes) -> RequestHead | None:
-    """The head at the start of `data`, None if it is not whole. Raises HeadError and HostError."""
-    end = find_end(data)
-    if (len(data) if end is None else end) > MAX_HEAD:
-        raise HeadError("the head is too long")
-    return RequestHead.parse(data[:end]) if end is not None else None
-
-
-class Http1(Http1Server):
-    """The client's side of HTTP/1: each head is read strictly, then judged by `requestheaders`."""
-
-    def __init__(self, context: Context, judge: Judge) -> None:
-        super().__init__(context)
-        self._judge = judge
-
-    def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
-        if not isinstance(event, events.DataReceived):
-            yield from super().read_headers(event)
-            return
-        if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
-            return
-        data = bytes(self.buf)
-        try:
-            head = _read(data)
-            if head is None:
-                return
-            if not head.agrees and self._judge.of_head(head).action is not Action.STOP:
-                raise HeadError("target and Host differ")
-        except (HeadError, HostError) as error:
-            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
-            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(verdict))))
-            yield commands.CloseConnection(self.conn)
-            self.state = self.done
-            return
-        self.buf.maybe_extract_at_most(find_end(data) or 0)
-        self.request = request(head)
-        yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.length == 0))
-        self.body_reader = make_body_reader(head.length)
-        self.state = self.read_body
-        yield from self.state(event)
 
 
 class Explicit(Layer):
@@ -179,7 +80,7 @@ class Explicit(Layer):
         # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
         self.context.client.alpn = None
         try:
-            head = _read(self._data)
+            head = read_head(self._data)
             if head is None:
                 return
             if head.method == b"CONNECT" and not head.agrees and self._judge.of_head(head).action is not Action.STOP:
@@ -321,61 +222,6 @@ class Transparent(modes.TransparentProxy, _Tunnel):
 
     def finish_start(self) -> CommandGenerator[str | None]:
         return (yield from self._start_child())
-
-
-class Quic(Layer):
-    """QUIC from a client: datagrams wait until they hold a whole ClientHello, which the hook judges.
-
-    mitmproxy's own layer asks the hook as well, but cannot let a connection be that was handed to it.
-    """
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._datagrams: list[bytes] = []
-
-    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if isinstance(event, events.ConnectionClosed):
-            yield commands.CloseConnection(self.context.client)
-        if not isinstance(event, events.DataReceived):
-            return
-        try:
-            header = pull_quic_header(Buffer(data=event.data))
-            if header.version is not None and header.version not in SUPPORTED_QUIC_VERSIONS_SERVER:
-                yield commands.SendData(
-                    self.context.client,
-                    encode_quic_version_negotiation(
-                        source_cid=header.destination_cid,
-                        destination_cid=header.source_cid,
-                        supported_versions=SUPPORTED_QUIC_VERSIONS_SERVER,
-                    ),
-                )
-                return
-            self._datagrams.append(event.data)
-            hello = quic_parse_client_hello_from_datagrams(self._datagrams)
-        except (ValueError, TypeError, AssertionError):  # what aioquic raises for what is no QUIC
-            yield from self._hand_over(Refused(self.context))
-            return
-        if hello is not None:
-            self.context.client.sni = hello.sni
-            self.context.client.alpn_offers = hello.alpn_protocols
-            data = ClientHelloData(self.context, hello)
-            yield TlsClienthelloHook(data)
-            yield from self._hand_over(UDPLayer(self.context, ignore=True) if data.ignore_connection else self._ended())
-        elif len(self._datagrams) >= MAX_HELLO_DATAGRAMS:
-            yield from self._hand_over(Refused(self.context))
-
-    def _ended(self) -> Layer:
-        """QUIC that ends here, to serve a page."""
-        server = ServerQuicLayer(self.context)
-        server.child_layer = ClientQuicLayer(self.context)
-        return server
-
-    def _hand_over(self, child: Layer) -> CommandGenerator[None]:
-        self._handle_event = child.handle_event  # type: ignore[method-assign]
-        yield from child.handle_event(events.Start())
-        for datagram in self._datagrams:
-            yield from child.handle_event(events.DataReceived(self.context.client, datagram))
-        self._datagrams.clear()
 
 
 class Refused(Layer):

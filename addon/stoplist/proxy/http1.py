@@ -1,0 +1,104 @@
+"""HTTP as mitmproxy does it, but for one thing: the heads of HTTP/1 requests are read by core/heads.py.
+
+What was read there is what mitmproxy's request is made of; its own parser sees no request head.
+"""
+
+from __future__ import annotations
+
+import time
+
+from mitmproxy import http
+from mitmproxy.net.http.http1 import assemble_response
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers import HttpLayer
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
+
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action
+from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
+from stoplist.core.hosts import HostError
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.page import Answer
+
+
+def established() -> http.Response:
+    """The answer to a CONNECT that becomes a tunnel."""
+    now = time.time()
+    return http.Response(b"HTTP/1.1", 200, b"Connection established", http.Headers(), b"", None, now, now)
+
+
+def response(answer: Answer) -> http.Response:
+    """An answer of ours as mitmproxy's."""
+    return http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
+
+
+def request(head: RequestHead) -> http.Request:
+    """A head of ours as mitmproxy's request."""
+    return http.Request(
+        host=head.target.address if head.target else "",
+        port=head.port,
+        method=head.method,
+        scheme=head.scheme,
+        authority=head.authority,
+        path=head.path,
+        http_version=b"HTTP/" + head.version,
+        headers=http.Headers(head.fields),
+        content=None,
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+
+
+def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
+    """mitmproxy's HTTP, with our reading of HTTP/1."""
+    made = HttpLayer(context, mode)
+    if context.client.alpn != b"h2" and not (context.client.alpn or b"").startswith(b"h3"):
+        made.connections[context.client] = Http1(context.fork(), judge)
+    return made
+
+
+def read_head(data: bytes) -> RequestHead | None:
+    """The head at the start of `data`, None if it is not whole. Raises HeadError and HostError."""
+    end = find_end(data)
+    if (len(data) if end is None else end) > MAX_HEAD:
+        raise HeadError("the head is too long")
+    return RequestHead.parse(data[:end]) if end is not None else None
+
+
+class Http1(Http1Server):
+    """The client's side of HTTP/1: each head is read strictly, then judged by `requestheaders`."""
+
+    def __init__(self, context: Context, judge: Judge) -> None:
+        super().__init__(context)
+        self._judge = judge
+
+    def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_headers(event)
+            return
+        if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
+            return
+        data = bytes(self.buf)
+        try:
+            head = read_head(data)
+            if head is None:
+                return
+            if not head.agrees and self._judge.of_head(head).action is not Action.STOP:
+                raise HeadError("target and Host differ")
+        except (HeadError, HostError) as error:
+            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
+            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(verdict))))
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        self.buf.maybe_extract_at_most(find_end(data) or 0)
+        self.request = request(head)
+        yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.length == 0))
+        self.body_reader = make_body_reader(head.length)
+        self.state = self.read_body
+        yield from self.state(event)
