@@ -59,7 +59,7 @@ def test_listed_sni_in_a_tunnel_to_an_unlisted_host_is_stopped_before_tls_to_it(
 
 
 def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start: Start):
-    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0")
+    gate = start("--set", "flow_detail=0")
     gate.curl("https://www.listed.test/secret-path")
     gate.curl("https://www.listed.test/", trust=net.origin_ca)
     gate.curl("https://www.pass.test/", trust=net.origin_ca)
@@ -75,7 +75,6 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
-        pytest.param((), "connection_strategy is 'eager'", id="eager connections"),
         pytest.param((), "flow_detail prints every request", id="flow logging"),
         pytest.param(("-w", "flows"), "save_stream_file saves every request", id="saved flows"),
         pytest.param(("--set", "hardump=flows.har"), "hardump saves every request", id="saved HAR"),
@@ -129,7 +128,7 @@ def _stops(gate: Gate) -> bool:
 def test_traffic_stops_when_the_script_is_broken_or_gone(
     net: Network, start: Start, own_script: Path, damage: Callable[[Path], object]
 ):
-    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0", script=own_script)
+    gate = start("--set", "flow_detail=0", script=own_script)
     assert gate.curl("http://pass.test/").status == 200
     with gate.connect() as tunnel:
         tunnel.sendall(b"CONNECT www.pass.test:22 HTTP/1.1\r\n\r\n")
@@ -145,7 +144,7 @@ def test_traffic_stops_when_the_script_is_broken_or_gone(
 
 
 def test_traffic_flows_again_when_the_script_is_mended(net: Network, start: Start, own_script: Path):
-    gate = start("--set", "connection_strategy=lazy", "--set", "flow_detail=0", script=own_script)
+    gate = start("--set", "flow_detail=0", script=own_script)
     own_script.write_text("def broken(:\n")
     wait_until(lambda: _stops(gate), "the end of all traffic")
     own_script.write_text(LOAD.read_text())

@@ -514,10 +514,6 @@ class Stoplist:
 def hazards(options: Options) -> list[tuple[str, str]]:
     """mitmproxy's options that would break a promise as they are set: (option, what it does)."""
     found = {
-        "connection_strategy": (
-            options.connection_strategy == "eager",
-            "is 'eager': in transparent modes sites are contacted before their name is known; set it to 'lazy'",
-        ),
         "flow_detail": (bool(getattr(options, "flow_detail", 0)), "prints every request; set it to 0"),
         "save_stream_file": (
             bool(getattr(options, "save_stream_file", None)),
