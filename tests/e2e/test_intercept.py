@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.e2e.conftest import LISTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, Gate, Network
-from tests.e2e.ways import Door, View, ask_inside_tls, get, view
+from tests.e2e.ways import Door, View, ask_h2_streams, ask_inside_tls, get, secure, view
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,16 @@ def test_without_it_no_certificate_is_made_for_an_unlisted_site(net: Network, ow
     answer = own_gate.curl("https://www.pass.test/", trust=net.origin_ca)
     assert answer.status == 200
     assert own_gate.curl("https://www.pass.test/").exit_code == 60
+
+
+def test_each_stream_of_http2_is_judged(net: Network, gate: Gate):
+    """Two streams at once: one for the site, one that names a listed host."""
+    before = net.requests()
+    context = ssl.create_default_context(cafile=gate.ca)
+    context.set_alpn_protocols(["h2"])
+    with Door(net, "regular", gate.port, gate.ca, net.origin_ca).enter(b"www.pass.test", 8443) as tunnel:
+        secured = secure(tunnel, "www.pass.test", context)
+        answers = ask_h2_streams(secured, [b"www.pass.test:8443", b"listed.test", b"www.listed.test."])
+    assert b"tls " in answers[0]
+    assert [view(answer) for answer in answers[1:]] == [View.PAGE, View.PAGE]
+    assert net.requests()[len(before) :] == ["request GET www.pass.test:8443 /"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -177,7 +177,7 @@ def ask_inside_tls(
         context.set_alpn_protocols(list(protocols))
     secured = secure(tunnel, sni, context, pieces=pieces)
     if secured.tls.selected_alpn_protocol() == "h2":
-        return _ask_h2(secured.sendall, lambda: secured.recv(65536), sni.encode())
+        return ask_h2(secured, sni.encode())
     secured.sendall(request)
     return read_all(secured)
 
@@ -237,34 +237,38 @@ def send_in_pieces(connection: socket.socket, data: bytes, size: int) -> None:
         connection.sendall(data[start : start + (size or len(data))])
 
 
-def ask_h2(tunnel: socket.socket, authority: bytes, *, host: bytes | None = None) -> bytes:
-    """HTTP/2 without TLS, the preface first; the answer is put as HTTP/1 would."""
-    return _ask_h2(tunnel.sendall, lambda: tunnel.recv(65536), authority, host)
+def ask_h2(tunnel: socket.socket | Secured, authority: bytes, *, host: bytes | None = None) -> bytes:
+    """HTTP/2, the preface first; the answer is put as HTTP/1 would."""
+    return ask_h2_streams(tunnel, [authority], host=host)[0]
 
 
-def _ask_h2(send, receive, authority: bytes, host: bytes | None = None) -> bytes:
+def ask_h2_streams(
+    tunnel: socket.socket | Secured, authorities: Sequence[bytes], *, host: bytes | None = None
+) -> list[bytes]:
+    """Several requests at once in one connection of HTTP/2; the answers in their order."""
     connection = H2Connection(
         H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
     )
     connection.initiate_connection()
-    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", authority)]
+    answers = {}
     more = [(b"accept", b"text/html"), *([(b"host", host)] if host is not None else [])]
-    connection.send_headers(1, fields + more, end_stream=True)
-    send(connection.data_to_send())
-    answer = b""
-    try:
-        while data := receive():
+    for stream, authority in enumerate(authorities):
+        fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", authority)]
+        connection.send_headers(1 + 2 * stream, fields + more, end_stream=True)
+        answers[1 + 2 * stream] = b""
+    waiting = set(answers)
+    tunnel.sendall(connection.data_to_send())
+    with suppress(OSError, ssl.SSLError):
+        while waiting and (data := tunnel.recv(65536)):
             for event in connection.receive_data(data):
                 if isinstance(event, ResponseReceived):
-                    answer += b"HTTP/1.1 %b \r\n" % dict(event.headers)[b":status"]
+                    answers[event.stream_id] += b"HTTP/1.1 %b \r\n" % dict(event.headers)[b":status"]
                 elif isinstance(event, DataReceived):
-                    answer += event.data
+                    answers[event.stream_id] += event.data
                 elif isinstance(event, StreamEnded):
-                    return answer
-            send(connection.data_to_send())
-    except (OSError, ssl.SSLError):
-        pass
-    return answer
+                    waiting.discard(event.stream_id)
+            tunnel.sendall(connection.data_to_send())
+    return list(answers.values())
 
 
 def in_small_records(hello: bytes) -> bytes:
