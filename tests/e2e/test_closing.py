@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network, wait_until
-from tests.e2e.ways import View, ask, get, read_head, view
+from tests.e2e.ways import View, ask, get, read_answer, read_head, secure, view
 
 SECONDS = 1.0
 """How long after the rename of a new list a connection may live."""
@@ -123,3 +124,21 @@ def test_an_exception_that_is_taken_back_ends_tunnels(net: Network, desk: Desk, 
         desk.policy.write_text(policy)
         wait_until(lambda: _has_ended(tunnel), "the end of the tunnel")
     gate.process.end()
+
+
+def test_what_came_for_a_page_is_not_forwarded_when_its_host_is_taken_off_the_list(
+    net: Network, desk: Desk, own_gate: Gate
+):
+    """Decrypted for a page, and not listed any more when the request comes: the client has to begin again."""
+    context = ssl.create_default_context(cafile=own_gate.ca)
+    with _tunnel(own_gate, b"www.listed.test", 443) as tunnel:
+        secured = secure(tunnel, "www.listed.test", context)
+        desk.publish(["stopped.example"])
+        own_gate.process.wait_for("serial 2 in force")
+        with net.nothing_reaches_the_origin():
+            secured.sendall(get(b"www.listed.test"))
+            answer = read_answer(secured)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"the list has changed, load the page again" in answer
+    with own_gate.connect() as connection:
+        assert view(ask(connection, get(b"www.listed.test", target=b"http://www.listed.test/"))) is View.ORIGIN
