@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Gate, Network, need, network, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, MITMDUMP, ORIGIN_ADDRESS, Gate, Network, need, network, wait_until
 from tests.e2e.ways import Door
 
 MODES = {"regular": 8080, "secure": 8080, "socks5": 1080, "transparent": 8081, "upstream": 8082}
@@ -20,6 +20,7 @@ MODES = {"regular": 8080, "secure": 8080, "socks5": 1080, "transparent": 8081, "
 REDIRECTED = (80, 443, 8443)
 LISTED = ("listed.test", "stopped.example", "bücher.example", "faß.example")
 SQUID_PORT = 3128
+LOAD = Path(__file__).parent.parent.parent / "addon" / "load.py"
 
 
 @pytest.fixture(scope="session")
@@ -84,24 +85,43 @@ def signed(net: Network) -> Path:
 
 @pytest.fixture(scope="session")
 def gate_of_doors(net: Network, squid: None, signed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """A gate with every mode at once."""
+    """A gate with every mode at once; with STOPLIST_TEST_MITMDUMP=1, the add-on in mitmdump instead."""
     desk = Desk.new(tmp_path_factory.mktemp("doors") / "desk", list(LISTED))
     with desk.policy.open("a") as policy:
         policy.write(f"certificate: {{cert: {net.folder}/origin.pem, key: {net.folder}/origin.pem}}\n")
     state_dir = tmp_path_factory.mktemp("gate-of-doors") / "state"
-    gate = net.gate(
-        desk.policy,
-        state_dir,
+    modes = (
         *("--mode", f"regular@{GATEWAY_ADDRESS}:{MODES['regular']}"),
         *("--mode", f"socks5@{GATEWAY_ADDRESS}:{MODES['socks5']}"),
         *("--mode", f"transparent@{GATEWAY_ADDRESS}:{MODES['transparent']}"),
         *("--mode", f"upstream:http://127.0.0.1:{SQUID_PORT}@{GATEWAY_ADDRESS}:{MODES['upstream']}"),
-        address=GATEWAY_ADDRESS,
-        program=(sys.executable, str(Path(__file__).parent / "signing.py"), str(signed)),
     )
+    if os.environ.get("STOPLIST_TEST_MITMDUMP"):
+        gate = _mitmdump(net, desk, state_dir, *modes)
+    else:
+        program = (sys.executable, str(Path(__file__).parent / "signing.py"), str(signed))
+        gate = net.gate(desk.policy, state_dir, *modes, address=GATEWAY_ADDRESS, program=program)
     yield gate
     gate.process.end()
     assert "fault" not in gate.log()
+
+
+def _mitmdump(net: Network, desk: Desk, state_dir: Path, *modes: str) -> Gate:
+    process = net.start(
+        *("env", f"HOME={state_dir.parent}", str(MITMDUMP), "-s", str(LOAD), "--set", "flow_detail=0", *modes),
+        *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={state_dir}"),
+    )
+    process.wait_for("in force")
+    wait_until(lambda: all(_listens(net, port) for port in MODES.values()), "mitmdump")
+    return Gate(net, process, MODES["regular"], state_dir, GATEWAY_ADDRESS)
+
+
+def _listens(net: Network, port: int) -> bool:
+    try:
+        net.client.connect(GATEWAY_ADDRESS, port).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

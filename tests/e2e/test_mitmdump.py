@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
 from tests.e2e.network import MITMDUMP, ORIGIN_ADDRESS, Gate, Network, wait_until
 from tests.e2e.ways import read_head
-
-LOAD = Path(__file__).parent.parent.parent / "addon" / "load.py"
 
 type Start = Callable[..., Gate]
 

@@ -20,7 +20,7 @@ import pytest
 
 from stoplist.core.decide import Action, Reason, Verdict
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.outbound import Outbound
+from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.page import StopPage
 from stoplist.proxy.quiet import Faults
 from stoplist.proxy.store import InForce
@@ -84,6 +84,7 @@ async def installed(
     listening: Callable[[], Collection[tuple[str, int]]] = tuple,
     trusted: Collection[tuple[str, int]] = (),
     names: dict[str, list[str]] | None = None,
+    search: Collection[str] = (),
 ) -> AsyncIterator[Gate]:
     """The running loop, with its connections judged by a policy with `upstream`."""
     rules = ruleset(signed("listed.example"), upstream=upstream)
@@ -92,7 +93,7 @@ async def installed(
     judge.store = Store(InForce(rules, StopPage.render(rules.policy)))
     judge.tally = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
-    outbound = Outbound(judge, Faults(), listening)
+    outbound = Outbound(judge, Faults(), listening, search)
     outbound.trusted = frozenset(trusted)
     outbound.install(loop)
     try:
@@ -631,3 +632,37 @@ def test_removing_what_was_not_installed_does_nothing() -> None:
         Outbound(Judge(), Faults(), tuple).remove()
 
     run(main)
+
+
+# Names that the system's resolver completes
+
+
+@pytest.mark.parametrize(
+    ("name", "search", "stopped"),
+    [
+        pytest.param("listed", ["example"], True, id="completed to a listed name"),
+        pytest.param("www.listed", ["other.example", "example"], True, id="by the second search domain"),
+        pytest.param("other", ["example"], False, id="completed to an unlisted name"),
+        pytest.param("other.example", ["listed.example"], False, id="by a search domain that is listed itself"),
+    ],
+)
+def test_a_name_that_the_resolver_would_complete_to_a_listed_one_is_refused(
+    name: str, search: list[str], stopped: bool, listen: Listen
+) -> None:
+    listener = listen("127.0.0.1")
+
+    async def main() -> None:
+        async with installed(ONE, names={name: ["127.0.0.1"]}, search=search) as gate:
+            if not stopped:
+                await connect(name, listener.port)
+                return
+            with pytest.raises(PermissionError):
+                await connect(name, listener.port)
+            assert [verdict.action for verdict in gate.counted] == [Action.STOP]
+
+    run(main)
+    assert bool(listener.contacts()) is not stopped
+
+
+def test_search_domains_are_read_as_the_system_reads_them() -> None:
+    assert all(domain and not domain.endswith(".") for domain in search_domains())

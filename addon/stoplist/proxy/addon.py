@@ -68,7 +68,7 @@ from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.connections import Connections, abort
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.outbound import Outbound
+from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
@@ -150,7 +150,7 @@ class Stoplist:
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
         self._connections = Connections()
-        self._outbound = Outbound(self.judge, self.faults, self._listening)
+        self._outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -8,6 +8,7 @@ Rules
   - Addresses that `upstream` of the policy denies are left out; if none is left, nothing is connected.
   - Where the gate itself listens is denied whatever the policy allows: it never talks to itself.
   - What the operator named to forward to (a parent proxy) may be anywhere.
+  - The system's resolver completes short names by its search domains: no completed name may be listed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from ipaddress import ip_address
 from typing import Any
 
 import aiohappyeyeballs
+import dns.name
+import dns.resolver
 
 from stoplist.core.addresses import Address, forms
-from stoplist.core.decide import DENIED, Reason
+from stoplist.core.decide import DENIED, Action, Reason
 from stoplist.core.hosts import Host, HostError
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.quiet import Faults
@@ -37,13 +40,20 @@ class Outbound:
     """Takes the place of an event loop's `create_connection`.
 
     `listening` are the (address, port) where the gate listens, `trusted` the (host, port) that the operator
-    forwards to.
+    forwards to, `search` the search domains of the system's resolver.
     """
 
-    def __init__(self, judge: Judge, faults: Faults, listening: Callable[[], Collection[tuple[str, int]]]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        faults: Faults,
+        listening: Callable[[], Collection[tuple[str, int]]],
+        search: Collection[str] = (),
+    ) -> None:
         self._judge = judge
         self._faults = faults
         self._listening = listening
+        self._search = search
         self._loop: Any = None
         self.trusted: frozenset[tuple[str, int]] = frozenset()
 
@@ -105,6 +115,12 @@ class Outbound:
             name = Host.parse(host).address
         except HostError as error:
             raise OSError(error.message) from None
+        for domain in self._search:
+            verdict = self._judge.verdict(f"{name}.{domain}")
+            # Where the search domain itself is listed, every name would be refused.
+            if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
+                self._judge.count(verdict)
+                raise PermissionError(Reason.DENIED.value)
         # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
         found = await self._loop.getaddrinfo(name.encode(), port, type=socket.SOCK_STREAM)
         if (host, port) in self.trusted:
@@ -114,6 +130,16 @@ class Outbound:
             self._judge.count(DENIED)
             raise PermissionError(Reason.DENIED.value)
         return permitted
+
+
+def search_domains() -> tuple[str, ...]:
+    """By what the system's resolver completes names: its search list, or the domain of the machine (resolv.conf(5))."""
+    try:
+        resolver = dns.resolver.Resolver()
+    except dns.resolver.NoResolverConfiguration:
+        return ()
+    domains = resolver.search or [resolver.domain]
+    return tuple(domain.to_text(omit_final_dot=True) for domain in domains if domain != dns.name.root)
 
 
 def _is_at(address: Address, place: Address) -> bool:
