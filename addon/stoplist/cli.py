@@ -77,27 +77,26 @@ def main() -> None:
 @click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
 @click.option(
     "--mode",
-    "modes",
+    "wanted",
     metavar="MODE",
     multiple=True,
     help="How clients come in, as mitmproxy writes it: regular (as without it), upstream:URL, socks5, transparent, "
     "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
 )
 @click.option("--state-dir", type=_FILE, help="Where the gate keeps its CA and what it remembers of lists.")
-def run(policy: Path | None, listen: ListenAddress | None, modes: tuple[str, ...], state_dir: Path | None) -> None:
+def run(policy: Path | None, listen: ListenAddress | None, wanted: tuple[str, ...], state_dir: Path | None) -> None:
     """Run the gate with POLICY, or with the demo policy."""
     if policy is None:
         policy = loading.demo_policy()
         click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
     text = loading.read_policy(policy)
-    from stoplist.proxy import runner
+    from stoplist.proxy import modes, runner
 
-    listen = listen or text.policy.listen
     try:
-        placed = runner.place_modes(modes or ("regular",), listen)
+        placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
     except StoplistError as error:
         raise click.BadParameter(str(error), param_hint="'--mode'") from None
-    runner.run(policy, text.policy, listen, placed, state_dir or loading.default_state_dir())
+    runner.run(policy, text.policy, placed, state_dir or loading.default_state_dir())
 
 
 @main.command(example="stoplist check school.yaml")

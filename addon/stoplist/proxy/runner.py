@@ -21,39 +21,34 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
-from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Socks5Mode, UpstreamMode
 
 from stoplist import files
 from stoplist.core.policy import ListenAddress, Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy import quiet
+from stoplist.proxy import modes, quiet
 from stoplist.proxy.addon import Stoplist
 
 log = logging.getLogger(quiet.OWN_LOGGER)
 
-
 SWITCH_SECONDS = 0.0005
 """How long the store's thread may hold the interpreter while the event loop waits for it. A request
 needs the interpreter some ten times; Python's default of 5 ms would be felt each time."""
-
-
 RESOLVER_THREADS = 64
 """How many names are resolved at once: the system's resolver takes a thread for each."""
 
 _MAX_PASSWORD = 1024
 
 
-def run(path: Path, policy: Policy, listen: ListenAddress, modes: Sequence[str], state_dir: Path) -> None:
+def run(path: Path, policy: Policy, placed: Sequence[str], state_dir: Path) -> None:
     """Run a gate with the policy at `path` until it is told to end. Raises StoplistError if it cannot start.
 
-    `modes` are mitmproxy's mode specifications, as `place_modes` makes them. What `policy` says of listening
-    and passwords is taken once.
+    `placed` are modes with their addresses (see modes.py). What `policy` says of passwords and certificates is
+    taken once.
     """
     if policy.proxy_auth:
-        _check_passwords_can_be_asked(modes)
+        modes.check_passwords_can_be_asked(placed)
     wanted: dict[str, Any] = {
-        "mode": list(modes),
-        "listen_host": listen.host,
+        "mode": list(placed),
         "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
         "ssl_verify_upstream_trusted_ca": _existing(path.parent / policy.upstream.ca) if policy.upstream.ca else None,
         "confdir": str(state_dir),
@@ -86,57 +81,6 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
     await master.run()
     if ready.failure is not None:
         raise ready.failure
-
-
-def place_modes(texts: Sequence[str], listen: ListenAddress) -> list[str]:
-    """Mode specifications with the address that each listens on: its own, or `listen`.
-
-    Raises StoplistError for what is no mode, leads into a network, or wants the address of another.
-    """
-    placed: dict[str, str] = {}
-    for text in texts:
-        mode = _parse_mode(text)
-        where = ""
-        if mode.default_port is not None:
-            port = mode.custom_listen_port if mode.custom_listen_port is not None else listen.port
-            where = str(ListenAddress(mode.listen_host(listen.host), port))
-        if where in placed and where and not where.endswith(":0"):
-            raise StoplistError(
-                f"'{text}' would listen on {where}, as '{placed[where]}' does",
-                hint=f"give it an address of its own, such as {mode.type_name}@1080",
-            )
-        placed[where] = text
-    return [_placed(text, listen) for text in texts]
-
-
-def _check_passwords_can_be_asked(modes: Sequence[str]) -> None:
-    for text in modes:
-        if not isinstance(ProxyMode.parse(text), RegularMode | UpstreamMode | Socks5Mode):
-            raise StoplistError(
-                f"proxy_auth: clients of the mode '{text}' cannot be asked for a password",
-                hint="run it in a gate of its own, without 'proxy_auth'",
-            )
-
-
-def _placed(text: str, listen: ListenAddress) -> str:
-    mode = ProxyMode.parse(text)
-    has_place = mode.custom_listen_port is not None or mode.default_port is None
-    return text if has_place else f"{text}@{listen.host}:{listen.port}"
-
-
-def _parse_mode(text: str) -> ProxyMode:
-    try:
-        mode = ProxyMode.parse(text)
-    except ValueError as error:
-        raise StoplistError(
-            f"'{text}' is no mode: {str(error).rstrip(': ')}",
-            hint="write, for example, regular, socks5@1080, dns@53 or upstream:http://proxy.example:3128",
-        ) from None
-    if isinstance(mode, ReverseMode):
-        raise StoplistError(
-            f"'{text}' does not lead out of a network", hint="a gate is an egress proxy: leave reverse modes out"
-        )
-    return mode
 
 
 def _existing(path: Path, hint: str = "name the file in the policy") -> str:

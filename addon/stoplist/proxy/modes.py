@@ -1,0 +1,58 @@
+"""Modes: how clients come in, in mitmproxy's notation; only those that lead out of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Socks5Mode, UpstreamMode
+
+from stoplist.core.policy import ListenAddress
+from stoplist.errors import StoplistError
+
+
+def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
+    """Mode specifications with the address that each listens on: its own, or `listen`.
+
+    Raises StoplistError for what is no mode, leads into a network, or wants the address of another.
+    """
+    placed, taken = [], dict[ListenAddress, str]()
+    for text in texts:
+        mode = _parse(text)
+        if mode.default_port is None:  # a device, not a port
+            placed.append(text)
+            continue
+        has_port = mode.custom_listen_port is not None
+        where = ListenAddress(mode.listen_host(listen.host), mode.listen_port(listen.port) or 0)
+        if where.port and where in taken:
+            raise StoplistError(
+                f"'{text}' would listen on {where}, as '{taken[where]}' does",
+                hint=f"give it an address of its own, such as {mode.type_name}@1080",
+            )
+        taken[where] = text
+        placed.append(f"{text.rpartition('@')[0] if has_port else text}@{where.host}:{where.port}")
+    return placed
+
+
+def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
+    """Raises StoplistError for a mode whose clients cannot be asked for a password."""
+    for text in texts:
+        if not isinstance(_parse(text), RegularMode | UpstreamMode | Socks5Mode):
+            raise StoplistError(
+                f"proxy_auth: clients of the mode '{text}' cannot be asked for a password",
+                hint="run it in a gate of its own, without 'proxy_auth'",
+            )
+
+
+def _parse(text: str) -> ProxyMode:
+    try:
+        mode = ProxyMode.parse(text)
+    except ValueError as error:
+        raise StoplistError(
+            f"'{text}' is no mode: {str(error).rstrip(': ')}",
+            hint="write, for example, regular, socks5@1080, dns@53 or upstream:http://proxy.example:3128",
+        ) from None
+    if isinstance(mode, ReverseMode):
+        raise StoplistError(
+            f"'{text}' does not lead out of a network", hint="a gate is an egress proxy: leave reverse modes out"
+        )
+    return mode
