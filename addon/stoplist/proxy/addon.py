@@ -65,7 +65,7 @@ from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.errors import StoplistError
 from stoplist.proxy import layers, quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
-from stoplist.proxy.connections import Connections, abort
+from stoplist.proxy.connections import Connections, abort_all
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.outbound import Outbound, search_domains
@@ -254,13 +254,12 @@ class Stoplist:
 
     async def _close_stopped(self) -> None:
         """End connections to what does not pass any more: a list or policy changed, an exception ended."""
+        handlers = ctx.master.addons.get("proxyserver").connections
         try:
-            handlers = ctx.master.addons.get("proxyserver").connections
             await self._connections.close_stopped(self.judge, handlers, self._serves)
         except Exception as error:
             self.faults.add("close_stopped", error)
-            for handler in list(ctx.master.addons.get("proxyserver").connections.values()):
-                abort(handler)
+            abort_all(handlers)
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

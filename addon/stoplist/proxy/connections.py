@@ -26,19 +26,21 @@ MAX_HOSTS = 64
 
 _BATCH = 100
 
+type Handlers = Mapping[tuple[object, ...] | str, ConnectionHandler]
+"""mitmproxy's handlers of the connections that are open, as its proxyserver keeps them."""
+
 
 class Connections:
     def __init__(self) -> None:
         self._passed: weakref.WeakKeyDictionary[Client, dict[Host, None]] = weakref.WeakKeyDictionary()
         self._ended: weakref.WeakSet[Client] = weakref.WeakSet()
 
-    def passed(self, client: Client, *hosts: Host) -> None:
-        """A request of this client passed, and claimed these hosts."""
+    def passed(self, client: Client, host: Host) -> None:
+        """A request of this client passed, and claimed this host."""
         kept = self._passed.setdefault(client, {})
-        for host in hosts:
-            kept.pop(host, None)
-            kept[host] = None
-        while len(kept) > MAX_HOSTS:
+        kept.pop(host, None)
+        kept[host] = None
+        if len(kept) > MAX_HOSTS:
             del kept[next(iter(kept))]
 
     def end_here(self, client: Client) -> None:
@@ -51,7 +53,7 @@ class Connections:
     async def close_stopped(
         self,
         judge: Judge,
-        handlers: Mapping[tuple[object, ...] | str, ConnectionHandler],
+        handlers: Handlers,
         serves: Callable[[Client], bool],
     ) -> None:
         """End each connection that would not pass now, or whose client is not served any more."""
@@ -65,6 +67,11 @@ class Connections:
                 abort(handler)
             elif not serves(handler.client):
                 abort(handler)
+
+
+def abort_all(handlers: Handlers) -> None:
+    for handler in list(handlers.values()):
+        abort(handler)
 
 
 def abort(handler: ConnectionHandler) -> None:

@@ -18,7 +18,7 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict
 from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.core.hosts import HostError
 from stoplist.proxy.judge import Judge
@@ -62,12 +62,20 @@ def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
     return made
 
 
-def read_head(data: bytes) -> RequestHead | None:
-    """The head at the start of `data`, None if it is not whole. Raises HeadError and HostError."""
+def read_head(data: bytes, judge: Judge) -> RequestHead | Verdict | None:
+    """The head at the start of `data`, None if it is not whole; the verdict on one that must be refused."""
     end = find_end(data)
     if (len(data) if end is None else end) > MAX_HEAD:
-        raise HeadError("the head is too long")
-    return RequestHead.parse(data[:end]) if end is not None else None
+        return AMBIGUOUS
+    if end is None:
+        return None
+    try:
+        head = RequestHead.parse(data[:end])
+    except HostError:
+        return UNREADABLE
+    except HeadError:
+        return AMBIGUOUS
+    return head if head.agrees or judge.of_head(head).action is Action.STOP else AMBIGUOUS
 
 
 class Http1(Http1Server):
@@ -84,15 +92,11 @@ class Http1(Http1Server):
         if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
             return
         data = bytes(self.buf)
-        try:
-            head = read_head(data)
-            if head is None:
-                return
-            if not head.agrees and self._judge.of_head(head).action is not Action.STOP:
-                raise HeadError("target and Host differ")
-        except (HeadError, HostError) as error:
-            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
-            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(verdict))))
+        head = read_head(data, self._judge)
+        if head is None:
+            return
+        if isinstance(head, Verdict):
+            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(head))))
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return

@@ -51,11 +51,10 @@ class Judge:
 
         return strictest(of(name) for name in {*names} if name is not None)
 
-    def of_head(self, head: RequestHead, *others: Host | str | None) -> Verdict:
-        """The verdict for what a request's head says, and `others` that the connection claims."""
-        names = [name for name in (head.target, head.field, *others) if name is not None]
-        verdicts = [self.verdict(*names)] if names else [UNREADABLE]
-        return strictest((*verdicts, *(() if head.agrees else (AMBIGUOUS,))))
+    def of_head(self, head: RequestHead) -> Verdict:
+        """The verdict for what a request's head says, all of it together."""
+        verdict = self.verdict(head.target, head.field)
+        return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
 
     def count(self, verdict: Verdict) -> None:
         if self.tally is not None:

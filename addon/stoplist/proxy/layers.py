@@ -29,9 +29,9 @@ from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErr
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason
-from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
-from stoplist.core.hosts import Host, HostError
+from stoplist.core.decide import Action, Reason, Verdict
+from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
+from stoplist.core.hosts import Host
 from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, read_head, request, response
@@ -46,7 +46,7 @@ QUIC_PORTS = (80, 443, 8443)
 
 
 def tls_layer(context: Context) -> Layer:
-    """TLS, DTLS or QUIC from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
+    """TLS or DTLS from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
     server = ServerTLSLayer(context)
     server.child_layer = ClientTLSLayer(context)
     return server
@@ -79,17 +79,12 @@ class Explicit(Layer):
             return
         # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
         self.context.client.alpn = None
-        try:
-            head = read_head(self._data)
-            if head is None:
-                return
-            if head.method == b"CONNECT" and not head.agrees and self._judge.of_head(head).action is not Action.STOP:
-                raise HeadError("target and Host differ")
-        except (HeadError, HostError) as error:
-            verdict = UNREADABLE if isinstance(error, HostError) else AMBIGUOUS
-            yield from self._answer(response(self._judge.refuse(verdict)))
+        head = read_head(self._data, self._judge)
+        if head is None:
             return
-        if head.method == b"CONNECT":
+        if isinstance(head, Verdict):
+            yield from self._answer(response(self._judge.refuse(head)))
+        elif head.method == b"CONNECT":
             yield from self._connect(head)
         else:
             yield from self._hand_over(http_layer(self.context, self._mode, self._judge), self._data)
@@ -151,14 +146,13 @@ class _Connect(Layer):
             error = yield commands.OpenConnection(self.context.server)
         if error is None:
             self._flow.response = established()
-            yield HttpConnectedHook(self._flow)
-            yield commands.SendData(self.context.client, b"HTTP/1.1 200 Connection established\r\n\r\n")
             child: Layer = _Undecided(self.context)
+            yield HttpConnectedHook(self._flow)
         else:  # what was refused was counted where it was refused
             self._flow.response = response(refusal(Reason.DENIED) if _is_refused(error) else UNREACHABLE)
-            yield HttpConnectErrorHook(self._flow)
-            yield commands.SendData(self.context.client, assemble_response(self._flow.response))
             child = Refused(self.context)
+            yield HttpConnectErrorHook(self._flow)
+        yield commands.SendData(self.context.client, assemble_response(self._flow.response))
         self._handle_event = child.handle_event  # type: ignore[method-assign]
         yield from child.handle_event(events.Start())
 
@@ -202,6 +196,13 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
         self._judge = judge
 
     def finish_start(self) -> CommandGenerator[str | None]:
+        error = yield from self._open()
+        if error:
+            self._handle_event = self.done
+            return error
+        return (yield from self._start_child())
+
+    def _open(self) -> CommandGenerator[str | None]:
         assert self.context.server.address is not None
         name, port = self.context.server.address
         verdict = self._judge.verdict(name)
@@ -209,12 +210,10 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
             self._judge.count(verdict)
             return "refused"
         self.context.server.address = (Host.parse(name).address, port)
-        if verdict.action is not Action.STOP:
-            error = yield commands.OpenConnection(self.context.server)
-            if error:
-                self._handle_event = self.done
-                return str(error)
-        return (yield from self._start_child())
+        if verdict.action is Action.STOP:
+            return None
+        error: str | None = yield commands.OpenConnection(self.context.server)
+        return error
 
 
 class Transparent(modes.TransparentProxy, _Tunnel):

@@ -50,8 +50,6 @@ class Quic(Layer):
             yield from self._refuse()
             return
         if hello is not None:
-            self.context.client.sni = hello.sni
-            self.context.client.alpn_offers = hello.alpn_protocols
             data = ClientHelloData(self.context, hello)
             yield TlsClienthelloHook(data)
             yield from self._hand_over(UDPLayer(self.context, ignore=True) if data.ignore_connection else self._ended())

@@ -12,7 +12,7 @@ from mitmproxy.connection import Client
 from mitmproxy.master import Master
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from stoplist.proxy.connections import abort
+from stoplist.proxy.connections import abort_all
 
 
 class Sentinel:
@@ -41,8 +41,7 @@ class Sentinel:
         """A Stoplist was unloaded: end what is open, and let nothing begin."""
         if self._standing is stoplist:
             self._standing = None
-            for handler in list(self._master.addons.get("proxyserver").connections.values()):
-                abort(handler)
+            abort_all(self._master.addons.get("proxyserver").connections)
 
     def client_connected(self, client: Client) -> None:
         if self._standing is None:
