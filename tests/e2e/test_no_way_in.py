@@ -163,6 +163,21 @@ def test_upstream_opens_and_closes_networks(net: Network, desk: Desk, tmp_path: 
         gate.process.end()
 
 
+def test_a_parent_proxy_is_no_clients_target(net: Network, desk: Desk, tmp_path: Path, service: list[bytes]):
+    """What the operator forwards to may be on loopback; clients of another mode do not reach it by its name."""
+    modes = ("--mode", "regular", "--mode", f"upstream:http://localhost:{PORT}@127.0.0.1:8298")
+    gate = net.gate(desk.policy, tmp_path / "state", *modes)
+    try:
+        assert b" 403 " in _connect(gate, "localhost", PORT)
+        assert b" 502 " in _get(gate, "LOCALHOST", PORT)
+        assert service == []
+        gate.port = 8298
+        _get(gate, "www.pass.test", 80)
+        assert len(service) == 1
+    finally:
+        gate.process.end()
+
+
 def test_it_listens_on_loopback_unless_told(net: Network, own_gate: Gate):
     for address in (GATEWAY_ADDRESS, OUTER_ADDRESS):
         with pytest.raises(OSError, match="refused"):

@@ -479,6 +479,8 @@ class Stoplist:
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0])))
         elif self._is_forwarder(client, address):
             return
+        elif address in self._outbound.trusted and address != getattr(client.proxy_mode, "address", None):
+            verdict = DENIED  # what one mode forwards to is no target for the clients of another
         elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
             verdict = DENIED
         else:
