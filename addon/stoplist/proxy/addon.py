@@ -65,7 +65,7 @@ from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.errors import StoplistError
 from stoplist.proxy import layers, quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
-from stoplist.proxy.connections import Connections, abort_all
+from stoplist.proxy.connections import Connections
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.outbound import Outbound, search_domains
@@ -149,8 +149,8 @@ class Stoplist:
         self._is_guest = faults is None
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
-        self._connections = Connections()
-        self._outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
+        self.connections = Connections()
+        self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,7 +183,7 @@ class Stoplist:
         self._close()
         self._authority, self._certificate, self.judge.store = authority, certificate, opened
         self.judge.tally = Tally(opened.current.ruleset, time.time())
-        self._outbound.install(ctx.master.event_loop)
+        self.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
 
@@ -195,7 +195,7 @@ class Stoplist:
         if any(isinstance(mode, mode_specs.DnsMode) for mode in wanted):
             servers = mitmproxy_rs.dns.get_system_dns_servers()
             self._resolver = (servers[0], layers.DNS_PORT) if servers else None
-        self._outbound.trusted = frozenset(trusted)
+        self.outbound.trusted = frozenset(trusted)
 
     def _listening(self) -> list[tuple[str, int]]:
         return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
@@ -219,12 +219,13 @@ class Stoplist:
     def done(self) -> None:
         Sentinel.of(ctx.master).stand_in(self)
         self._close()
+        self.connections.abort_all({})
 
     def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
-        self._outbound.remove()
+        self.outbound.remove()
         if self.judge.store is not None:
             self.judge.store.close()
         if self.judge.tally is not None:
@@ -251,15 +252,17 @@ class Stoplist:
             await asyncio.sleep(seconds)
             self.faults.report()
             await self._close_stopped()
+            loop = asyncio.get_running_loop()
+            await self.connections.close_idle(loop.time() - ctx.options.tcp_timeout)
 
     async def _close_stopped(self) -> None:
         """End connections to what does not pass any more: a list or policy changed, an exception ended."""
         handlers = ctx.master.addons.get("proxyserver").connections
         try:
-            await self._connections.close_stopped(self.judge, handlers, self._serves)
+            await self.connections.close_stopped(self.judge, handlers, self.serves)
         except Exception as error:
             self.faults.add("close_stopped", error)
-            abort_all(handlers)
+            self.connections.abort_all(handlers)
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -275,12 +278,13 @@ class Stoplist:
 
     # Where a connection begins
 
-    def _serves(self, client: Client) -> bool:
-        return is_client(_address(client.peername[0]), self.judge.policy.clients)
+    def serves(self, address: str) -> bool:
+        """Whether who has this address is one of the policy's clients."""
+        return is_client(_address(address), self.judge.policy.clients)
 
     @_guarded(_refuse_client)
     def client_connected(self, client: Client) -> None:
-        if not self._serves(client):
+        if not self.serves(client.peername[0]):
             client.error = "refused"
             return
         handler = ctx.master.addons.get("proxyserver").connections[client.id]
@@ -311,7 +315,7 @@ class Stoplist:
         verdict = strictest((target, self._judge_fields(flow.request)))
         if target.action is Action.STOP:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
-            self._connections.end_here(flow.client_conn)
+            self.connections.end_here(flow.client_conn)
             flow.response = established()
         elif verdict.action is Action.STOP:
             self._stop(flow, verdict)
@@ -319,7 +323,7 @@ class Stoplist:
             self._refuse(flow, verdict)
         else:
             flow.request.data.host = host.address
-            self._connections.passed(flow.client_conn, host)
+            self.connections.passed(flow.client_conn, host)
             self.judge.count(verdict)
 
     @_guarded(_refuse_tls)
@@ -342,7 +346,7 @@ class Stoplist:
             if verdict != self.judge.verdict(target):
                 self.judge.count(verdict)
             if name is not None:
-                self._connections.passed(client, name)
+                self.connections.passed(client, name)
             if self._intercepts(data.context):
                 data.establish_server_tls_first = True
             else:
@@ -362,7 +366,7 @@ class Stoplist:
             assert self._certificate is not None
             data.ssl_conn = self._certificate.accept()
         elif host := self._host_to_stop(context):
-            self._connections.end_here(context.client)
+            self.connections.end_here(context.client)
             data.ssl_conn = self._accept(host, HTTP)
         elif self._intercepts(context):
             host = Host.parse(context.client.sni or _target(context) or "")
@@ -380,7 +384,7 @@ class Stoplist:
     def quic_start_client(self, data: QuicTlsData) -> None:
         host = self._host_to_stop(data.context)
         if host is not None and self._authority is not None:
-            self._connections.end_here(data.context.client)
+            self.connections.end_here(data.context.client)
             data.settings = accept_quic(self._authority, host, loading.now())
         raise AddonHalt
 
@@ -415,20 +419,20 @@ class Stoplist:
                 flow.kill()
                 return
             self._stop(flow, verdict)
-            if self._connections.ends_here(client) and not _is_multiplexed(request):
+            if self.connections.ends_here(client) and not _is_multiplexed(request):
                 # A page that was stopped may be off the list a moment later: ask again from the start.
                 assert flow.response is not None
                 flow.response.headers["Connection"] = "close"
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
-        elif self._connections.ends_here(client):
+        elif self.connections.ends_here(client):
             self._refuse(flow, NOT_FORWARDED)
         else:
             host = Host.parse(request.data.host)
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
-            self._connections.passed(client, host)
+            self.connections.passed(client, host)
             if target is None or verdict != self.judge.verdict(target):
                 self.judge.count(verdict)
 
@@ -475,11 +479,11 @@ class Stoplist:
         client, address = data.client, data.server.address
         if address is None:
             raise StoplistError("a connection to nowhere")
-        if self._connections.ends_here(client):
+        if self.connections.ends_here(client):
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0])))
         elif self._is_forwarder(client, address):
             return
-        elif address in self._outbound.trusted and address != getattr(client.proxy_mode, "address", None):
+        elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
             verdict = DENIED  # what one mode forwards to is no target for the clients of another
         elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
             verdict = DENIED
@@ -489,11 +493,11 @@ class Stoplist:
             data.server.error = verdict.reason.value
             self.judge.count(verdict)
         else:
-            self._connections.passed(client, Host.parse(address[0]))
+            self.connections.passed(client, Host.parse(address[0]))
 
     def _permits_udp(self, address: tuple[str, int]) -> bool:
         """UDP is not connected through `outbound`: only addresses are, never names."""
-        return self._outbound.permit(_address(address[0]), address[1])
+        return self.outbound.permit(_address(address[0]), address[1])
 
     def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
         """Whether this is what the operator forwards to, by the mode that the client came in by."""
@@ -501,7 +505,7 @@ class Stoplist:
             case mode_specs.UpstreamMode():
                 return address == client.proxy_mode.address
             case mode_specs.DnsMode():
-                return address == self._resolver and self._outbound.permit_resolver(address)
+                return address == self._resolver and self.outbound.permit_resolver(address)
         return False
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:

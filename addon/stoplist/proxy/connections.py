@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import Protocol
 
 from mitmproxy.connection import Client
 from mitmproxy.proxy.server import ConnectionHandler
@@ -30,8 +31,30 @@ type Handlers = Mapping[tuple[object, ...] | str, ConnectionHandler]
 """mitmproxy's handlers of the connections that are open, as its proxyserver keeps them."""
 
 
+class Tunnel(Protocol):
+    """A connection in the lane (see lane.py)."""
+
+    @property
+    def hosts(self) -> Collection[Host]:
+        """What it passed with."""
+
+    @property
+    def address(self) -> str:
+        """The client's."""
+
+    @property
+    def seen(self) -> float:
+        """When it carried something last, by the clock of the event loop."""
+
+    def end(self) -> None:
+        """End it, and what it led to, at once."""
+
+
 class Connections:
+    """`tunnels` are those of the lane; all others are mitmproxy's."""
+
     def __init__(self) -> None:
+        self.tunnels: set[Tunnel] = set()
         self._passed: weakref.WeakKeyDictionary[Client, dict[Host, None]] = weakref.WeakKeyDictionary()
         self._ended: weakref.WeakSet[Client] = weakref.WeakSet()
 
@@ -50,23 +73,44 @@ class Connections:
     def ends_here(self, client: Client) -> bool:
         return client in self._ended
 
-    async def close_stopped(
-        self,
-        judge: Judge,
-        handlers: Handlers,
-        serves: Callable[[Client], bool],
-    ) -> None:
-        """End each connection that would not pass now, or whose client is not served any more."""
-        for number, handler in enumerate(list(handlers.values())):
-            if number % _BATCH == _BATCH - 1:
-                await asyncio.sleep(0)
-            hosts = self._passed.get(handler.client, ())
+    async def close_stopped(self, judge: Judge, handlers: Handlers, serves: Callable[[str], bool]) -> None:
+        """End each connection that would not pass now, or whose client is not served any more.
+
+        `serves` says of a client's address whether it is.
+        """
+
+        def must_end(hosts: Collection[Host], address: str) -> bool:
             verdict = judge.verdict(*hosts) if hosts else PASS
             if verdict.action in (Action.STOP, Action.REFUSE):
                 judge.count(verdict)
+                return True
+            return not serves(address)
+
+        async for tunnel in _in_batches(self.tunnels):
+            if must_end(tunnel.hosts, tunnel.address):
+                tunnel.end()
+        async for handler in _in_batches(handlers.values()):
+            if must_end(self._passed.get(handler.client, ()), handler.client.peername[0]):
                 abort(handler)
-            elif not serves(handler.client):
-                abort(handler)
+
+    async def close_idle(self, since: float) -> None:
+        """End each tunnel of the lane that carried nothing after `since`; mitmproxy sees to its own."""
+        async for tunnel in _in_batches(self.tunnels):
+            if tunnel.seen < since:
+                tunnel.end()
+
+    def abort_all(self, handlers: Handlers) -> None:
+        for tunnel in list(self.tunnels):
+            tunnel.end()
+        abort_all(handlers)
+
+
+async def _in_batches[T](things: Collection[T]) -> AsyncIterator[T]:
+    """All `things` that there are now; the event loop has its turn after each few."""
+    for number, thing in enumerate(list(things)):
+        if number % _BATCH == _BATCH - 1:
+            await asyncio.sleep(0)
+        yield thing
 
 
 def abort_all(handlers: Handlers) -> None:

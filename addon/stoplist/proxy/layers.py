@@ -7,6 +7,7 @@ arrived for raw bytes, lose the half-close of a tunnel, and read a request in an
   Explicit      an HTTP proxy connection: CONNECT is answered here, anything else goes to mitmproxy's HTTP
   Socks5        connects only what may pass; a listed host gets its page
   Transparent   connects nothing before the client's first bytes have been judged
+  Continued     goes on with a tunnel that the lane has opened
   Dns, Quic     in modules of their own, as is our reading of HTTP/1
 
 Rules
@@ -214,6 +215,21 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
             return None
         error: str | None = yield commands.OpenConnection(self.context.server)
         return error
+
+
+class Continued(Layer):
+    """A tunnel to `address`, (host, port), that the lane opened, and mitmproxy serves from its first bytes on."""
+
+    def __init__(self, context: Context, address: tuple[str, int]) -> None:
+        super().__init__(context)
+        self.context.server.address = address
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        assert isinstance(event, events.Start)
+        error = yield commands.OpenConnection(self.context.server)
+        child: Layer = _Undecided(self.context) if error is None else Refused(self.context)
+        self._handle_event = child.handle_event  # type: ignore[method-assign]
+        yield from child.handle_event(events.Start())
 
 
 class Transparent(modes.TransparentProxy, _Tunnel):

@@ -8,6 +8,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Sock
 
 from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
+from stoplist.proxy.lane import LaneMode
 
 
 def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
@@ -41,6 +42,17 @@ def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
                 f"proxy_auth: clients of the mode '{text}' cannot be asked for a password",
                 hint="run it in a gate of its own, without 'proxy_auth'",
             )
+
+
+def in_lane(placed: Iterable[str]) -> list[str]:
+    """The same modes, with the lane in the place of mitmproxy's own explicit proxy."""
+    regular, lane = RegularMode.type_name, LaneMode.type_name
+    return [lane + text.removeprefix(regular) if _parse(text).type_name == regular else text for text in placed]
+
+
+def name(mode: ProxyMode) -> str:
+    """What an operator calls the mode."""
+    return RegularMode.type_name if isinstance(mode, RegularMode) else mode.type_name
 
 
 def _parse(text: str) -> ProxyMode:

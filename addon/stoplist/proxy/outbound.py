@@ -16,7 +16,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
@@ -34,6 +37,43 @@ CONNECT_SECONDS = 60.0
 """How long resolving and connecting may take together."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long one address is tried alone (RFC 8305, section 5)."""
+
+
+class DeniedError(PermissionError):
+    """No address of this host may be connected to. It was counted."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.DENIED.value)
+
+
+@dataclass(slots=True)
+class Opened:
+    """A connection to a host that is open already: what connects to that host next, in its context, is given it."""
+
+    host: str
+    port: int
+    connection: socket.socket | None
+
+    def take(self, host: str | None, port: int | None) -> socket.socket | None:
+        if (host, port) != (self.host, self.port):
+            return None
+        connection, self.connection = self.connection, None
+        return connection
+
+
+_opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def handing_over(opened: Opened) -> Iterator[None]:
+    """What is done inside, and the tasks that it starts, may take `opened`; who does not, leaves it to be closed."""
+    token = _opened.set(opened)
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+        if opened.connection is not None:
+            opened.connection.close()
 
 
 class Outbound:
@@ -84,16 +124,22 @@ class Outbound:
     async def _connect(self, protocol: Any, host: str | None = None, port: int | None = None, **options: Any) -> Any:
         if host is None or port is None:
             return await self._create_connection(protocol, host, port, **options)
-        local = options.pop("local_addr", None)
+        opened, local = _opened.get(), options.pop("local_addr", None)
+        connection = opened.take(host, port) if opened is not None else None
+        if connection is None:
+            connection = await self.open(host, port, local)
+        return await self._create_connection(protocol, sock=connection, **options)
+
+    async def open(self, host: str, port: int, local: tuple[str, int] | None = None) -> socket.socket:
+        """A connection to a host, by an address that may be connected to. Raises OSError, DeniedError among them."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                connection = await self._open(host, port, local)
+                return await self._open(host, port, local)
         except OSError:
             raise
         except Exception as error:  # mitmproxy knows what to do with an OSError only
             self._faults.add("outbound", error)
             raise OSError("a fault of the gate") from None
-        return await self._create_connection(protocol, sock=connection, **options)
 
     async def _open(self, host: str, port: int, local: tuple[str, int] | None) -> socket.socket:
         found = await self._resolve(host, port)
@@ -120,7 +166,7 @@ class Outbound:
             # Where the search domain itself is listed, every name would be refused.
             if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
                 self._judge.count(verdict)
-                raise PermissionError(Reason.DENIED.value)
+                raise DeniedError
         # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
         found = await self._loop.getaddrinfo(name.encode(), port, type=socket.SOCK_STREAM)
         if (host, port) in self.trusted:
@@ -128,7 +174,7 @@ class Outbound:
         permitted = [info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port)]
         if not permitted:
             self._judge.count(DENIED)
-            raise PermissionError(Reason.DENIED.value)
+            raise DeniedError
         return permitted
 
 

@@ -27,6 +27,7 @@ from stoplist.core.policy import ListenAddress, Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet
 from stoplist.proxy.addon import Stoplist
+from stoplist.proxy.loop import new_event_loop
 
 log = logging.getLogger(quiet.OWN_LOGGER)
 
@@ -48,7 +49,7 @@ def run(path: Path, policy: Policy, placed: Sequence[str], state_dir: Path) -> N
     if policy.proxy_auth:
         modes.check_passwords_can_be_asked(placed)
     wanted: dict[str, Any] = {
-        "mode": list(placed),
+        "mode": modes.in_lane(placed),
         "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
         "ssl_verify_upstream_trusted_ca": _existing(path.parent / policy.upstream.ca) if policy.upstream.ca else None,
         "confdir": str(state_dir),
@@ -58,7 +59,8 @@ def run(path: Path, policy: Policy, placed: Sequence[str], state_dir: Path) -> N
     faults = quiet.Faults()
     quiet.install(faults)
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(_serve(wanted, faults))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(wanted, faults))
 
 
 async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
@@ -121,7 +123,7 @@ class _Ready:
                 self._master.shutdown()
                 return
         for server in servers:
-            mode = server.mode.type_name
+            mode = modes.name(server.mode)
             for host, port in sorted({address[:2] for address in server.listen_addrs}):
                 log.info("listening on %s (%s)", ListenAddress(host, port), mode)
             if not server.listen_addrs:
