@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -26,6 +28,7 @@ from stoplist.tools import progress, publish, scaffold, signers
 from stoplist.tools import status as remembered
 
 _FILE = click.Path(path_type=Path)
+_MAX_WORKERS = 256
 
 
 class _Command(click.Command):
@@ -56,6 +59,27 @@ class _Listen(click.ParamType[ListenAddress]):
             self.fail(f"{value!r} is not HOST:PORT; write, for example, 127.0.0.1:8080", param, context)
 
 
+class _Workers(click.ParamType[int]):
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        if value == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not str(value).isdecimal() or not 1 <= int(value) <= _MAX_WORKERS:
+            self.fail(f"{value!r} is no number from 1 to {_MAX_WORKERS}, and not 'auto'", param, context)
+        return int(value)
+
+
+class _Seconds(click.ParamType[int]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,4})(s|m)", str(value))
+        if not match:
+            self.fail(f"{value!r} is no time; write, for example, 30s or 5m", param, context)
+        return int(match[1]) * {"s": 1, "m": 60}[match[2]]
+
+
 class _Expiry(click.ParamType[datetime]):
     name = "DATE"
 
@@ -84,19 +108,40 @@ def main() -> None:
     "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
 )
 @click.option("--state-dir", type=_FILE, help="Where the gate keeps its CA and what it remembers of lists.")
-def run(policy: Path | None, listen: ListenAddress | None, wanted: tuple[str, ...], state_dir: Path | None) -> None:
+@click.option(
+    "--workers",
+    type=_Workers(),
+    help="Serve with N processes, or with one for each core (auto), and a supervisor that starts a failed one again, "
+    "and takes up new code on SIGHUP. Without it: one process.",
+)
+@click.option(
+    "--drain",
+    type=_Seconds(),
+    default="30s",
+    show_default=True,
+    help="How long open connections have to end in, on SIGTERM.",
+)
+def run(
+    policy: Path | None,
+    listen: ListenAddress | None,
+    wanted: tuple[str, ...],
+    state_dir: Path | None,
+    workers: int | None,
+    drain: int,
+) -> None:
     """Run the gate with POLICY, or with the demo policy."""
-    if policy is None:
-        policy = loading.demo_policy()
-        click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
-    text = loading.read_policy(policy)
     from stoplist.proxy import modes, runner
 
+    if policy is None:
+        policy = loading.demo_policy()
+        if runner.is_started_by_a_person():
+            click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
+    text = loading.read_policy(policy)
     try:
         placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
     except StoplistError as error:
         raise click.BadParameter(str(error), param_hint="'--mode'") from None
-    runner.run(policy, text.policy, placed, state_dir or loading.default_state_dir())
+    runner.Gate(policy, text.policy, placed, state_dir or loading.default_state_dir(), workers, drain).run()
 
 
 @main.command(example="stoplist check school.yaml")

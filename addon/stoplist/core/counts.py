@@ -72,9 +72,8 @@ class Counts:
         for cell in cells:
             self._cells.setdefault(cell, 0)
 
-    def add(self, cell: Cell) -> None:
-        """Count one request."""
-        self._cells[cell] += 1
+    def add(self, cell: Cell, requests: int = 1) -> None:
+        self._cells[cell] += requests
 
     def seconds_left(self, now: float) -> float:
         """How long the period stays open, 0 once it has closed."""

@@ -8,12 +8,14 @@ Rules
   - Never holds, returns or logs a domain.
   - 16.25 bytes a domain, whatever their number; a lookup touches one place of the index and one
     of the digests for each suffix of the host.
+  - Digests and index are plain bytes: they can be mapped from memory that several processes share.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,28 +63,43 @@ def are_sorted_and_unique(digests: bytes | memoryview) -> bool:
     return bool(((high[:-1][ties] == high[1:][ties]) & (low[:-1][ties] < low[1:][ties])).all())
 
 
+class Payload(Protocol):
+    """Bytes that can be searched: `bytes`, or the `mmap` of a file."""
+
+    def __len__(self) -> int: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    def find(self, wanted: bytes, start: int, end: int, /) -> int: ...
+
+
 class DigestSet:
     """The domains of one list, as keyed digests.
 
     `payload` holds the digests from `offset` to its end: 16 bytes each, strictly rising (see
     `are_sorted_and_unique`; not checked again here), at most 2^28 of them. The bytes are kept,
-    not copied.
+    not copied. `index` is that of a set with the same payload and offset, made where it is None.
     """
 
-    __slots__ = ("_hasher", "_offset", "_payload", "_places", "_shift", "count")
+    __slots__ = ("_hasher", "_shift", "count", "index", "list_key", "offset", "payload")
 
-    def __init__(self, list_key: bytes, payload: bytes, offset: int = 0) -> None:
+    def __init__(self, list_key: bytes, payload: Payload, offset: int = 0, index: memoryview | None = None) -> None:
         self._hasher = hasher(list_key)
-        self._payload = payload
-        self._offset = offset
+        self.list_key = list_key
+        self.payload = payload
+        self.offset = offset
         self.count = (len(payload) - offset) // DIGEST_SIZE
         bits = max(0, self.count.bit_length() - _PER_BUCKET_BITS)
         self._shift = 32 - bits
-        prefixes = np.frombuffer(payload, dtype=">u4", offset=offset)[::4].astype(np.uint32)
+        self.index = index if index is not None else self._make_index(bits)
+        """Where in the payload the digests of each bucket begin: 32-bit numbers, the end of the payload last."""
+
+    def _make_index(self, bits: int) -> memoryview:
+        prefixes = np.frombuffer(self.payload, dtype=">u4", offset=self.offset)[::4].astype(np.uint32)
         firsts = np.arange(1 << bits, dtype=np.uint32) << np.uint32(self._shift)
-        places = np.full((1 << bits) + 1, len(payload), dtype=np.uint32)
-        places[:-1] = offset + DIGEST_SIZE * np.searchsorted(prefixes, firsts)
-        self._places = memoryview(places)
+        places = np.full((1 << bits) + 1, len(self.payload), dtype=np.uint32)
+        places[:-1] = self.offset + DIGEST_SIZE * np.searchsorted(prefixes, firsts)
+        return memoryview(places)
 
     def longest_suffix(self, host: Host) -> int:
         """Labels in the longest listed suffix of a host name, 0 where none is listed.
@@ -94,7 +111,7 @@ class DigestSet:
         if host.is_address:
             return 0
         name = host.name.encode("ascii")
-        find, places, shift, copy = self._payload.find, self._places, self._shift, self._hasher.copy
+        find, places, shift, copy = self.payload.find, self.index, self._shift, self._hasher.copy
         start, dot = 0, name.find(b".")
         while dot >= 0:
             keyed = copy()
@@ -104,7 +121,7 @@ class DigestSet:
             end = places[bucket + 1]
             at = find(digest, places[bucket], end)
             while at >= 0:
-                if (at - self._offset) % DIGEST_SIZE == 0:
+                if (at - self.offset) % DIGEST_SIZE == 0:
                     return name.count(b".", start) + 1
                 at = find(digest, at + 1, end)
             start = dot + 1
@@ -113,7 +130,7 @@ class DigestSet:
 
     def high_halves(self) -> NDArray[np.uint64]:
         """The first 8 bytes of each digest as a number, rising; a copy."""
-        return high_halves(memoryview(self._payload)[self._offset :])
+        return high_halves(memoryview(self.payload)[self.offset :])
 
     def __repr__(self) -> str:
         return f"DigestSet({self.count} domains)"

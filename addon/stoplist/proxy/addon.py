@@ -67,12 +67,15 @@ from stoplist.proxy import layers, quiet, store
 from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.connections import Connections
 from stoplist.proxy.http1 import established, response
-from stoplist.proxy.judge import Judge
+from stoplist.proxy.judge import Counter, Judge, Rulesets
+from stoplist.proxy.link import Word
+from stoplist.proxy.listening import Listening
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse
+from stoplist.proxy.worker import Follower, Reports, Worker
 from stoplist.state import State
 
 BEAT_SECONDS = 60.0
@@ -138,14 +141,17 @@ class Stoplist:
     """The add-on. Its options name a policy and a state directory; without a ruleset nothing passes.
 
     `faults` is where faults are counted by a process that writes its log by itself; without it the
-    add-on runs in somebody else's process, mitmdump's, and keeps that one's log quiet.
+    add-on runs in somebody else's process, mitmdump's, and keeps that one's log quiet. A `worker` has
+    its rulesets from a supervisor.
     """
 
     name = "stoplist"
 
-    def __init__(self, faults: quiet.Faults | None = None) -> None:
+    def __init__(self, faults: quiet.Faults | None = None, worker: Worker | None = None) -> None:
         self.faults = faults or quiet.Faults()
         self.judge = Judge()
+        self.listening = worker.listening if worker is not None else Listening()
+        self._worker = worker
         self._is_guest = faults is None
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
@@ -173,8 +179,7 @@ class Stoplist:
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
             authority = CertificateAuthority.open(state_dir, loading.now())
-            state = State.open(state_dir, loading.now())
-            opened = store.RulesetStore(policy, state, self._changed)
+            opened, tally = self._open(policy, state_dir)
             own = opened.current.ruleset.policy.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
         except StoplistError as error:
@@ -182,10 +187,30 @@ class Stoplist:
         was_running = bool(self._tasks)
         self._close()
         self._authority, self._certificate, self.judge.store = authority, certificate, opened
-        self.judge.tally = Tally(opened.current.ruleset, time.time())
+        self.judge.tally = tally
         self.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
+
+    def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, Counter]:
+        """Where rulesets come from, and where counts go. Raises StoplistError."""
+        if self._worker is not None:
+            return Follower(self._worker.link, self._changed, self._hear), Reports(self._worker.link)
+        opened = store.RulesetStore(policy, State.open(state_dir, loading.now()), self._changed)
+        return opened, Tally(opened.current.ruleset, time.time())
+
+    def _hear(self, word: Word | None) -> None:
+        """Called by the follower's thread."""
+        ctx.master.event_loop.call_soon_threadsafe(self._obey, word)
+
+    def _obey(self, word: Word | None) -> None:
+        assert self._worker is not None
+        if word is Word.REPORT and isinstance(self.judge.tally, Reports):
+            self.judge.tally.report()
+        elif word is Word.TAKE:
+            self._worker.on_take()
+        elif word is None:
+            self._worker.on_end()
 
     def _follow_modes(self) -> None:
         wanted = [mode_specs.ProxyMode.parse(mode) for mode in ctx.options.mode]

@@ -11,23 +11,46 @@ Rules
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Verdict, decide, strictest
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Ruleset, Verdict, decide, strictest
 from stoplist.core.heads import RequestHead
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy.page import Answer, refusal
-from stoplist.proxy.store import InForce, RulesetStore
-from stoplist.proxy.tally import Tally
+from stoplist.proxy.store import InForce
+
+
+class Rulesets(Protocol):
+    """Where the ruleset in force comes from."""
+
+    current: InForce
+
+    def watch(self) -> None:
+        """Begin to keep it current."""
+
+    def close(self) -> None: ...
+
+
+class Counter(Protocol):
+    """Where verdicts are counted. Times are POSIX seconds."""
+
+    def follow(self, ruleset: Ruleset) -> None: ...
+
+    def add(self, verdict: Verdict) -> None: ...
+
+    def close_period(self, now: float) -> float: ...
+
+    def stop(self, now: float) -> None: ...
 
 
 class Judge:
     """Judges by what `store` holds at that moment, and counts. Used from the event loop only."""
 
     def __init__(self) -> None:
-        self.store: RulesetStore | None = None
-        self.tally: Tally | None = None
+        self.store: Rulesets | None = None
+        self.tally: Counter | None = None
 
     @property
     def in_force(self) -> InForce:

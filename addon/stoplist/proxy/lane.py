@@ -38,7 +38,6 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
-from stoplist.proxy.listening import listen
 from stoplist.proxy.outbound import DeniedError, Opened, handing_over
 from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.relay import Relay
@@ -70,7 +69,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
         self._asks_for_passwords = bool(ctx.options.proxyauth)
-        return [_Listener(listening, self) for listening in listen(host, port)]
+        return [_Listener(listening, self) for listening in self.stoplist.listening.sockets(host, port)]
 
     def takes(self, head: RequestHead) -> bool:
         """Whether a CONNECT needs nothing of mitmproxy, if it passes."""

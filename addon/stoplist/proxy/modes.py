@@ -50,6 +50,29 @@ def in_lane(placed: Iterable[str]) -> list[str]:
     return [lane + text.removeprefix(regular) if _parse(text).type_name == regular else text for text in placed]
 
 
+def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
+    """The places, (host, port), where several processes can listen side by side, with the name of the mode.
+
+    Raises StoplistError where two modes want any free port of one host: they could not be told apart.
+    """
+    places: dict[tuple[str, int], str] = {}
+    for text in placed:
+        if not is_shared(text):
+            continue
+        mode = _parse(text)
+        place = (mode.listen_host(), mode.listen_port() or 0)
+        if place in places:
+            raise StoplistError(f"'{text}' has no port of its own", hint="with --workers, give each mode a port")
+        places[place] = name(mode)
+    return places
+
+
+def is_shared(text: str) -> bool:
+    """Whether a mode can be served by several processes: not where it has a device, or takes datagrams."""
+    mode = _parse(text)
+    return mode.transport_protocol == "tcp" and mode.default_port is not None
+
+
 def name(mode: ProxyMode) -> str:
     """What an operator calls the mode."""
     return RegularMode.type_name if isinstance(mode, RegularMode) else mode.type_name

@@ -2,17 +2,21 @@
 
 Rules
   - Nothing listens before a ruleset is in force; without one the process ends with status 1.
-  - SIGTERM and SIGINT end it with status 0, after the counts of the open period are written.
+  - SIGINT ends it with status 0, SIGTERM as well, once nothing is open any more or the time to drain is
+    over; the counts of the open period are written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,16 @@ from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
 
-from stoplist import files
+from stoplist import files, loading
 from stoplist.core.policy import ListenAddress, Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet
 from stoplist.proxy.addon import Stoplist
+from stoplist.proxy.connections import Handlers
+from stoplist.proxy.link import Word
 from stoplist.proxy.loop import new_event_loop
+from stoplist.proxy.worker import Worker
+from stoplist.proxy.workers import TASK, Supervisor, cannot_listen
 
 log = logging.getLogger(quiet.OWN_LOGGER)
 
@@ -36,39 +44,83 @@ SWITCH_SECONDS = 0.0005
 needs the interpreter some ten times; Python's default of 5 ms would be felt each time."""
 RESOLVER_THREADS = 64
 """How many names are resolved at once: the system's resolver takes a thread for each."""
+DRAIN_STEP_SECONDS = 0.05
+"""How often a gate that drains looks whether anything is open."""
 
 _MAX_PASSWORD = 1024
 
 
-def run(path: Path, policy: Policy, placed: Sequence[str], state_dir: Path) -> None:
-    """Run a gate with the policy at `path` until it is told to end. Raises StoplistError if it cannot start.
+def is_started_by_a_person() -> bool:
+    """Whether this is not a process that another one of the same gate has started."""
+    return TASK not in os.environ
 
-    `placed` are modes with their addresses (see modes.py). What `policy` says of passwords and certificates is
-    taken once.
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is to be run: the policy at `path`, which holds `policy`, and the modes with their addresses.
+
+    `workers` is how many processes serve it, None for this one alone; `drain` is how many seconds open
+    connections have to end in. What the policy says of passwords and certificates is taken once.
     """
-    if policy.proxy_auth:
-        modes.check_passwords_can_be_asked(placed)
-    wanted: dict[str, Any] = {
-        "mode": modes.in_lane(placed),
-        "proxyauth": _proxyauth(policy.proxy_auth, path.parent) if policy.proxy_auth else None,
-        "ssl_verify_upstream_trusted_ca": _existing(path.parent / policy.upstream.ca) if policy.upstream.ca else None,
-        "confdir": str(state_dir),
-        "stoplist_state_dir": str(state_dir),
-        "stoplist_policy": str(path),
-    }
-    faults = quiet.Faults()
-    quiet.install(faults)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_serve(wanted, faults))
+
+    path: Path
+    policy: Policy
+    placed: Sequence[str]
+    state_dir: Path
+    workers: int | None
+    drain: float
+
+    def run(self) -> None:
+        """Run until told to end. Raises StoplistError if it cannot start."""
+        task = json.loads(os.environ.pop(TASK, "{}"))
+        if self.policy.proxy_auth:
+            modes.check_passwords_can_be_asked(self.placed)
+        faults = quiet.Faults()
+        if "check" in task:
+            loading.load(self.path, now=loading.now())
+        elif "worker" in task:
+            self._serve(faults, Worker(task["worker"]))
+        elif self.workers is None:
+            self._serve(faults, None)
+        else:
+            quiet.install(faults)
+            supervisor = Supervisor(self.path, self.placed, self.state_dir, self.workers, self.drain, faults)
+            asyncio.run(supervisor.run(task.get("kept")))
+
+    def _serve(self, faults: quiet.Faults, worker: Worker | None) -> None:
+        wanted = self._options()
+        quiet.install(faults)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(wanted, faults, self.drain, worker))
+
+    def _options(self) -> dict[str, Any]:
+        policy, folder = self.policy, self.path.parent
+        return {
+            "mode": modes.in_lane(self.placed),
+            "proxyauth": _proxyauth(policy.proxy_auth, folder) if policy.proxy_auth else None,
+            "ssl_verify_upstream_trusted_ca": _existing(folder / policy.upstream.ca) if policy.upstream.ca else None,
+            "confdir": str(self.state_dir),
+            "stoplist_state_dir": str(self.state_dir),
+            "stoplist_policy": str(self.path),
+        }
 
 
-async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
+async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, worker: Worker | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
     master = Master(options.Options())
-    passwords, ready = proxyauth.ProxyAuth(), _Ready(master)
-    master.addons.add(core.Core(), proxyserver.Proxyserver(), passwords, _UpstreamTls(), Stoplist(faults), ready)
+    ending = _Ending(master, drain, worker)
+    all_modes = wanted["mode"]
+    if worker is not None:
+        worker.listening.install(loop)
+        worker.on_take = lambda: master.options.update(mode=all_modes)
+        worker.on_end = ending.drain
+        if not worker.has_all:
+            wanted = wanted | {"mode": [text for text in all_modes if modes.is_shared(text)]}
+    passwords, ready = proxyauth.ProxyAuth(), _Ready(master, worker)
+    stoplist = Stoplist(faults, worker)
+    master.addons.add(core.Core(), proxyserver.Proxyserver(), passwords, _UpstreamTls(), stoplist, ready)
     try:
         master.options.update(**wanted)
     except OptionsError as error:
@@ -78,11 +130,50 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults) -> None:
             "proxy_auth: the directory does not answer as it should",
             hint="see to its address, 'bind_dn' and the password",
         )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, master.shutdown)
+    loop.add_signal_handler(signal.SIGINT, master.shutdown)
+    loop.add_signal_handler(signal.SIGTERM, ending.drain)
+    loop.add_signal_handler(signal.SIGHUP, ending.explain)
     await master.run()
     if ready.failure is not None:
         raise ready.failure
+
+
+class _Ending:
+    """Ends a gate once nothing is open any more, or after `drain` seconds; at once when it is told to twice."""
+
+    def __init__(self, master: Master, drain: float, worker: Worker | None) -> None:
+        self._master = master
+        self._seconds = drain
+        self._worker = worker
+        self._task: asyncio.Task[None] | None = None
+
+    def drain(self) -> None:
+        if self._task is not None:
+            self._master.shutdown()
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    def explain(self) -> None:
+        if self._worker is None:
+            log.warning("SIGHUP is for gates with --workers; to take up new code, start this one again")
+
+    async def _drain(self) -> None:
+        proxyserver = self._master.addons.get("proxyserver")
+        for server in proxyserver.servers:
+            if server.is_running:
+                await server.stop()
+        if self._worker is not None:
+            self._worker.release()
+        stoplist = self._master.addons.get("stoplist")
+        for _ in range(int(self._seconds / DRAIN_STEP_SECONDS)):
+            if not stoplist.connections.tunnels and not _has_streams(proxyserver.connections):
+                break
+            await asyncio.sleep(DRAIN_STEP_SECONDS)
+        self._master.shutdown()
+
+
+def _has_streams(handlers: Handlers) -> bool:
+    return any(handler.client.transport_protocol == "tcp" for handler in handlers.values())
 
 
 def _existing(path: Path, hint: str = "name the file in the policy") -> str:
@@ -106,28 +197,30 @@ def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
 
 
 class _Ready:
-    """Says where the gate listens, or ends it where it cannot."""
+    """Says where the gate listens, or ends it where it cannot. What a worker was handed, its supervisor says."""
 
-    def __init__(self, master: Master) -> None:
+    def __init__(self, master: Master, worker: Worker | None) -> None:
         self._master = master
+        self._worker = worker
         self.failure: StoplistError | None = None
 
     def running(self) -> None:
-        servers = self._master.addons.get("proxyserver").servers
+        servers = list(self._master.addons.get("proxyserver").servers)
         for server in servers:
             if server.last_exception is not None:
-                self.failure = StoplistError(
-                    f"cannot listen: {server.last_exception}",
-                    hint="choose another address with --listen HOST:PORT, or with --mode MODE@HOST:PORT",
-                )
+                self.failure = cannot_listen(server.last_exception)
                 self._master.shutdown()
                 return
         for server in servers:
+            if self._worker is not None and modes.is_shared(server.mode.full_spec):
+                continue
             mode = modes.name(server.mode)
             for host, port in sorted({address[:2] for address in server.listen_addrs}):
                 log.info("listening on %s (%s)", ListenAddress(host, port), mode)
             if not server.listen_addrs:
                 log.info("listening (%s)", mode)
+        if self._worker is not None:
+            self._worker.link.send(Word.READY)
 
 
 class _UpstreamTls:

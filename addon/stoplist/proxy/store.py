@@ -15,6 +15,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -56,7 +57,7 @@ class RulesetStore:
     """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current.
 
     The `state` is the store's from then on, and closed with it. `observer` makes what tells of events
-    in folders.
+    in folders; `place` puts a ruleset where it shall be kept.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class RulesetStore:
         state: State,
         on_change: Callable[[InForce], None] = lambda _: None,
         observer: Callable[[], BaseObserver] = Observer,
+        place: Callable[[Ruleset], Ruleset] = lambda ruleset: ruleset,
     ) -> None:
+        self._place = place
         self._path = path.absolute()
         self._state = state
         self._on_change = on_change
@@ -136,7 +139,7 @@ class RulesetStore:
             self._reader = reader
             raise
         self._reader = reader
-        return loaded
+        return dataclasses.replace(loaded, ruleset=self._place(loaded.ruleset))
 
     def _refresh(self, now: datetime) -> None:
         if self._reader.is_current(loading.MAX_INPUT_SIZE):

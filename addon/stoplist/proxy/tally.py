@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 
 from stoplist.core.counts import Cell, Counts, Disclosure, Row
 from stoplist.core.decide import Action, Ruleset, Verdict
@@ -36,7 +37,12 @@ class Tally:
     def add(self, verdict: Verdict) -> None:
         """Count one request by its verdict, if it is one that is counted."""
         if verdict.is_counted:
-            self._counts.add(Cell(verdict.list, verdict.serial, verdict.action))
+            self._counts.add(cell_of(verdict))
+
+    def add_all(self, counted: Mapping[Cell, int]) -> None:
+        """Count what a worker has counted."""
+        for cell, requests in counted.items():
+            self._counts.add(cell, requests)
 
     def close_period(self, now: float) -> float:
         """Write and replace the period if it has closed; the seconds that the open one has left."""
@@ -61,7 +67,12 @@ class Tally:
 
 
 def _cells(ruleset: Ruleset) -> list[Cell]:
-    return [_REFUSED, *(Cell(verdict.list, verdict.serial, verdict.action) for _, verdict in ruleset.entries)]
+    return [_REFUSED, *(cell_of(verdict) for _, verdict in ruleset.entries)]
+
+
+def cell_of(verdict: Verdict) -> Cell:
+    """Where a verdict is counted."""
+    return Cell(verdict.list, verdict.serial, verdict.action)
 
 
 def _fields(row: Row, policy: CountsPolicy) -> dict[str, object]:

@@ -1,0 +1,98 @@
+"""Sharing: one ruleset in the memory of several processes.
+
+The digests of a list are most of what a gate holds, and never change. So the supervisor puts them into memory
+that has a file descriptor and no name, which its workers map: however many there are, they are there once.
+
+Rules
+  - What is shared can be read only: nobody can change a list that others judge by.
+  - A descriptor lives as long as the list that it is of; nothing is on disk.
+  - What is passed comes from the supervisor of the very same gate, and nobody else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import mmap
+import os
+import pickle
+import weakref
+from collections.abc import Sequence
+
+from stoplist.core.decide import Ruleset
+from stoplist.core.digests import DigestSet, Payload
+from stoplist.core.policy import Policy
+from stoplist.core.signedlist import ListHeader, SignedList
+
+_PIECE = 1024 * 1024
+
+
+class SharedDigests(DigestSet):
+    """A DigestSet in memory that can be passed on: `files` are the descriptors of its payload and its index."""
+
+    __slots__ = ("__weakref__", "files")
+
+    def __init__(self, list_key: bytes, offset: int, files: Sequence[int]) -> None:
+        self.files = tuple(files)
+        for file in self.files:
+            weakref.finalize(self, os.close, file)
+        payload, index = (_map(file) for file in self.files)
+        super().__init__(list_key, payload, offset, memoryview(index).cast("I"))
+
+
+def share(ruleset: Ruleset) -> Ruleset:
+    """The same ruleset, its lists in memory that can be passed on."""
+    lists = [dataclasses.replace(signed, digests=_share(signed.digests)) for signed in ruleset.lists]
+    return Ruleset.of(ruleset.policy, lists)
+
+
+def pack(ruleset: Ruleset) -> list[int]:
+    """Descriptors of a ruleset that is shared: the first is the receiver's only, the others are the ruleset's."""
+    lists, files = [], list[int]()
+    for signed in ruleset.lists:
+        assert isinstance(signed.digests, SharedDigests)
+        files += signed.digests.files
+        lists.append(
+            (
+                signed.header.to_line(),
+                signed.signers,
+                signed.payload_digest,
+                signed.digests.list_key,
+                signed.digests.offset,
+            )
+        )
+    return [_file(pickle.dumps((ruleset.policy, lists))), *files]
+
+
+def unpack(files: Sequence[int]) -> Ruleset:
+    """The ruleset that was packed; the descriptors are its own from then on."""
+    policy: Policy
+    with os.fdopen(files[0], "rb") as description:
+        description.seek(0)
+        policy, described = pickle.load(description)  # noqa: S301  from the supervisor, which started this process
+    lists = []
+    for number, (line, signers, payload_digest, list_key, offset) in enumerate(described):
+        digests = SharedDigests(list_key, offset, files[1 + 2 * number : 3 + 2 * number])
+        lists.append(SignedList(ListHeader.parse(line.rstrip(b"\n")), digests, signers, payload_digest))
+    return Ruleset.of(policy, lists)
+
+
+def _share(digests: DigestSet) -> SharedDigests:
+    if isinstance(digests, SharedDigests):
+        return digests
+    files = [_file(digests.payload), _file(digests.index.cast("B"))]
+    return SharedDigests(digests.list_key, digests.offset, files)
+
+
+def _file(data: Payload | memoryview) -> int:
+    """A descriptor of memory that holds `data`, and cannot be changed."""
+    file = os.memfd_create("stoplist", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest[:_PIECE]) :]
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return file
+
+
+def _map(file: int) -> mmap.mmap:
+    return mmap.mmap(file, os.fstat(file).st_size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)

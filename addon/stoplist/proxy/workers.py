@@ -1,0 +1,409 @@
+"""Workers: several processes that serve one gate, and the supervisor that keeps them.
+
+  supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
+  worker       a gate (runner.py) that is given all of that: rulesets in shared memory, and sockets
+
+Each worker has a listening socket of its own for each address, among which the system spreads new connections
+(SO_REUSEPORT). The supervisor has them too: when a worker ends, what waits in its socket waits for the next one.
+
+A worker that ends is started again. On SIGTERM all end, after their connections have. On SIGHUP the
+supervisor makes sure that the code and the policy on disk start, executes itself anew, keeps the sockets and
+the old workers until new ones serve, and then lets the old ones finish what they carry.
+
+Rules
+  - A worker is the same command line as the supervisor, with `TASK` in its environment.
+  - Supervisor and worker speak over a socket pair: one letter, descriptors, counts. No host ever crosses it.
+  - A worker whose supervisor is gone ends.
+  - A ruleset is given to one worker after the other: never are all of them busy with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stoplist import loading
+from stoplist.core.policy import ListenAddress
+from stoplist.errors import StoplistError
+from stoplist.proxy import modes, quiet, sharing
+from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.link import Link, Word
+from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
+from stoplist.proxy.store import InForce, RulesetStore
+from stoplist.proxy.tally import Tally
+from stoplist.state import State
+
+TASK = "STOPLIST_TASK"
+"""The environment variable that says what a process of a gate is for; unset where a person starts it."""
+BEAT_SECONDS = 60.0
+"""How often workers are asked for their counts: a beat of its own, that follows no request."""
+ANSWER_SECONDS = 2.0
+"""How long a worker is waited for that is asked something."""
+END_SECONDS = 10.0
+"""How long a worker may take to end, beyond the time to drain; it is killed then."""
+START_SECONDS = 60.0
+"""How long a worker may take to serve."""
+SHORT_SECONDS = 5.0
+"""A worker that lived no longer is started again after a pause only."""
+MAX_PAUSE_SECONDS = 10.0
+
+log = logging.getLogger(quiet.OWN_LOGGER)
+
+
+@dataclass(eq=False)
+class _Worker:
+    slot: int
+    pid: int
+    link: Link
+    has_all: bool
+    """Whether it has the modes that only one process can serve."""
+    is_leaving: bool = False
+    born: float = field(default_factory=time.monotonic)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Keeps `count` workers with the policy at `path` and the modes `placed`, as runner.run has them."""
+
+    def __init__(
+        self, path: Path, placed: Sequence[str], state_dir: Path, count: int, drain: float, faults: quiet.Faults
+    ) -> None:
+        self._path = path
+        self._placed = placed
+        self._state_dir = state_dir
+        self._count = count
+        self._drain = drain
+        self._faults = faults
+        self._workers: set[_Worker] = set()
+        self._sockets: list[Sockets] = []
+        """Those of each worker."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking = asyncio.Lock()
+        self._ending = asyncio.Event()
+        self._ends_with: int = signal.SIGTERM
+        self._failure: StoplistError | None = None
+        self._pause = 0.0
+        self._serves = False
+        self._renewing = False
+
+    async def run(self, inherited: dict[str, Any] | None) -> None:
+        """Serve until told to end. `inherited` is what the process kept when it executed itself anew.
+
+        Raises StoplistError where the gate cannot start.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._spawn, self._renew)
+        CertificateAuthority.open(self._state_dir, loading.now())
+        state = State.open(self._state_dir, loading.now())
+        self._store = RulesetStore(self._path, state, self._changed, place=sharing.share)
+        self._tally = Tally(self._store.current.ruleset, time.time())
+        old = self._adopt(inherited) if inherited else []
+        self._listen()
+        for slot in range(self._count):
+            self._start(slot, has_all=slot == 0 and not any(worker.has_all for worker in old))
+        try:
+            await self._until_ready()
+            if self._ending.is_set():
+                return
+            self._serves = True
+            self._store.watch()
+            self._say_where()
+            self._spawn(self._beat)
+            for worker in old:
+                self._dismiss(worker, signal.SIGTERM)
+            await self._ending.wait()
+        finally:
+            await self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    # Workers
+
+    def _start(self, slot: int, *, has_all: bool) -> None:
+        link, theirs = Link.pair()
+        handed = {"listening": describe(self._sockets[slot]), "link": theirs.fileno(), "has_all": has_all}
+        files = [theirs.fileno(), *(each.fileno() for each in all_of(self._sockets[slot]))]
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, *sys.orig_argv[1:]],
+            os.environ | {TASK: json.dumps({"worker": handed})},
+            file_actions=[(os.POSIX_SPAWN_DUP2, file, file) for file in files],  # keeps them open over exec
+        )
+        theirs.close()
+        worker = _Worker(slot, pid, link, has_all)
+        self._keep(worker)
+        self._give(worker)
+
+    def _keep(self, worker: _Worker) -> None:
+        self._workers.add(worker)
+        worker.link.connection.setblocking(False)
+        self._loop.add_reader(worker.link.connection, self._hear, worker)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            message = worker.link.receive()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._loop.remove_reader(worker.link.connection)
+            worker.link.close()
+            self._spawn(self._bury, worker)
+            return
+        word, content, _ = message
+        if word is Word.READY:
+            worker.ready.set()
+        elif word is Word.TAKEN:
+            worker.answered.set()
+        elif word is Word.COUNTS:
+            self._tally.add_all(pickle.loads(content))  # noqa: S301  from a worker of ours
+            worker.answered.set()
+        elif word is Word.RELEASED:
+            self._release(worker)
+
+    def _release(self, worker: _Worker) -> None:
+        """What only one process can serve is free: the worker that took this one's place serves it."""
+        if not worker.has_all:
+            return
+        worker.has_all = False
+        for other in self._workers:
+            if other.slot == 0 and not other.is_leaving and not other.has_all:
+                other.has_all = True
+                with contextlib.suppress(OSError):
+                    other.link.send(Word.TAKE)
+
+    async def _bury(self, worker: _Worker) -> None:
+        """A worker has ended, or will at once: start another where it was not told to."""
+        status = await asyncio.to_thread(_wait_for, worker.pid)
+        self._workers.discard(worker)
+        worker.gone.set()
+        if worker.is_leaving or self._ending.is_set():
+            self._release(worker)
+            return
+        if not worker.ready.is_set() and not self._serves:
+            self._fail(StoplistError(f"a worker could not start ({_end_of(status)})", hint="see above"))
+            return
+        log.error(
+            "worker %d has ended (%s), and is started again; what it carried is lost", worker.slot + 1, _end_of(status)
+        )
+        lived = time.monotonic() - worker.born
+        self._pause = min(MAX_PAUSE_SECONDS, 2 * self._pause + 0.5) if lived < SHORT_SECONDS else 0.0
+        await asyncio.sleep(self._pause)
+        if not self._ending.is_set():
+            self._start(worker.slot, has_all=worker.has_all)
+
+    def _dismiss(self, worker: _Worker, number: int) -> None:
+        """Tell a worker to end: on SIGTERM when its connections have, on SIGINT at once."""
+        worker.is_leaving = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, number)
+
+    async def _until_ready(self) -> None:
+        """Wait until each new worker serves. Raises StoplistError."""
+        waiting = {asyncio.create_task(worker.ready.wait()) for worker in self._workers if not worker.ready.is_set()}
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while waiting and not ending.done():
+                    done, _ = await asyncio.wait({*waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
+                    waiting -= done
+        except TimeoutError:
+            raise StoplistError("a worker does not start", hint="see above") from None
+        finally:
+            for task in (*waiting, ending):
+                task.cancel()
+
+    # Rulesets and counts
+
+    def _changed(self, in_force: InForce) -> None:
+        """Called by the store's thread when another ruleset is in force."""
+        self._loop.call_soon_threadsafe(self._spawn, self._spread, in_force)
+
+    async def _spread(self, in_force: InForce) -> None:
+        self._tally.follow(in_force.ruleset)
+        async with self._asking:
+            for worker in list(self._workers):
+                await self._ask(worker, self._give)
+
+    def _give(self, worker: _Worker) -> None:
+        """Send a worker the ruleset in force."""
+        files = sharing.pack(self._store.current.ruleset)
+        try:
+            worker.link.send(Word.RULESET, files=files)
+        finally:
+            os.close(files[0])
+
+    async def _ask(self, worker: _Worker, ask: Callable[[_Worker], None]) -> None:
+        """Ask a worker something, and wait for its answer. One that does not take the question is ended."""
+        worker.answered.clear()
+        try:
+            ask(worker)
+        except BlockingIOError:
+            log.error("worker %d does not listen, and is ended", worker.slot + 1)
+            self._dismiss(worker, signal.SIGKILL)
+            worker.is_leaving = False
+        except OSError:
+            return  # it has ended
+        if worker.ready.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker.answered.wait(), ANSWER_SECONDS)
+
+    async def _beat(self) -> None:
+        """Gather what the workers counted, and write the period when it has closed."""
+        while True:
+            seconds = self._tally.close_period(time.time())
+            await asyncio.sleep(min(BEAT_SECONDS, seconds + 0.01))
+            await self._gather()
+            self._faults.report()
+
+    async def _gather(self) -> None:
+        async with self._asking:
+            for worker in list(self._workers):
+                await self._ask(worker, _ask_for_report)
+
+    # Sockets
+
+    def _listen(self) -> None:
+        """Have a socket for each place and worker; those that were kept stay. Raises StoplistError."""
+        places = modes.shared(self._placed)
+        kept, self._sockets = self._sockets, []
+        for slot in range(self._count):
+            before = kept[slot] if slot < len(kept) else {}
+            self._sockets.append({})
+            for place in places:
+                self._sockets[slot][place] = before.pop(place) if place in before else self._bind(place)
+        for sockets in kept:
+            for unused in all_of(sockets):
+                unused.close()
+
+    def _bind(self, place: Place) -> list[socket.socket]:
+        host, port = place
+        first = self._sockets[0].get(place)
+        try:
+            return listen(host, first[0].getsockname()[1] if first else port, shared=True)
+        except OSError as error:
+            raise cannot_listen(error) from None
+
+    def _say_where(self) -> None:
+        for place, mode in modes.shared(self._placed).items():
+            for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
+                log.info("listening on %s (%s, %d workers)", ListenAddress(host, port), mode, self._count)
+
+    # The end, and a new beginning
+
+    def _end(self, number: int) -> None:
+        if self._ending.is_set():  # told twice: at once
+            for worker in self._workers:
+                self._dismiss(worker, signal.SIGINT)
+        self._ends_with = number
+        self._ending.set()
+
+    def _fail(self, error: StoplistError) -> None:
+        self._failure = error
+        self._ends_with = signal.SIGINT
+        self._ending.set()
+
+    async def _close(self) -> None:
+        self._ending.set()
+        self._store.close()
+        for sockets in self._sockets:
+            for each in all_of(sockets):
+                each.close()
+        for worker in list(self._workers):
+            self._dismiss(worker, self._ends_with)
+        for worker in list(self._workers):
+            try:
+                await asyncio.wait_for(worker.gone.wait(), self._drain + END_SECONDS)
+            except TimeoutError:
+                self._dismiss(worker, signal.SIGKILL)
+                await worker.gone.wait()
+        self._tally.stop(time.time())
+        self._faults.report()
+
+    async def _renew(self) -> None:
+        """Execute this process anew, with the code and the policy that are on disk now, if they start."""
+        if self._renewing or self._ending.is_set():
+            return
+        self._renewing = True
+        log.info("trying what is on disk")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *sys.orig_argv[1:], env=os.environ | {TASK: json.dumps({"check": True})}
+        )
+        if await process.wait():
+            log.error("what is on disk does not start; what runs goes on")
+            self._renewing = False
+            return
+        await self._gather()
+        self._store.close()
+        self._tally.stop(time.time())
+        self._faults.report()
+        kept = {
+            "workers": [
+                [worker.slot, worker.pid, worker.link.connection.fileno(), worker.has_all] for worker in self._workers
+            ],
+            "sockets": [describe(sockets) for sockets in self._sockets],
+        }
+        for each in (*(each for sockets in self._sockets for each in all_of(sockets)), *self._links()):
+            each.set_inheritable(True)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled again
+        os.execve(  # noqa: S606  this very program
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TASK: json.dumps({"kept": kept})}
+        )
+
+    def _links(self) -> list[socket.socket]:
+        return [worker.link.connection for worker in self._workers]
+
+    def _adopt(self, kept: dict[str, Any]) -> list[_Worker]:
+        """Take over sockets and workers of what this process was before."""
+        self._sockets = [adopt(sockets) for sockets in kept["sockets"]]
+        old = []
+        for slot, pid, link, has_all in kept["workers"]:
+            worker = _Worker(slot, pid, Link(socket.socket(fileno=link)), has_all)
+            worker.link.connection.set_inheritable(False)
+            worker.ready.set()
+            self._keep(worker)
+            old.append(worker)
+        return old
+
+    def _spawn(self, task: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        spawned = self._loop.create_task(task(*arguments))
+        self._tasks.add(spawned)
+        spawned.add_done_callback(self._tasks.discard)
+
+
+def cannot_listen(error: BaseException) -> StoplistError:
+    return StoplistError(
+        f"cannot listen: {error}",
+        hint="choose another address with --listen HOST:PORT, or with --mode MODE@HOST:PORT",
+    )
+
+
+def _ask_for_report(worker: _Worker) -> None:
+    worker.link.send(Word.REPORT)
+
+
+def _wait_for(pid: int) -> int:
+    """The exit code of a child, as subprocess has it."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return 0
+
+
+def _end_of(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
