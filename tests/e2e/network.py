@@ -269,9 +269,16 @@ class Network:
         address: str = "127.0.0.1",
         program: Sequence[str] = (str(STOPLIST),),
     ) -> Gate:
-        """A gate that listens on an address of the gateway; the client reaches GATEWAY_ADDRESS."""
+        """A gate that listens on an address of the gateway; the client reaches GATEWAY_ADDRESS.
+
+        With STOPLIST_TEST_WORKERS=N in the environment, N workers serve it. It does not wait for connections
+        to end.
+        """
+        if workers := os.environ.get("STOPLIST_TEST_WORKERS"):
+            options = ("--workers", workers, *options)
         process = self.start(
-            *program, "run", str(policy), "--listen", f"{address}:0", "--state-dir", str(state_dir), *options
+            *(*program, "run", str(policy), "--listen", f"{address}:0", "--state-dir", str(state_dir)),
+            *("--drain", "0s", *options),
         )
         port = int(process.wait_for(rf"listening on {re.escape(address)}:(\d+)")[1])
         return Gate(self, process, port, state_dir, address)

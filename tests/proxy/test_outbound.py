@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from stoplist.core.decide import Action, Reason, Verdict
+from stoplist.proxy import outbound
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.page import StopPage
@@ -281,9 +282,12 @@ def test_a_permitted_address_that_refuses_is_no_reason_to_try_a_denied_one(pair:
     assert denied.contacts() == []
 
 
-def test_a_name_that_is_bound_anew_leads_nowhere_else(pair: tuple[Listener, Listener]) -> None:
+def test_a_name_that_is_bound_anew_leads_nowhere_else(
+    pair: tuple[Listener, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DNS rebinding: what was judged is what is connected to; the name is not asked for again."""
     permitted, denied = pair
+    monkeypatch.setattr(outbound, "RESOLVED_SECONDS", 0.05)
 
     class Rebinding(dict[bytes, list[str]]):
         def __getitem__(self, name: bytes) -> list[str]:
@@ -295,7 +299,9 @@ def test_a_name_that_is_bound_anew_leads_nowhere_else(pair: tuple[Listener, List
         async with installed(ONE) as gate:
             gate.loop.names = Rebinding({b"rebinding.test": ["127.0.0.1"]})
             assert await connect("rebinding.test", permitted.port) == "127.0.0.1"
+            assert await connect("rebinding.test", permitted.port) == "127.0.0.1"
             asked = list(gate.loop.asked)
+            await asyncio.sleep(0.1)
             with pytest.raises(PermissionError):
                 await connect("rebinding.test", permitted.port)
             return asked

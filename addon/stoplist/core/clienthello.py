@@ -7,6 +7,7 @@ by byte, because libraries leave out names that they take for malformed, and a n
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 from stoplist.core.hosts import Host, HostError
@@ -15,11 +16,15 @@ from stoplist.errors import StoplistError
 SERVER_NAME = 0
 MAX_HELLO = 64 * 1024
 """Longest ClientHello that is read, in bytes, with the headers of its records."""
+MAX_RECORDS = 2048
+"""How many records it may come in: who sends it byte by byte has it read again with each byte."""
 
 _HOST_NAME = 0
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _MAX_RECORD = 16 * 1024
+_NUMBER = struct.Struct(">H")
+_EXTENSION = struct.Struct(">HH")
 _RANDOM_END = 34
 """Where the session id begins: after the version and the random bytes."""
 
@@ -36,22 +41,28 @@ def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
     hello = _hello(data)
     if hello is None:
         return None
-    ciphers = _RANDOM_END + 1 + _number(hello, _RANDOM_END, 1)
-    compressions = ciphers + 2 + _number(hello, ciphers, 2)
-    end = compressions + 1 + _number(hello, compressions, 1)
-    if end == len(hello):
-        return []
-    start = end + 2
-    if len(hello) != start + _number(hello, end, 2):
-        raise HelloError("the ClientHello is not as long as it says")
-    found = []
-    while start < len(hello):
-        length = _number(hello, start + 2, 2)
-        body = hello[start + 4 : start + 4 + length]
-        if len(body) != length:
-            raise HelloError("an extension is not as long as it says")
-        found.append((_number(hello, start, 2), body))
-        start += 4 + length
+    try:
+        ciphers = _RANDOM_END + 1 + hello[_RANDOM_END]
+        length = _NUMBER.unpack_from(hello, ciphers)[0]
+        if length % 2:
+            raise HelloError("half a cipher suite, after which readers go on at different places")
+        compressions = ciphers + 2 + length
+        end = compressions + 1 + hello[compressions]
+        if end == len(hello):
+            return []
+        start = end + 2
+        if len(hello) != start + _NUMBER.unpack_from(hello, end)[0]:
+            raise HelloError("the ClientHello is not as long as it says")
+        found = []
+        while start < len(hello):
+            kind, length = _EXTENSION.unpack_from(hello, start)
+            body = hello[start + 4 : start + 4 + length]
+            if len(body) != length:
+                raise HelloError("an extension is not as long as it says")
+            found.append((kind, body))
+            start += 4 + length
+    except (IndexError, struct.error):
+        raise HelloError("the ClientHello is cut off") from None
     return found
 
 
@@ -70,31 +81,34 @@ def server_name(extensions: Iterable[tuple[int, bytes]]) -> Host | None:
 
 
 def _hello(data: bytes) -> bytes | None:
-    """The body of the ClientHello whose records `data` begins with; None if it is not whole."""
-    handshake, start = b"", 0
-    while len(data) >= start + 5:
-        length = int.from_bytes(data[start + 3 : start + 5])
-        if data[start] != _HANDSHAKE or data[start + 1] != 3 or not 0 < length <= _MAX_RECORD:
+    """The body of the ClientHello whose records `data` begins with; None if it is not whole.
+
+    A record is looked into when it is whole, as a server does: where `data` was cut changes nothing.
+    """
+    hello, start = bytearray(), 0
+    for _ in range(MAX_RECORDS):
+        body = start + 5
+        if len(data) < body:
+            return None
+        kind, major, minor = data[start : start + 3]
+        length = int.from_bytes(data[start + 3 : body])
+        if kind != _HANDSHAKE or major != 3 or minor > 3 or not 0 < length <= _MAX_RECORD:
             raise HelloError("a record that is not of a handshake")
-        handshake += data[start + 5 : start + 5 + length]
-        if handshake[0:1] not in (b"", bytes([_CLIENT_HELLO])):
+        end = body + length
+        if end > MAX_HELLO:
+            break
+        if len(data) < end:
+            return None
+        hello += data[body:end]
+        if hello[0] != _CLIENT_HELLO:
             raise HelloError("a handshake that does not begin with a ClientHello")
-        size = 4 + int.from_bytes(handshake[1:4]) if len(handshake) >= 4 else MAX_HELLO
-        if len(handshake) > size:
+        size = 4 + int.from_bytes(hello[1:4]) if len(hello) >= 4 else MAX_HELLO
+        if len(hello) > size:
             raise HelloError("something follows the ClientHello in its record")
-        if len(handshake) == size:
-            return handshake[4:]
-        start += 5 + length
-    if len(data) > MAX_HELLO:
-        raise HelloError("the ClientHello does not end")
-    return None
-
-
-def _number(data: bytes, start: int, size: int) -> int:
-    """The number of `size` bytes that stands at `start`."""
-    if start + size > len(data):
-        raise HelloError("the ClientHello is cut off")
-    return int.from_bytes(data[start : start + size])
+        if len(hello) == size:
+            return bytes(hello[4:])
+        start = end
+    raise HelloError("the ClientHello does not end")
 
 
 def _prefixed(data: bytes) -> bytes:

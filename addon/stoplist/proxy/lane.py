@@ -90,6 +90,9 @@ class Lane(AsyncioServerInstance[LaneMode]):
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
         handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)
+        if handler.client.peername is None:  # the client is gone
+            transport.abort()
+            return
         handler.layer = top(handler.layer.context)
         with self.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()
@@ -220,8 +223,10 @@ class Passage:
         """Let the client speak in its tunnel, of which `data` was received already."""
         while (may_relay := self._may_relay(data, verdict)) is None:
             more = await self._receive(client, None if data else server)
-            if not more:  # the server speaks first, or the client has ended
-                may_relay = recognise(data) is Opening.INCOMPLETE
+            if not more:  # the server speaks first, or the client has ended: some servers take that for a line's end
+                if recognise(data + b"\n") not in (Opening.INCOMPLETE, Opening.OTHER):
+                    return
+                may_relay = True
                 break
             data += more
         if may_relay:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
+import os
+import socket
 from typing import Any
 
 try:
@@ -22,6 +26,28 @@ else:
                 return factory(loop, coroutine, **options)
 
             super().set_task_factory(make)
+
+        async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+            """uvloop has four threads for all that is slow; the default executor may have more."""
+            return await self.run_in_executor(None, functools.partial(socket.getaddrinfo, host, port, **options))
+
+        async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+            """`address` is numeric; uvloop would have it looked up all the same."""
+            error = sock.connect_ex(address)
+            if error == errno.EINPROGRESS:
+                connected = self.create_future()
+                self.add_writer(sock, _wake, connected)
+                try:
+                    await connected
+                finally:
+                    self.remove_writer(sock)
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error))
+
+    def _wake(waiting: asyncio.Future[None]) -> None:
+        if not waiting.done():
+            waiting.set_result(None)
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
         return _Loop()

@@ -35,8 +35,15 @@ from stoplist.proxy.quiet import Faults
 
 CONNECT_SECONDS = 60.0
 """How long resolving and connecting may take together."""
+RESOLVED_SECONDS = 5.0
+"""How long what a name resolved to is used again: a page that is loaded asks many times for few names. The
+system's resolver does not say for how long it may be."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long one address is tried alone (RFC 8305, section 5)."""
+
+
+type _AddressInfo = tuple[Any, ...]
+"""Family, type, protocol, canonical name, socket address."""
 
 
 class DeniedError(PermissionError):
@@ -95,6 +102,7 @@ class Outbound:
         self._listening = listening
         self._search = search
         self._loop: Any = None
+        self._resolved: dict[str, tuple[_AddressInfo, ...]] = {}
         self.trusted: frozenset[tuple[str, int]] = frozenset()
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -155,27 +163,41 @@ class Outbound:
         except OSError as error:  # its text holds the address
             raise OSError(error.errno or errno.EHOSTUNREACH, "no address answers") from None
 
-    async def _resolve(self, host: str, port: int) -> list[Any]:
+    async def _resolve(self, host: str, port: int) -> list[_AddressInfo]:
         """The addresses of a host that may be connected to, as `getaddrinfo` has them. Raises OSError."""
         try:
-            name = Host.parse(host).address
+            name = Host.parse(host)
         except HostError as error:
             raise OSError(error.message) from None
+        found = (_literal(name.address),) if name.is_address else await self._look_up(name.address)
+        if (host, port) not in self.trusted:
+            found = tuple(info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port))
+            if not found:
+                self._judge.count(DENIED)
+                raise DeniedError
+        return [(*info[:4], (info[4][0], port, *info[4][2:])) for info in found]
+
+    async def _look_up(self, name: str) -> tuple[_AddressInfo, ...]:
+        """What a name resolves to now, or did a moment ago. Raises OSError."""
         for domain in self._search:
             verdict = self._judge.verdict(f"{name}.{domain}")
             # Where the search domain itself is listed, every name would be refused.
             if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
                 self._judge.count(verdict)
                 raise DeniedError
-        # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
-        found = await self._loop.getaddrinfo(name.encode(), port, type=socket.SOCK_STREAM)
-        if (host, port) in self.trusted:
-            return list(found)
-        permitted = [info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port)]
-        if not permitted:
-            self._judge.count(DENIED)
-            raise DeniedError
-        return permitted
+        if name not in self._resolved:
+            # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
+            infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
+            self._resolved[name] = tuple((int(info[0]), int(info[1]), *info[2:]) for info in infos)
+            self._loop.call_later(RESOLVED_SECONDS, self._resolved.pop, name, None)
+        return self._resolved[name]
+
+
+def _literal(address: str) -> _AddressInfo:
+    """What `getaddrinfo` would say of an address."""
+    if ":" in address:
+        return (int(socket.AF_INET6), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, "", (address, 0, 0, 0))
+    return (int(socket.AF_INET), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, "", (address, 0))
 
 
 def search_domains() -> tuple[str, ...]:

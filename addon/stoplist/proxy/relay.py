@@ -47,11 +47,17 @@ class Relay:
         there, back = _Way(self, loop, client, server), _Way(self, loop, server, client)
         self._ways = (there, back)
         back.resume()
-        there.send(first)
+        if first:
+            there.send(first)
+        else:
+            there.resume()
 
-    def way_ended(self) -> None:
+    def goes_on(self) -> bool:
+        """Whether one direction has not ended; where both have, both sides are closed."""
         if all(way.ended for way in self._ways):
             self.end()
+            return False
+        return True
 
     def end(self, error: BaseException | None = None) -> None:
         """Close both sides; what was not sent yet is lost."""
@@ -68,7 +74,7 @@ class Relay:
 class _Way:
     """One direction: what `source` sends goes to `sink`."""
 
-    __slots__ = ("_loop", "_relay", "_rest", "_sink", "_source", "ended")
+    __slots__ = ("_is_reset", "_loop", "_relay", "_rest", "_sink", "_source", "ended")
 
     def __init__(
         self, relay: Relay, loop: asyncio.AbstractEventLoop, source: socket.socket, sink: socket.socket
@@ -78,6 +84,7 @@ class _Way:
         self._source = source
         self._sink = sink
         self._rest: bytes | memoryview = b""
+        self._is_reset = False
         self.ended = False
 
     def resume(self) -> None:
@@ -90,16 +97,21 @@ class _Way:
 
     def _read(self) -> None:
         try:
-            count = self._source.recv_into(_BUFFER)
-            if not count:
-                self._end()
-                return
-            self._relay.seen = self._loop.time()
-            sent = self._try(_VIEW[:count])
-            if sent < count:
-                self._rest = memoryview(bytes(_VIEW[sent:count]))
-                self._loop.remove_reader(self._source)
-                self._loop.add_writer(self._sink, self._write)
+            while count := self._source.recv_into(_BUFFER):
+                self._relay.seen = self._loop.time()
+                sent = self._try(_VIEW[:count])
+                if sent < count:
+                    self._rest = memoryview(bytes(_VIEW[sent:count]))
+                    self._loop.remove_reader(self._source)
+                    self._loop.add_writer(self._sink, self._write)
+                    return
+                # Of a reset uvloop tells once: what came before it is read now, or never.
+                self._is_reset = self._is_reset or self._source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+                if not self._is_reset:
+                    return
+            if self._is_reset:
+                raise ConnectionResetError
+            self._end()
         except BlockingIOError:
             return
         except Exception as error:
@@ -125,7 +137,7 @@ class _Way:
             return 0
 
     def _end(self) -> None:
-        self._loop.remove_reader(self._source)
         self.ended = True
-        self._sink.shutdown(socket.SHUT_WR)
-        self._relay.way_ended()
+        if self._relay.goes_on():
+            self._loop.remove_reader(self._source)
+            self._sink.shutdown(socket.SHUT_WR)
