@@ -345,7 +345,7 @@ def browse(net: Network, doors: Callable[[str], Door], tmp_path: Path) -> Callab
 def test_chromium_opens_an_unlisted_site_as_if_there_were_no_gate(net: Network, browse: Callable[[str, Path], str]):
     queries = net.queries()
     assert "tls TLSv1.3 alpn h2 resumed False client None sni www.pass.test" in browse(MIRROR, net.origin_ca)
-    assert {query.split()[1] for query in net.queries()[len(queries) :]} == {"www.pass.test"}
+    assert {query.split()[1] for query in net.queries()[len(queries) :]} <= {"www.pass.test"}
 
 
 @pytest.mark.parametrize("url", ["http://listed.test/", "https://listed.test/"])

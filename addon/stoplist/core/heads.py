@@ -77,7 +77,10 @@ class RequestHead:
             raise HeadError("the request has more than one Host field")
         if hosts and b"\t" in next(line for line in lines[1:] if line[:5].lower() == b"host:"):
             raise HeadError("the Host field holds a tab")
-        field = parse_authority(hosts[0])[0] if hosts else None
+        if not hosts:
+            field = None
+        else:  # of CONNECT it is the target once more
+            field = target if hosts[0] == raw_target and target is not None else parse_authority(hosts[0])[0]
         return cls(method, scheme, target, port, path, version, fields, field, _length(fields, version))
 
     @property

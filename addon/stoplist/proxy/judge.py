@@ -65,14 +65,8 @@ class Judge:
     def verdict(self, *names: Host | str | bytes | None) -> Verdict:
         """The strictest verdict for names that a request claims; None stands for a name it does not."""
         ruleset, now = self.in_force.ruleset, time.time()
-
-        def of(name: Host | str | bytes) -> Verdict:
-            try:
-                return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
-            except HostError:
-                return UNREADABLE
-
-        return strictest(of(name) for name in {*names} if name is not None)
+        verdicts = [_verdict(ruleset, name, now) for name in {*names} if name is not None]
+        return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
     def of_head(self, head: RequestHead) -> Verdict:
         """The verdict for what a request's head says, all of it together."""
@@ -87,3 +81,10 @@ class Judge:
         """Count a refusal; what to answer it with."""
         self.count(verdict)
         return refusal(verdict.reason)
+
+
+def _verdict(ruleset: Ruleset, name: Host | str | bytes, now: float) -> Verdict:
+    try:
+        return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
+    except HostError:
+        return UNREADABLE

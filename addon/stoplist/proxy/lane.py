@@ -19,6 +19,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,15 +31,16 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler
 from mitmproxy.proxy.mode_specs import RegularMode
+from mitmproxy.utils.asyncio_utils import create_task
 
 from stoplist.core.clienthello import HelloError, extensions_of, server_name
-from stoplist.core.decide import Action, Reason, Verdict
+from stoplist.core.decide import PASS, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
-from stoplist.proxy.outbound import DeniedError, Opened, handing_over
+from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.relay import Relay
 
@@ -69,13 +71,17 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
         self._asks_for_passwords = bool(ctx.options.proxyauth)
-        return [_Listener(listening, self) for listening in self.stoplist.listening.sockets(host, port)]
+        found = self.stoplist.listening.sockets(host, port)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            for listening in found:  # what is accepted can be read at once
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        return [_Listener(listening, self) for listening in found]
 
-    def takes(self, head: RequestHead) -> bool:
+    def takes(self, host: Host, port: int) -> bool:
         """Whether a CONNECT needs nothing of mitmproxy, if it passes."""
         policy, outbound = self.stoplist.judge.policy, self.stoplist.outbound
         is_ours = policy.tls == "passthrough" and not self._asks_for_passwords
-        return is_ours and head.target is not None and (head.target.address, head.port) not in outbound.trusted
+        return is_ours and (host.address, port) not in outbound.trusted
 
     async def hand_over(self, client: socket.socket, data: bytes, top: Callable[[Context], Layer]) -> None:
         """Have mitmproxy serve a client, of which `data` was received already, to its end."""
@@ -132,21 +138,60 @@ class _Listener:
             Passage(self._lane, client, address[0])
 
 
-class Passage:
-    """One connection in the lane, from its first byte to its end, or to its hand-over."""
+def _step(step: Callable[..., None]) -> Callable[..., None]:
+    """Make a callback of a passage fail closed: what it raises ends the passage."""
 
-    __slots__ = ("_client", "_lane", "_relay", "_seen", "_server", "_task", "address", "hosts")
+    @functools.wraps(step)
+    def guarded(self: Passage) -> None:
+        try:
+            step(self)
+        except OSError:
+            self.end()  # the client or the server is gone
+        except Exception as error:
+            self.fail(error)
+
+    return guarded
+
+
+class Passage:
+    """One connection in the lane, from its first byte to its end, or to its hand-over.
+
+    Callbacks and no coroutine: a tunnel is opened in six steps, and a task would double the cost of each.
+    """
+
+    __slots__ = (
+        *(
+            "_client",
+            "_data",
+            "_is_ours",
+            "_lane",
+            "_port",
+            "_relay",
+            "_seen",
+            "_server",
+            "_task",
+            "_timeout",
+            "_verdict",
+        ),
+        *("address", "hosts"),
+    )
 
     def __init__(self, lane: Lane, client: socket.socket, address: str) -> None:
         self._lane = lane
-        self._client: socket.socket | None = client
+        self._client = client
+        self._is_ours = True
         self._server: socket.socket | None = None
         self._relay: Relay | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timeout: asyncio.TimerHandle | None = None
+        self._data = b""
+        self._verdict = PASS
+        self._port = 0
         self._seen = lane.loop.time()
         self.address = address
         self.hosts: tuple[Host, ...] = ()
         lane.stoplist.connections.tunnels.add(self)
-        self._task = lane.loop.create_task(self._run(client))
+        self._begin()
 
     @property
     def seen(self) -> float:
@@ -155,157 +200,227 @@ class Passage:
     def end(self) -> None:
         if self._relay is not None:
             self._relay.end()
-        else:
+        if not self._is_ours:
+            return
+        self._leave()
+        if self._task is not None:
             self._task.cancel()
+        if self._timeout is not None:
+            self._timeout.cancel()
+        for connection in (self._client, self._server):
+            if connection is not None:
+                self._lane.loop.remove_reader(connection)
+                self._lane.loop.remove_writer(connection)
+                connection.close()
 
-    async def _run(self, client: socket.socket) -> None:
-        try:
-            await self._serve(client)
-        except OSError:
-            pass  # the client or the server is gone
-        except Exception as error:
-            self._lane.stoplist.faults.add("lane", error)
-            self._lane.stoplist.count_fault()
-        finally:
-            if self._relay is None:
-                self._forget()
-            for connection in (self._client, self._server):
-                if connection is not None:
-                    connection.close()
+    def fail(self, error: BaseException) -> None:
+        self._lane.stoplist.faults.add("lane", error)
+        self._lane.stoplist.count_fault()
+        self.end()
+
+    def _leave(self) -> None:
+        """The sockets are somebody else's from now on, or nobody's."""
+        self._is_ours = False
+        if self._relay is None:
+            self._forget()
 
     def _forget(self) -> None:
         self._lane.stoplist.connections.tunnels.discard(self)
 
-    async def _serve(self, client: socket.socket) -> None:
-        lane, stoplist = self._lane, self._lane.stoplist
-        if not stoplist.serves(self.address):
-            return
-        client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        data, head = await self._read_head(client)
-        verdict = self._verdict(head) if head is not None else None
-        if head is None or head.target is None or verdict is None:
-            if data:
-                await self._hand_over(client, data, modes.HttpProxy)
-            return
-        self.hosts = (head.target,)
-        stoplist.judge.count(verdict)
-        try:
-            server = self._server = await stoplist.outbound.open(head.target.address, head.port)
-        except OSError as error:
-            answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
-            await lane.loop.sock_sendall(client, assemble_response(response(answer)))
-            return
-        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await lane.loop.sock_sendall(client, _ESTABLISHED)
-        await self._enter(client, server, data[find_end(data) :].lstrip(b"\r\n"), verdict, head.port)
+    # The head of the request
 
-    async def _read_head(self, client: socket.socket) -> tuple[bytes, RequestHead | None]:
-        """What the client sent, and the head of its CONNECT; None for all that is none, or cannot be read."""
-        data = b""
-        while more := await self._receive(client):
-            data += more
-            if data[: len(_CONNECT)] != _CONNECT[: len(data)]:
-                break
-            head = read_head(data, self._lane.stoplist.judge)
-            if head is not None:
-                return data, head if isinstance(head, RequestHead) else None
-        return data, None
+    @_step
+    def _begin(self) -> None:
+        if not self._lane.stoplist.serves(self.address):
+            self.end()
+            return
+        self._client.setblocking(False)
+        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._read_head()
 
-    def _verdict(self, head: RequestHead) -> Verdict | None:
-        """The verdict by which the target of a CONNECT passes; None where the lane must not take it."""
-        verdict = self._lane.stoplist.judge.of_head(head)
-        return verdict if _passes(verdict) and self._lane.takes(head) else None
-
-    async def _enter(
-        self, client: socket.socket, server: socket.socket, data: bytes, verdict: Verdict, port: int
-    ) -> None:
-        """Let the client speak in its tunnel, of which `data` was received already."""
-        while (may_relay := self._may_relay(data, verdict)) is None:
-            more = await self._receive(client, None if data else server)
-            if not more:  # the server speaks first, or the client has ended: some servers take that for a line's end
-                if recognise(data + b"\n") not in (Opening.INCOMPLETE, Opening.OTHER):
+    @_step
+    def _read_head(self) -> None:
+        more = self._receive()
+        if more is None:
+            self._lane.loop.add_reader(self._client, self._read_head)
+            return
+        if self._data[: len(_CONNECT)] == _CONNECT[: len(self._data)]:
+            head = read_head(self._data, self._lane.stoplist.judge)
+            if head is None and more:
+                self._lane.loop.add_reader(self._client, self._read_head)
+                return
+            if isinstance(head, RequestHead) and head.target is not None:
+                verdict = self._lane.stoplist.judge.of_head(head)
+                if _passes(verdict) and self._lane.takes(head.target, head.port):
+                    self._data = self._data[find_end(self._data) :].lstrip(b"\r\n")
+                    self._open(head.target, head.port, verdict)
                     return
-                may_relay = True
-                break
-            data += more
-        if may_relay:
-            self._client = self._server = None
-            self._relay = Relay(self._lane.loop, client, server, data, self._ended)
+        if self._data:
+            self._hand_over(modes.HttpProxy)
         else:
-            opened = Opened(self.hosts[0].address, port, server)
-            self._server = None
-            with handing_over(opened):
-                await self._hand_over(client, data, lambda context: Continued(context, (opened.host, opened.port)))
+            self.end()
 
-    def _may_relay(self, data: bytes, verdict: Verdict) -> bool | None:
-        """Whether what a client sent in its tunnel may be relayed; None as long as it does not say."""
-        match recognise(data):
+    def _receive(self) -> bytes | None:
+        """What the client sends next, b"" at its end; None if there is nothing yet."""
+        try:
+            more = self._client.recv(_PIECE)
+        except BlockingIOError:
+            return None
+        self._data += more
+        self._seen = self._lane.loop.time()
+        return more
+
+    # The connection to the server
+
+    def _open(self, host: Host, port: int, verdict: Verdict) -> None:
+        lane, outbound = self._lane, self._lane.stoplist.outbound
+        self.hosts, self._port, self._verdict = (host,), port, verdict
+        lane.stoplist.judge.count(verdict)
+        lane.loop.remove_reader(self._client)
+        try:
+            self._server = outbound.start(host, port)
+        except OSError as error:
+            self._refuse(error)
+            return
+        if self._server is None:
+            self._task = lane.loop.create_task(self._open_slowly(host, port))
+        else:
+            self._timeout = lane.loop.call_later(CONNECT_SECONDS, self.end)
+            lane.loop.add_writer(self._server, self._connected)
+
+    async def _open_slowly(self, host: Host, port: int) -> None:
+        """Open what must be looked up, or has several addresses."""
+        try:
+            self._server = await self._lane.stoplist.outbound.open(host.address, port)
+        except OSError as error:
+            self._task = None
+            self._refuse(error)
+        except Exception as error:
+            self.fail(error)
+        else:
+            self._task = None
+            self._enter()
+
+    @_step
+    def _connected(self) -> None:
+        assert self._server is not None
+        assert self._timeout is not None
+        self._timeout.cancel()
+        self._timeout = None
+        self._lane.loop.remove_writer(self._server)
+        error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._refuse(OSError(error))
+        else:
+            self._enter()
+
+    def _refuse(self, error: OSError) -> None:
+        answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
+        self._client.send(assemble_response(response(answer)))
+        self.end()
+
+    # The first bytes in the tunnel
+
+    @_step
+    def _enter(self) -> None:
+        assert self._server is not None
+        self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client.send(_ESTABLISHED)
+        if self._data:
+            self._judge()
+        else:
+            self._lane.loop.add_reader(self._server, self._carry)  # it speaks first
+        if self._is_ours:
+            self._lane.loop.add_reader(self._client, self._read_first)
+
+    @_step
+    def _read_first(self) -> None:
+        more = self._receive()
+        if more:
+            self._judge()
+        elif more is not None:
+            # The client has ended; some servers take that for the end of a line.
+            if recognise(self._data + b"\n") in (Opening.INCOMPLETE, Opening.OTHER):
+                self._carry()
+            else:
+                self.end()
+
+    def _judge(self) -> None:
+        """Do what the client's first bytes ask for; wait for more where they do not say."""
+        assert self._server is not None
+        may_relay = self._may_relay()
+        if may_relay:
+            self._carry()
+        elif may_relay is None:
+            self._lane.loop.remove_reader(self._server)  # whoever has begun to speak is heard first
+        else:
+            self._hand_over_tunnel()
+
+    def _may_relay(self) -> bool | None:
+        """Whether what the client sent may be relayed; None as long as it does not say."""
+        match recognise(self._data):
             case Opening.INCOMPLETE:
                 return None
             case Opening.TLS:
-                return self._may_relay_hello(data, verdict)
+                return self._may_relay_hello()
             case Opening.OTHER:
                 return True
         return False
 
-    def _may_relay_hello(self, data: bytes, verdict: Verdict) -> bool | None:
+    def _may_relay_hello(self) -> bool | None:
         try:
-            extensions = extensions_of(data)
+            extensions = extensions_of(self._data)
             name = server_name(extensions) if extensions is not None else None
         except (HelloError, HostError):
             return False
         if extensions is None:
             return None
         judge, target = self._lane.stoplist.judge, self.hosts[0]
-        both = judge.verdict(target, name)
-        if not _passes(both):
+        verdict = judge.verdict(target, name)
+        if not _passes(verdict):
             return False
-        if both != verdict:
-            judge.count(both)
+        if verdict != self._verdict:
+            judge.count(verdict)
         if name is not None and name != target:
             self.hosts = (target, name)
         return True
 
-    async def _hand_over(self, client: socket.socket, data: bytes, top: Callable[[Context], Layer]) -> None:
-        self._forget()
-        self._client = None
-        await self._lane.hand_over(client, data, top)
-
-    async def _receive(self, client: socket.socket, server: socket.socket | None = None) -> bytes:
-        """What the client sends next, b"" at its end; b"" as well where `server`, if given, speaks before it."""
-        while True:
-            try:
-                data = client.recv(_PIECE)
-                self._seen = self._lane.loop.time()
-                return data
-            except BlockingIOError:
-                if await _first_readable(self._lane.loop, client, server) is not client:
-                    return b""
+    @_step
+    def _carry(self) -> None:
+        """Relay from now on."""
+        assert self._server is not None
+        data, self._data = self._data, b""
+        self._is_ours = False
+        self._relay = Relay(self._lane.loop, self._client, self._server, data, self._ended)
 
     def _ended(self, error: BaseException | None) -> None:
         self._forget()
         if error is not None and not isinstance(error, OSError):
             self._lane.stoplist.faults.add("lane", error)
 
+    # What mitmproxy serves
 
-async def _first_readable(loop: asyncio.AbstractEventLoop, *connections: socket.socket | None) -> socket.socket:
-    """The first of the connections from which something can be received."""
-    found = loop.create_future()
+    def _hand_over_tunnel(self) -> None:
+        assert self._server is not None
+        self._lane.loop.remove_reader(self._server)
+        opened = Opened(self.hosts[0].address, self._port, self._server)
+        with handing_over(opened):
+            self._hand_over(lambda context: Continued(context, (opened.host, opened.port)), opened.close)
 
-    def wake(connection: socket.socket) -> None:
-        if not found.done():
-            found.set_result(connection)
+    def _hand_over(self, top: Callable[[Context], Layer], at_end: Callable[[], None] = lambda: None) -> None:
+        """Have mitmproxy serve the client from the layer `top` on."""
+        self._leave()
+        self._lane.loop.remove_reader(self._client)
 
-    wanted = [connection for connection in connections if connection is not None]
-    for connection in wanted:
-        loop.add_reader(connection, wake, connection)
-    try:
-        result: socket.socket = await found
-        return result
-    finally:
-        for connection in wanted:
-            loop.remove_reader(connection)
+        async def serve() -> None:
+            try:
+                await self._lane.hand_over(self._client, self._data, top)
+            except OSError:
+                pass  # the client is gone
+            finally:
+                at_end()
+
+        create_task(serve(), name="from the lane", keep_ref=True)
 
 
 def _passes(verdict: Verdict) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -67,20 +67,23 @@ class Opened:
         connection, self.connection = self.connection, None
         return connection
 
+    def close(self) -> None:
+        """Nobody took it."""
+        if self.connection is not None:
+            self.connection.close()
+
 
 _opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
 
 
 @contextmanager
 def handing_over(opened: Opened) -> Iterator[None]:
-    """What is done inside, and the tasks that it starts, may take `opened`; who does not, leaves it to be closed."""
+    """A task that is made inside may take `opened`."""
     token = _opened.set(opened)
     try:
         yield
     finally:
         _opened.reset(token)
-        if opened.connection is not None:
-            opened.connection.close()
 
 
 class Outbound:
@@ -138,6 +141,23 @@ class Outbound:
             connection = await self.open(host, port, local)
         return await self._create_connection(protocol, sock=connection, **options)
 
+    def start(self, host: Host, port: int) -> socket.socket | None:
+        """A non-blocking socket that connects to a host, where it has one address only and that is known.
+
+        None where `open` must be asked. Raises OSError, DeniedError among them.
+        """
+        found = (_literal(host.address),) if host.is_address else self._resolved.get(host.address, ())
+        if len(found) != 1:
+            return None
+        (info,) = self._permitted(found, host.address, port)
+        connection = socket.socket(*info[:3])
+        connection.setblocking(False)
+        error = connection.connect_ex(info[4])
+        if error not in (0, errno.EINPROGRESS):
+            connection.close()
+            raise OSError(error, "the address does not answer")
+        return connection
+
     async def open(self, host: str, port: int, local: tuple[str, int] | None = None) -> socket.socket:
         """A connection to a host, by an address that may be connected to. Raises OSError, DeniedError among them."""
         try:
@@ -170,8 +190,12 @@ class Outbound:
         except HostError as error:
             raise OSError(error.message) from None
         found = (_literal(name.address),) if name.is_address else await self._look_up(name.address)
+        return self._permitted(found, host, port)
+
+    def _permitted(self, found: Iterable[_AddressInfo], host: str, port: int) -> list[_AddressInfo]:
+        """Those of the addresses of a host that may be connected to, with the port. Raises DeniedError."""
         if (host, port) not in self.trusted:
-            found = tuple(info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port))
+            found = [info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port)]
             if not found:
                 self._judge.count(DENIED)
                 raise DeniedError

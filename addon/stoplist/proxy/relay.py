@@ -54,7 +54,8 @@ class Relay:
 
     def goes_on(self) -> bool:
         """Whether one direction has not ended; where both have, both sides are closed."""
-        if all(way.ended for way in self._ways):
+        there, back = self._ways
+        if there.ended and back.ended:
             self.end()
             return False
         return True
