@@ -42,6 +42,7 @@ from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.page import UNREACHABLE, refusal
+from stoplist.proxy.poll import poll_for
 from stoplist.proxy.relay import Relay
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ class Lane(AsyncioServerInstance[LaneMode]):
     async def listen(self, host: str, port: int) -> Any:
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
+        self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
         self._asks_for_passwords = bool(ctx.options.proxyauth)
         found = self.stoplist.listening.sockets(host, port)
-        if hasattr(socket, "TCP_DEFER_ACCEPT"):
-            for listening in found:  # what is accepted can be read at once
+        for listening in found:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted has it too
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):  # what is accepted can be read at once
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         return [_Listener(listening, self) for listening in found]
 
@@ -85,7 +88,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
 
     async def hand_over(self, client: socket.socket, data: bytes, top: Callable[[Context], Layer]) -> None:
         """Have mitmproxy serve a client, of which `data` was received already, to its end."""
-        reader = asyncio.StreamReader(loop=self.loop)
+        reader = _Begun(loop=self.loop)
         if data:
             reader.feed_data(data)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
@@ -104,6 +107,18 @@ class Lane(AsyncioServerInstance[LaneMode]):
             await handler.handle_client()
 
 
+class _Begun(asyncio.StreamReader):
+    """What a client says, of which some was received already. mitmproxy must have to wait for the first bytes."""
+
+    _has_waited = False
+
+    async def read(self, n: int = -1) -> bytes:
+        if not self._has_waited:
+            self._has_waited = True
+            await asyncio.sleep(0)
+        return await super().read(n)
+
+
 class _Listener:
     """A listening socket, as mitmproxy holds it; accepts from the moment it is made."""
 
@@ -117,12 +132,11 @@ class _Listener:
     def close(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
-        self._lane.loop.remove_reader(self._listening)
-        self._listening.close()
+        self._lane.poll.close(self._listening)
 
     def _begin(self) -> None:
         self._rest = None
-        self._lane.loop.add_reader(self._listening, self._accept)
+        self._lane.poll.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -132,7 +146,7 @@ class _Listener:
                 return
             except OSError as error:
                 self._lane.stoplist.faults.add("lane", error)
-                self._lane.loop.remove_reader(self._listening)
+                self._lane.poll.remove_reader(self._listening)
                 self._rest = self._lane.loop.call_later(REST_SECONDS, self._begin)
                 return
             Passage(self._lane, client, address[0])
@@ -209,9 +223,7 @@ class Passage:
             self._timeout.cancel()
         for connection in (self._client, self._server):
             if connection is not None:
-                self._lane.loop.remove_reader(connection)
-                self._lane.loop.remove_writer(connection)
-                connection.close()
+                self._lane.poll.close(connection)
 
     def fail(self, error: BaseException) -> None:
         self._lane.stoplist.faults.add("lane", error)
@@ -235,19 +247,18 @@ class Passage:
             self.end()
             return
         self._client.setblocking(False)
-        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read_head()
 
     @_step
     def _read_head(self) -> None:
         more = self._receive()
         if more is None:
-            self._lane.loop.add_reader(self._client, self._read_head)
+            self._lane.poll.add_reader(self._client, self._read_head)
             return
         if self._data[: len(_CONNECT)] == _CONNECT[: len(self._data)]:
             head = read_head(self._data, self._lane.stoplist.judge)
             if head is None and more:
-                self._lane.loop.add_reader(self._client, self._read_head)
+                self._lane.poll.add_reader(self._client, self._read_head)
                 return
             if isinstance(head, RequestHead) and head.target is not None:
                 verdict = self._lane.stoplist.judge.of_head(head)
@@ -276,7 +287,7 @@ class Passage:
         lane, outbound = self._lane, self._lane.stoplist.outbound
         self.hosts, self._port, self._verdict = (host,), port, verdict
         lane.stoplist.judge.count(verdict)
-        lane.loop.remove_reader(self._client)
+        lane.poll.remove_reader(self._client)
         try:
             self._server = outbound.start(host, port)
         except OSError as error:
@@ -286,7 +297,7 @@ class Passage:
             self._task = lane.loop.create_task(self._open_slowly(host, port))
         else:
             self._timeout = lane.loop.call_later(CONNECT_SECONDS, self.end)
-            lane.loop.add_writer(self._server, self._connected)
+            lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
         """Open what must be looked up, or has several addresses."""
@@ -307,12 +318,12 @@ class Passage:
         assert self._timeout is not None
         self._timeout.cancel()
         self._timeout = None
-        self._lane.loop.remove_writer(self._server)
         error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._refuse(OSError(error))
-        else:
-            self._enter()
+            return
+        self._lane.poll.remove_writer(self._server)
+        self._enter()
 
     def _refuse(self, error: OSError) -> None:
         answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
@@ -329,9 +340,9 @@ class Passage:
         if self._data:
             self._judge()
         else:
-            self._lane.loop.add_reader(self._server, self._carry)  # it speaks first
+            self._lane.poll.add_reader(self._server, self._carry)  # it speaks first
         if self._is_ours:
-            self._lane.loop.add_reader(self._client, self._read_first)
+            self._lane.poll.add_reader(self._client, self._read_first)
 
     @_step
     def _read_first(self) -> None:
@@ -352,7 +363,7 @@ class Passage:
         if may_relay:
             self._carry()
         elif may_relay is None:
-            self._lane.loop.remove_reader(self._server)  # whoever has begun to speak is heard first
+            self._lane.poll.remove_reader(self._server)  # whoever has begun to speak is heard first
         else:
             self._hand_over_tunnel()
 
@@ -391,7 +402,7 @@ class Passage:
         assert self._server is not None
         data, self._data = self._data, b""
         self._is_ours = False
-        self._relay = Relay(self._lane.loop, self._client, self._server, data, self._ended)
+        self._relay = Relay(self._lane.poll, self._lane.loop.time, self._client, self._server, data, self._ended)
 
     def _ended(self, error: BaseException | None) -> None:
         self._forget()
@@ -402,7 +413,7 @@ class Passage:
 
     def _hand_over_tunnel(self) -> None:
         assert self._server is not None
-        self._lane.loop.remove_reader(self._server)
+        self._lane.poll.remove_reader(self._server)
         opened = Opened(self.hosts[0].address, self._port, self._server)
         with handing_over(opened):
             self._hand_over(lambda context: Continued(context, (opened.host, opened.port)), opened.close)
@@ -410,7 +421,7 @@ class Passage:
     def _hand_over(self, top: Callable[[Context], Layer], at_end: Callable[[], None] = lambda: None) -> None:
         """Have mitmproxy serve the client from the layer `top` on."""
         self._leave()
-        self._lane.loop.remove_reader(self._client)
+        self._lane.poll.remove_reader(self._client)
 
         async def serve() -> None:
             try:

@@ -12,9 +12,10 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable
+
+from stoplist.proxy.poll import Poll
 
 CHUNK = 128 * 1024
 """How much is received at once, in bytes; also the most that is kept for a side that is slow."""
@@ -26,119 +27,106 @@ _VIEW = memoryview(_BUFFER)
 class Relay:
     """Both directions between `client` and `server`, non-blocking connected sockets that are its own from then on.
 
-    `first` are bytes of the client that were received already. `on_end` is called once, when both are closed.
+    `first` are bytes of the client that were received already. `clock` tells the time in seconds. `on_end` is
+    called once, when both are closed, with what it ended for, if that was an error.
     """
 
-    __slots__ = ("_ends", "_loop", "_on_end", "_ways", "seen")
+    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "seen", "ways")
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poll: Poll,
+        clock: Callable[[], float],
         client: socket.socket,
         server: socket.socket,
         first: bytes,
         on_end: Callable[[BaseException | None], None],
     ) -> None:
-        self._loop = loop
+        self._poll = poll
         self._on_end: Callable[[BaseException | None], None] | None = on_end
-        self._ends = (client, server)
-        self.seen = loop.time()
-        """When bytes were seen last, by the clock of the event loop."""
-        there, back = _Way(self, loop, client, server), _Way(self, loop, server, client)
-        self._ways = (there, back)
-        back.resume()
-        if first:
-            there.send(first)
-        else:
-            there.resume()
-
-    def goes_on(self) -> bool:
-        """Whether one direction has not ended; where both have, both sides are closed."""
-        there, back = self._ways
-        if there.ended and back.ended:
-            self.end()
-            return False
-        return True
+        self._client, self._server = client, server
+        self.clock = clock
+        self.seen = clock()
+        """When bytes were seen last."""
+        self.ways = 2
+        """How many directions have not ended."""
+        poll.add_reader(server, _Way(self, poll, server, client).read)
+        _Way(self, poll, client, server).send(first)
 
     def end(self, error: BaseException | None = None) -> None:
         """Close both sides; what was not sent yet is lost."""
         on_end, self._on_end = self._on_end, None
         if on_end is None:
             return
-        for connection in self._ends:
-            self._loop.remove_reader(connection)
-            self._loop.remove_writer(connection)
-            connection.close()
+        self._poll.close(self._client)
+        self._poll.close(self._server)
         on_end(error)
 
 
 class _Way:
     """One direction: what `source` sends goes to `sink`."""
 
-    __slots__ = ("_is_reset", "_loop", "_relay", "_rest", "_sink", "_source", "ended")
+    __slots__ = ("_poll", "_relay", "_rest", "_sink", "_source")
 
-    def __init__(
-        self, relay: Relay, loop: asyncio.AbstractEventLoop, source: socket.socket, sink: socket.socket
-    ) -> None:
+    def __init__(self, relay: Relay, poll: Poll, source: socket.socket, sink: socket.socket) -> None:
         self._relay = relay
-        self._loop = loop
+        self._poll = poll
         self._source = source
         self._sink = sink
         self._rest: bytes | memoryview = b""
-        self._is_reset = False
-        self.ended = False
 
-    def resume(self) -> None:
-        self._loop.add_reader(self._source, self._read)
-
-    def send(self, data: bytes) -> None:
-        """Send `data`, then what the source sends."""
-        self._rest = data
-        self._write()
-
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Carry what the source has sent."""
         try:
-            while count := self._source.recv_into(_BUFFER):
-                self._relay.seen = self._loop.time()
-                sent = self._try(_VIEW[:count])
-                if sent < count:
-                    self._rest = memoryview(bytes(_VIEW[sent:count]))
-                    self._loop.remove_reader(self._source)
-                    self._loop.add_writer(self._sink, self._write)
-                    return
-                # Of a reset uvloop tells once: what came before it is read now, or never.
-                self._is_reset = self._is_reset or self._source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-                if not self._is_reset:
-                    return
-            if self._is_reset:
-                raise ConnectionResetError
-            self._end()
+            count = self._source.recv_into(_BUFFER)
+            if count:
+                self._relay.seen = self._relay.clock()
+                self._carry(_VIEW[:count])
+            else:
+                self._end()
         except BlockingIOError:
             return
         except Exception as error:
             self._relay.end(error)
 
-    def _write(self) -> None:
+    def send(self, data: bytes) -> None:
+        """Carry `data`, then what the source sends."""
         try:
-            self._rest = self._rest[self._try(self._rest) :]
-            self._relay.seen = self._loop.time()
-            if self._rest:
-                self._loop.add_writer(self._sink, self._write)
-            else:
-                self._rest = b""
-                self._loop.remove_writer(self._sink)
-                self.resume()
+            if not data or self._carry(data):
+                self._poll.add_reader(self._source, self.read)
         except Exception as error:
             self._relay.end(error)
 
-    def _try(self, data: bytes | memoryview) -> int:
+    def _carry(self, data: bytes | memoryview) -> bool:
+        """Send what the sink takes at once. Whether that is all; else the source is not read until it was sent."""
         try:
-            return self._sink.send(data)
+            sent = self._sink.send(data)
         except BlockingIOError:
-            return 0
+            sent = 0
+        if sent == len(data):
+            return True
+        self._rest = memoryview(bytes(data[sent:]))
+        self._poll.remove_reader(self._source)
+        self._poll.add_writer(self._sink, self._write)
+        return False
+
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[self._sink.send(self._rest) :]
+            self._relay.seen = self._relay.clock()
+            if not self._rest:
+                self._rest = b""
+                self._poll.remove_writer(self._sink)
+                self._poll.add_reader(self._source, self.read)
+        except BlockingIOError:
+            return
+        except Exception as error:
+            self._relay.end(error)
 
     def _end(self) -> None:
-        self.ended = True
-        if self._relay.goes_on():
-            self._loop.remove_reader(self._source)
+        self._relay.ways -= 1
+        if not self._relay.ways:
+            self._relay.end()
+        else:
+            self._poll.remove_reader(self._source)
             self._sink.shutdown(socket.SHUT_WR)

@@ -1,0 +1,130 @@
+"""Poll: waits for many sockets at once.
+
+An event loop takes several system calls and objects to begin to watch a socket, and as many to end it. The
+lane's sockets are watched by one epoll of their own (Linux), which the event loop watches in turn.
+
+Rules
+  - Level-triggered: what is not read or written is told of again.
+  - An error of a socket is told to whoever watches it, for reading or for writing.
+  - A callback that raises costs its own connection only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+type Callback = Callable[[], None]
+
+AT_ONCE = 256
+"""How many sockets are served before the event loop has its turn."""
+
+
+class Poll(Protocol):
+    """Watches sockets as an event loop of asyncio does, with one callback for each and each direction."""
+
+    def add_reader(self, watched: socket.socket, callback: Callback) -> None: ...
+
+    def remove_reader(self, watched: socket.socket) -> None: ...
+
+    def add_writer(self, watched: socket.socket, callback: Callback) -> None: ...
+
+    def remove_writer(self, watched: socket.socket) -> None: ...
+
+    def close(self, watched: socket.socket) -> None:
+        """End to watch, and close."""
+
+
+def poll_for(loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> Poll:
+    """A new one, whose callbacks the event loop calls; `on_fault` is told what one raises."""
+    return _Epoll(loop, on_fault) if hasattr(select, "epoll") else _Loop(loop)
+
+
+class _Epoll:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> None:
+        self._on_fault = on_fault
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._new: set[int] = set()
+        """Numbers watched anew since events were taken: an event of one of them was of a socket closed since."""
+        loop.add_reader(self._epoll, self._call)
+
+    def add_reader(self, watched: socket.socket, callback: Callback) -> None:
+        self._add(watched.fileno(), callback, self._readers, self._writers)
+
+    def remove_reader(self, watched: socket.socket) -> None:
+        self._remove(watched.fileno(), self._readers, self._writers)
+
+    def add_writer(self, watched: socket.socket, callback: Callback) -> None:
+        self._add(watched.fileno(), callback, self._writers, self._readers)
+
+    def remove_writer(self, watched: socket.socket) -> None:
+        self._remove(watched.fileno(), self._writers, self._readers)
+
+    def close(self, watched: socket.socket) -> None:
+        number = watched.fileno()
+        self._readers.pop(number, None)
+        self._writers.pop(number, None)
+        watched.close()  # what is closed, epoll forgets
+
+    def _add(
+        self, number: int, callback: Callback, callbacks: dict[int, Callback], others: dict[int, Callback]
+    ) -> None:
+        if number not in callbacks:
+            if number in others:
+                self._epoll.modify(number, select.EPOLLIN | select.EPOLLOUT)
+            else:
+                self._epoll.register(number, select.EPOLLIN if callbacks is self._readers else select.EPOLLOUT)
+                self._new.add(number)
+        callbacks[number] = callback
+
+    def _remove(self, number: int, callbacks: dict[int, Callback], others: dict[int, Callback]) -> None:
+        if callbacks.pop(number, None) is None:
+            return
+        if number in others:
+            self._epoll.modify(number, select.EPOLLOUT if callbacks is self._readers else select.EPOLLIN)
+        else:
+            self._epoll.unregister(number)
+
+    def _call(self) -> None:
+        new = self._new
+        new.clear()
+        readers, writers = self._readers, self._writers
+        for number, events in self._epoll.poll(0, AT_ONCE):
+            if number in new:
+                continue
+            try:
+                if events != select.EPOLLOUT and (callback := readers.get(number)):
+                    callback()
+                if events != select.EPOLLIN and number not in new and (callback := writers.get(number)):
+                    callback()
+            except Exception as error:
+                self._on_fault(error)
+
+
+class _Loop:
+    """Where there is no epoll, the event loop watches."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def add_reader(self, watched: socket.socket, callback: Callback) -> None:
+        self._loop.add_reader(watched, callback)
+
+    def remove_reader(self, watched: socket.socket) -> None:
+        self._loop.remove_reader(watched)
+
+    def add_writer(self, watched: socket.socket, callback: Callback) -> None:
+        self._loop.add_writer(watched, callback)
+
+    def remove_writer(self, watched: socket.socket) -> None:
+        self._loop.remove_writer(watched)
+
+    def close(self, watched: socket.socket) -> None:
+        self.remove_reader(watched)
+        self.remove_writer(watched)
+        watched.close()
