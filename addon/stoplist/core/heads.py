@@ -25,8 +25,12 @@ from stoplist.errors import StoplistError
 MAX_HEAD = 64 * 1024
 """Longest head that is read, in bytes."""
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/(1\.[01])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+(|[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])[ \t]*+")
+_LINE_END = rb"(?:\r?\n|\r?\Z)"
+_ONE_FIELD = rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+(|[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])[ \t]*+" + _LINE_END
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/(1\.[01])" + _LINE_END)
+_FIELD = re.compile(_ONE_FIELD)
+_FIELDS = re.compile(rb"(?:" + _ONE_FIELD + rb")*+(?:\r?\n)*+\r?")
+_TAB_AT_HOST = re.compile(rb"^host:[^\n]*\t", re.IGNORECASE | re.MULTILINE)
 _ABSOLUTE = re.compile(rb"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#\\]*)(?P<path>(?:[/?].*)?)", re.DOTALL)
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+")
 _END = re.compile(rb"\n\r?\n")
@@ -63,19 +67,18 @@ class RequestHead:
 
         Raises HeadError where its form is wrong, HostError where a host in it cannot be read.
         """
-        lines = [line.removesuffix(b"\r") for line in data[_start(data) :].split(b"\n")]
-        while len(lines) > 1 and not lines[-1]:
-            lines.pop()
-        match = _REQUEST_LINE.fullmatch(lines[0])
-        if not match:
+        line = _REQUEST_LINE.match(data, _start(data))
+        if not line:
             raise HeadError("the request line is not 'METHOD TARGET HTTP/1.1'")
-        method, raw_target, version = match.groups()
-        fields = tuple(_field(line) for line in lines[1:])
+        if not _FIELDS.fullmatch(data, line.end()):
+            raise HeadError("a header field is not 'Name: value' in one line")
+        method, raw_target, version = line.groups()
+        fields = tuple(_FIELD.findall(data, line.end()))
         scheme, target, port, path = _target(method, raw_target)
         hosts = _values(fields, b"host")
         if len(hosts) > 1:
             raise HeadError("the request has more than one Host field")
-        if hosts and b"\t" in next(line for line in lines[1:] if line[:5].lower() == b"host:"):
+        if b"\t" in data and _TAB_AT_HOST.search(data, line.end()):
             raise HeadError("the Host field holds a tab")
         if not hosts:
             field = None
@@ -124,13 +127,6 @@ def _target(method: bytes, target: bytes) -> tuple[bytes, Host | None, int, byte
     host, port = parse_authority(match["authority"])
     path = match["path"]
     return scheme, host, port or _PORTS[scheme], path if path.startswith(b"/") else b"/" + path
-
-
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    match = _FIELD.fullmatch(line)
-    if not match:
-        raise HeadError("a header field is not 'Name: value' in one line")
-    return match[1], match[2]
 
 
 def _values(fields: tuple[tuple[bytes, bytes], ...], name: bytes) -> list[bytes]:

@@ -12,7 +12,8 @@ nothing of mitmproxy, and gets none of it.
 
 Rules
   - The lane asks the same judge, and only ever lets pass: who stops, refuses or counts it is the hooks.
-  - What a client sent is handed over whole, and so is the connection to the server, unread.
+  - What a client sent is handed over whole, and so is the connection to the server, unread. A ClientHello that
+    readers could take in two ways is not: the connection ends here, as it would there.
   - A fault ends the connection, and is counted.
 """
 
@@ -22,6 +23,7 @@ import asyncio
 import functools
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import ctx
@@ -159,8 +161,8 @@ def _step(step: Callable[..., None]) -> Callable[..., None]:
     def guarded(self: Passage) -> None:
         try:
             step(self)
-        except OSError:
-            self.end()  # the client or the server is gone
+        except (OSError, HelloError):
+            self.end()  # the client or the server is gone, or nobody could read what the client says
         except Exception as error:
             self.fail(error)
 
@@ -296,7 +298,7 @@ class Passage:
         if self._server is None:
             self._task = lane.loop.create_task(self._open_slowly(host, port))
         else:
-            self._timeout = lane.loop.call_later(CONNECT_SECONDS, self.end)
+            self._timeout = lane.loop.call_later(CONNECT_SECONDS, self._refuse, TimeoutError())
             lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
@@ -327,7 +329,8 @@ class Passage:
 
     def _refuse(self, error: OSError) -> None:
         answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
-        self._client.send(assemble_response(response(answer)))
+        with suppress(OSError):  # the client is gone
+            self._client.send(assemble_response(response(answer)))
         self.end()
 
     # The first bytes in the tunnel
@@ -382,7 +385,7 @@ class Passage:
         try:
             extensions = extensions_of(self._data)
             name = server_name(extensions) if extensions is not None else None
-        except (HelloError, HostError):
+        except HostError:
             return False
         if extensions is None:
             return None

@@ -106,6 +106,7 @@ class Outbound:
         self._search = search
         self._loop: Any = None
         self._resolved: dict[str, tuple[_AddressInfo, ...]] = {}
+        self._asked: dict[str, asyncio.Future[tuple[_AddressInfo, ...]]] = {}
         self.trusted: frozenset[tuple[str, int]] = frozenset()
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -209,12 +210,21 @@ class Outbound:
             if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
                 self._judge.count(verdict)
                 raise DeniedError
-        if name not in self._resolved:
+        if name in self._resolved:
+            return self._resolved[name]
+        if name not in self._asked:  # many ask for one name at once: it is looked up once
+            self._asked[name] = asyncio.ensure_future(self._ask(name))
+        return await asyncio.shield(self._asked[name])
+
+    async def _ask(self, name: str) -> tuple[_AddressInfo, ...]:
+        try:
             # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
             infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
-            self._resolved[name] = tuple((int(info[0]), int(info[1]), *info[2:]) for info in infos)
-            self._loop.call_later(RESOLVED_SECONDS, self._resolved.pop, name, None)
-        return self._resolved[name]
+        finally:
+            self._asked.pop(name, None)
+        found = self._resolved[name] = tuple((int(info[0]), int(info[1]), *info[2:]) for info in infos)
+        self._loop.call_later(RESOLVED_SECONDS, self._resolved.pop, name, None)
+        return found
 
 
 def _literal(address: str) -> _AddressInfo:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import json
 import logging
 import os
@@ -219,6 +220,8 @@ class _Ready:
                 log.info("listening on %s (%s)", ListenAddress(host, port), mode)
             if not server.listen_addrs:
                 log.info("listening (%s)", mode)
+        gc.collect()
+        gc.freeze()  # what a gate is made of lives as long as it does: the collector need not look at it again
         if self._worker is not None:
             self._worker.link.send(Word.READY)
 
