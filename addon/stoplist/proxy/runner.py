@@ -36,7 +36,7 @@ from stoplist.proxy.connections import Handlers
 from stoplist.proxy.link import Word
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.worker import Worker
-from stoplist.proxy.workers import TASK, Supervisor, cannot_listen
+from stoplist.proxy.workers import TASK, Supervisor, cannot_listen, terminal_is_gone
 
 log = logging.getLogger(quiet.OWN_LOGGER)
 
@@ -133,7 +133,7 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, wor
         )
     loop.add_signal_handler(signal.SIGINT, master.shutdown)
     loop.add_signal_handler(signal.SIGTERM, ending.drain)
-    loop.add_signal_handler(signal.SIGHUP, ending.explain)
+    loop.add_signal_handler(signal.SIGHUP, ending.hang_up)
     await master.run()
     if ready.failure is not None:
         raise ready.failure
@@ -154,8 +154,12 @@ class _Ending:
         else:
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
-    def explain(self) -> None:
-        if self._worker is None:
+    def hang_up(self) -> None:
+        if self._worker is not None:
+            return  # it is for the supervisor
+        if terminal_is_gone():
+            self.drain()
+        else:
             log.warning("SIGHUP is for gates with --workers; to take up new code, start this one again")
 
     async def _drain(self) -> None:

@@ -5,12 +5,12 @@ Its rulesets come from the supervisor, and what it counts goes there (see worker
 
 from __future__ import annotations
 
+import json
 import math
-import pickle
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -99,7 +99,7 @@ class Reports:
 
     def report(self) -> None:
         with suppress(OSError):  # the supervisor is gone, and the gate ends
-            self._link.send(Word.COUNTS, pickle.dumps(dict(self._counts)))
+            self._link.send(Word.COUNTS, _write_counts(self._counts))
             self._counts.clear()
 
     def close_period(self, now: float) -> float:  # noqa: ARG002
@@ -108,6 +108,15 @@ class Reports:
 
     def stop(self, now: float) -> None:  # noqa: ARG002
         self.report()
+
+
+def _write_counts(counts: Mapping[Cell, int]) -> bytes:
+    return json.dumps([[cell.list, cell.serial, cell.action, requests] for cell, requests in counts.items()]).encode()
+
+
+def read_counts(content: bytes) -> dict[Cell, int]:
+    """What a worker has counted, as it said it. Not pickled: a worker is nearer to strangers than its supervisor."""
+    return {Cell(name, serial, action): requests for name, serial, action, requests in json.loads(content)}
 
 
 def _in_force(files: list[int]) -> InForce:

@@ -24,7 +24,6 @@ import contextlib
 import json
 import logging
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -43,6 +42,7 @@ from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.proxy.tally import Tally
+from stoplist.proxy.worker import read_counts
 from stoplist.state import State
 
 TASK = "STOPLIST_TASK"
@@ -59,6 +59,8 @@ SHORT_SECONDS = 5.0
 """A worker that lived no longer is started again after a pause only."""
 MAX_PAUSE_SECONDS = 10.0
 
+_HAD_TERMINAL = sys.stderr.isatty()
+
 log = logging.getLogger(quiet.OWN_LOGGER)
 
 
@@ -69,11 +71,17 @@ class _Worker:
     link: Link
     has_all: bool
     """Whether it has the modes that only one process can serve."""
+    is_old: bool = False
+    """Whether it was started by what this process was before."""
+    is_ready: bool = False
     is_leaving: bool = False
     born: float = field(default_factory=time.monotonic)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def serves(self) -> bool:
+        return self.is_ready and not self.is_old
 
 
 class Supervisor:
@@ -96,6 +104,8 @@ class Supervisor:
         self._ending = asyncio.Event()
         self._ends_with: int = signal.SIGTERM
         self._failure: StoplistError | None = None
+        self._news = asyncio.Event()
+        """Set when a worker is ready, or the gate ends."""
         self._pause = 0.0
         self._serves = False
         self._renewing = False
@@ -108,7 +118,7 @@ class Supervisor:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._spawn, self._renew)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         CertificateAuthority.open(self._state_dir, loading.now())
         state = State.open(self._state_dir, loading.now())
         self._store = RulesetStore(self._path, state, self._changed, place=sharing.share)
@@ -117,16 +127,16 @@ class Supervisor:
         self._listen()
         for slot in range(self._count):
             self._start(slot, has_all=slot == 0 and not any(worker.has_all for worker in old))
+        self._serves = bool(old)
         try:
             await self._until_ready()
-            if self._ending.is_set():
-                return
-            self._serves = True
-            self._store.watch()
-            self._say_where()
-            self._spawn(self._beat)
-            for worker in old:
-                self._dismiss(worker, signal.SIGTERM)
+            if not self._ending.is_set():
+                self._serves = True
+                self._store.watch()
+                self._say_where()
+                self._spawn(self._beat)
+                for worker in old:
+                    self._dismiss(worker, signal.SIGTERM)
             await self._ending.wait()
         finally:
             await self._close()
@@ -163,15 +173,17 @@ class Supervisor:
         if message is None:
             self._loop.remove_reader(worker.link.connection)
             worker.link.close()
+            self._kill(worker, signal.SIGKILL)  # without its link it is of no use
             self._spawn(self._bury, worker)
             return
         word, content, _ = message
         if word is Word.READY:
-            worker.ready.set()
+            worker.is_ready = True
+            self._news.set()
         elif word is Word.TAKEN:
             worker.answered.set()
         elif word is Word.COUNTS:
-            self._tally.add_all(pickle.loads(content))  # noqa: S301  from a worker of ours
+            self._tally.add_all(read_counts(content))
             worker.answered.set()
         elif word is Word.RELEASED:
             self._release(worker)
@@ -195,7 +207,7 @@ class Supervisor:
         if worker.is_leaving or self._ending.is_set():
             self._release(worker)
             return
-        if not worker.ready.is_set() and not self._serves:
+        if not worker.is_ready and not self._serves:
             self._fail(StoplistError(f"a worker could not start ({_end_of(status)})", hint="see above"))
             return
         log.error(
@@ -210,23 +222,23 @@ class Supervisor:
     def _dismiss(self, worker: _Worker, number: int) -> None:
         """Tell a worker to end: on SIGTERM when its connections have, on SIGINT at once."""
         worker.is_leaving = True
+        self._kill(worker, number)
+
+    def _kill(self, worker: _Worker, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, number)
 
     async def _until_ready(self) -> None:
-        """Wait until each new worker serves. Raises StoplistError."""
-        waiting = {asyncio.create_task(worker.ready.wait()) for worker in self._workers if not worker.ready.is_set()}
-        ending = asyncio.create_task(self._ending.wait())
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                while waiting and not ending.done():
-                    done, _ = await asyncio.wait({*waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
-                    waiting -= done
-        except TimeoutError:
-            raise StoplistError("a worker does not start", hint="see above") from None
-        finally:
-            for task in (*waiting, ending):
-                task.cancel()
+        """Wait until a new worker serves in each slot, or the gate ends. Raises StoplistError."""
+        while not self._ending.is_set() and {worker.slot for worker in self._workers if worker.serves} != set(
+            range(self._count)
+        ):
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), START_SECONDS)
+            except TimeoutError:
+                if not self._serves:
+                    raise StoplistError("a worker does not start", hint="see above") from None
 
     # Rulesets and counts
 
@@ -255,11 +267,10 @@ class Supervisor:
             ask(worker)
         except BlockingIOError:
             log.error("worker %d does not listen, and is ended", worker.slot + 1)
-            self._dismiss(worker, signal.SIGKILL)
-            worker.is_leaving = False
+            self._kill(worker, signal.SIGKILL)
         except OSError:
             return  # it has ended
-        if worker.ready.is_set():
+        if worker.is_ready:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(worker.answered.wait(), ANSWER_SECONDS)
 
@@ -311,12 +322,22 @@ class Supervisor:
             for worker in self._workers:
                 self._dismiss(worker, signal.SIGINT)
         self._ends_with = number
-        self._ending.set()
+        self._stop()
+
+    def _hang_up(self) -> None:
+        if terminal_is_gone():
+            self._end(signal.SIGTERM)
+        else:
+            self._spawn(self._renew)
 
     def _fail(self, error: StoplistError) -> None:
         self._failure = error
         self._ends_with = signal.SIGINT
+        self._stop()
+
+    def _stop(self) -> None:
         self._ending.set()
+        self._news.set()
 
     async def _close(self) -> None:
         self._ending.set()
@@ -373,9 +394,8 @@ class Supervisor:
         self._sockets = [adopt(sockets) for sockets in kept["sockets"]]
         old = []
         for slot, pid, link, has_all in kept["workers"]:
-            worker = _Worker(slot, pid, Link(socket.socket(fileno=link)), has_all)
+            worker = _Worker(slot, pid, Link(socket.socket(fileno=link)), has_all, is_old=True, is_ready=True)
             worker.link.connection.set_inheritable(False)
-            worker.ready.set()
             self._keep(worker)
             old.append(worker)
         return old
@@ -384,6 +404,11 @@ class Supervisor:
         spawned = self._loop.create_task(task(*arguments))
         self._tasks.add(spawned)
         spawned.add_done_callback(self._tasks.discard)
+
+
+def terminal_is_gone() -> bool:
+    """Whether SIGHUP says what it first said: the terminal that this was started in was closed."""
+    return _HAD_TERMINAL and not os.isatty(sys.stderr.fileno())
 
 
 def cannot_listen(error: BaseException) -> StoplistError:
