@@ -315,7 +315,8 @@ class Stoplist:
         handler = ctx.master.addons.get("proxyserver").connections[client.id]
         if isinstance(client.proxy_mode, mode_specs.DnsMode):
             handler.layer.context.server.address = self._resolver
-        handler.layer = layers.Guarded(layers.first_layer(handler.layer, self.judge), self.faults)
+        run_now = getattr(ctx.master.addons, "run_now", None)  # in mitmdump, hooks may wait
+        handler.layer = layers.Guarded(layers.first_layer(handler.layer, self.judge), self.faults, run_now)
 
     @_guarded(_refuse_layer)
     def next_layer(self, nextlayer: NextLayer) -> None:

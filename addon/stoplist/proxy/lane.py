@@ -74,7 +74,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
         self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
-        self._asks_for_passwords = bool(ctx.options.proxyauth)
+        self._asks_for_passwords = bool(getattr(ctx.options, "proxyauth", None))
         found = self.stoplist.listening.sockets(host, port)
         for listening in found:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted has it too

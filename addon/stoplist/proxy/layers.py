@@ -17,6 +17,8 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mitmproxy import http
 from mitmproxy.addons.next_layer import _starts_like_quic
 from mitmproxy.net.http.http1 import assemble_response
@@ -248,19 +250,30 @@ class Refused(Layer):
 
 
 class Guarded:
-    """What mitmproxy hands all events of a connection to: a fault in a layer ends the connection."""
+    """What mitmproxy hands all events of a connection to: a fault in a layer ends the connection.
 
-    def __init__(self, first: Layer, faults: Faults) -> None:
+    mitmproxy makes a task of each hook. Where `run_now` can, it runs hooks at once, without one.
+    """
+
+    def __init__(self, first: Layer, faults: Faults, run_now: Callable[[commands.StartHook], bool] | None) -> None:
         self.context = first.context
         self._first = first
         self._faults = faults
+        self._run_now = run_now
         self._failed = False
 
     def handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if self._failed:
             return
+        waiting = [event]
         try:
-            yield from self._first.handle_event(event)
+            while waiting:
+                for command in self._first.handle_event(waiting.pop(0)):
+                    if self._run_now and isinstance(command, commands.StartHook) and self._run_now(command):
+                        if command.blocking:
+                            waiting.append(events.HookCompleted(command))
+                    else:
+                        yield command
         except Exception as error:
             self._failed = True
             self._faults.add("a layer", error)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -214,14 +215,12 @@ class Outbound:
             return self._resolved[name]
         if name not in self._asked:  # many ask for one name at once: it is looked up once
             self._asked[name] = asyncio.ensure_future(self._ask(name))
+            self._asked[name].add_done_callback(functools.partial(self._asked.pop, name))
         return await asyncio.shield(self._asked[name])
 
     async def _ask(self, name: str) -> tuple[_AddressInfo, ...]:
-        try:
-            # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
-            infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
-        finally:
-            self._asked.pop(name, None)
+        # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
+        infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
         found = self._resolved[name] = tuple((int(info[0]), int(info[1]), *info[2:]) for info in infos)
         self._loop.call_later(RESOLVED_SECONDS, self._resolved.pop, name, None)
         return found

@@ -67,9 +67,10 @@ class _Epoll:
 
     def close(self, watched: socket.socket) -> None:
         number = watched.fileno()
-        self._readers.pop(number, None)
-        self._writers.pop(number, None)
-        watched.close()  # what is closed, epoll forgets
+        reader, writer = self._readers.pop(number, None), self._writers.pop(number, None)
+        if reader or writer:  # epoll would forget it only when no other process has it either
+            self._epoll.unregister(number)
+        watched.close()
 
     def _add(
         self, number: int, callback: Callback, callbacks: dict[int, Callback], others: dict[int, Callback]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import options, tls
+from mitmproxy import tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
@@ -35,6 +35,7 @@ from stoplist.proxy.addon import Stoplist
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.link import Word
 from stoplist.proxy.loop import new_event_loop
+from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.worker import Worker
 from stoplist.proxy.workers import TASK, Supervisor, cannot_listen, terminal_is_gone
 
@@ -45,6 +46,8 @@ SWITCH_SECONDS = 0.0005
 needs the interpreter some ten times; Python's default of 5 ms would be felt each time."""
 RESOLVER_THREADS = 64
 """How many names are resolved at once: the system's resolver takes a thread for each."""
+GARBAGE = 20_000
+"""After how many new objects the collector looks for garbage: a request served by mitmproxy leaves some 300."""
 DRAIN_STEP_SECONDS = 0.05
 """How often a gate that drains looks whether anything is open."""
 
@@ -97,9 +100,9 @@ class Gate:
 
     def _options(self) -> dict[str, Any]:
         policy, folder = self.policy, self.path.parent
-        return {
+        passwords = {"proxyauth": _proxyauth(policy.proxy_auth, folder)} if policy.proxy_auth else {}
+        return passwords | {
             "mode": modes.in_lane(self.placed),
-            "proxyauth": _proxyauth(policy.proxy_auth, folder) if policy.proxy_auth else None,
             "ssl_verify_upstream_trusted_ca": _existing(folder / policy.upstream.ca) if policy.upstream.ca else None,
             "confdir": str(self.state_dir),
             "stoplist_state_dir": str(self.state_dir),
@@ -110,7 +113,7 @@ class Gate:
 async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, worker: Worker | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
-    master = Master(options.Options())
+    master = LeanMaster()
     ending = _Ending(master, drain, worker)
     all_modes = wanted["mode"]
     if worker is not None:
@@ -119,14 +122,16 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, wor
         worker.on_end = ending.drain
         if not worker.has_all:
             wanted = wanted | {"mode": [text for text in all_modes if modes.is_shared(text)]}
-    passwords, ready = proxyauth.ProxyAuth(), _Ready(master, worker)
-    stoplist = Stoplist(faults, worker)
-    master.addons.add(core.Core(), proxyserver.Proxyserver(), passwords, _UpstreamTls(), stoplist, ready)
+    ready = _Ready(master, worker)
+    passwords = [proxyauth.ProxyAuth()] if "proxyauth" in wanted else []
+    master.addons.add(
+        core.Core(), proxyserver.Proxyserver(), *passwords, _UpstreamTls(), Stoplist(faults, worker), ready
+    )
     try:
         master.options.update(**wanted)
     except OptionsError as error:
         raise StoplistError(str(error)) from None
-    if wanted["proxyauth"] and passwords.validator is None:  # mitmproxy would log the fault, and ask nobody
+    if passwords and passwords[0].validator is None:  # mitmproxy would log the fault, and ask nobody
         raise StoplistError(
             "proxy_auth: the directory does not answer as it should",
             hint="see to its address, 'bind_dn' and the password",
@@ -226,6 +231,7 @@ class _Ready:
                 log.info("listening (%s)", mode)
         gc.collect()
         gc.freeze()  # what a gate is made of lives as long as it does: the collector need not look at it again
+        gc.set_threshold(GARBAGE)
         if self._worker is not None:
             self._worker.link.send(Word.READY)
 
