@@ -404,7 +404,8 @@ def test_the_gate_never_connects_to_itself_even_where_the_policy_allows_it(
     assert listener.contacts() == []
 
 
-def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen) -> None:
+def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "OWN_SECONDS", 0.05)
     listener = listen("127.0.0.1")
     own: set[tuple[str, int]] = set()
 
@@ -412,6 +413,7 @@ def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen) -> Non
         async with installed(ONE, listening=lambda: own):
             await connect("127.0.0.1", listener.port)
             own.add(("0.0.0.0", listener.port))  # the gate listens there from now on
+            await asyncio.sleep(0.1)
             with pytest.raises(PermissionError):
                 await connect("127.0.0.1", listener.port)
 

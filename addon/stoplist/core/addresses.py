@@ -108,7 +108,9 @@ def forms(address: Address) -> tuple[Address, ...]:
 
 
 _PRIVATE = {
-    4: _numbers([(IPv4Network(text), True) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")], 4),
+    4: _numbers(
+        [(IPv4Network(text), True) for text in ("10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12", "127.0.0.0/8")], 4
+    ),
     6: _numbers([(IPv6Network("fd00::/8"), True)], 6),
 }
 """Where nearly all clients are (RFC 1918, RFC 4193): the other networks that are not public are asked for last."""

@@ -70,7 +70,7 @@ class Judge:
 
     def of_head(self, head: RequestHead) -> Verdict:
         """The verdict for what a request's head says, all of it together."""
-        verdict = self.verdict(head.target, head.field)
+        verdict = self.verdict(head.target) if head.field is head.target else self.verdict(head.target, head.field)
         return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
 
     def count(self, verdict: Verdict) -> None:

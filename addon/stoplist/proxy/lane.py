@@ -46,6 +46,7 @@ from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handin
 from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.poll import poll_for
 from stoplist.proxy.relay import Relay
+from stoplist.proxy.store import InForce
 
 if TYPE_CHECKING:
     from stoplist.proxy.addon import Stoplist
@@ -202,6 +203,7 @@ class Passage:
         self._timeout: asyncio.TimerHandle | None = None
         self._data = b""
         self._verdict = PASS
+        self._judged_by: InForce | None = None
         self._port = 0
         self._seen = lane.loop.time()
         self.address = address
@@ -263,6 +265,7 @@ class Passage:
                 self._lane.poll.add_reader(self._client, self._read_head)
                 return
             if isinstance(head, RequestHead) and head.target is not None:
+                self._judged_by = self._lane.stoplist.judge.in_force
                 verdict = self._lane.stoplist.judge.of_head(head)
                 if _passes(verdict) and self._lane.takes(head.target, head.port):
                     self._data = self._data[find_end(self._data) :].lstrip(b"\r\n")
@@ -390,6 +393,8 @@ class Passage:
         if extensions is None:
             return None
         judge, target = self._lane.stoplist.judge, self.hosts[0]
+        if (name is None or name == target) and judge.in_force is self._judged_by:
+            return True
         verdict = judge.verdict(target, name)
         if not _passes(verdict):
             return False

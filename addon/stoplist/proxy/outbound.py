@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohappyeyeballs
 import dns.name
@@ -39,12 +39,28 @@ CONNECT_SECONDS = 60.0
 RESOLVED_SECONDS = 5.0
 """How long what a name resolved to is used again: a page that is loaded asks many times for few names. The
 system's resolver does not say for how long it may be."""
+OWN_SECONDS = 1.0
+"""How long it is believed that the gate listens nowhere else."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 """How long one address is tried alone (RFC 8305, section 5)."""
 
 
-type _AddressInfo = tuple[Any, ...]
+type _AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """Family, type, protocol, canonical name, socket address."""
+
+
+class _Found(NamedTuple):
+    """An address of a host, as `getaddrinfo` found it for port 0."""
+
+    address: Address
+    family: int
+    kind: int
+    protocol: int
+    socket_address: tuple[Any, ...]
+
+    def at(self, port: int) -> _AddressInfo:
+        text, _, *rest = self.socket_address
+        return self.family, self.kind, self.protocol, "", (text, port, *rest)
 
 
 class DeniedError(PermissionError):
@@ -106,8 +122,10 @@ class Outbound:
         self._listening = listening
         self._search = search
         self._loop: Any = None
-        self._resolved: dict[str, tuple[_AddressInfo, ...]] = {}
-        self._asked: dict[str, asyncio.Future[tuple[_AddressInfo, ...]]] = {}
+        self._resolved: dict[str, tuple[_Found, ...]] = {}
+        self._own: tuple[tuple[str, int], ...] = ()
+        self._own_until = 0.0
+        self._asked: dict[str, asyncio.Future[tuple[_Found, ...]]] = {}
         self.trusted: frozenset[tuple[str, int]] = frozenset()
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -131,7 +149,10 @@ class Outbound:
         return not self._is_own(ip_address(address[0]), address[1])
 
     def _is_own(self, address: Address, port: int) -> bool:
-        places = [ip_address(place) for place, own_port in self._listening() if own_port == port]
+        now = self._loop.time()
+        if now >= self._own_until:
+            self._own, self._own_until = tuple(self._listening()), now + OWN_SECONDS
+        places = [ip_address(place) for place, own_port in self._own if own_port == port]
         return any(_is_at(form, place) for place in places for form in forms(address))
 
     async def _connect(self, protocol: Any, host: str | None = None, port: int | None = None, **options: Any) -> Any:
@@ -194,16 +215,16 @@ class Outbound:
         found = (_literal(name.address),) if name.is_address else await self._look_up(name.address)
         return self._permitted(found, host, port)
 
-    def _permitted(self, found: Iterable[_AddressInfo], host: str, port: int) -> list[_AddressInfo]:
+    def _permitted(self, found: Iterable[_Found], host: str, port: int) -> list[_AddressInfo]:
         """Those of the addresses of a host that may be connected to, with the port. Raises DeniedError."""
         if (host, port) not in self.trusted:
-            found = [info for info in found if self.permit(ip_address(info[4][0].partition("%")[0]), port)]
+            found = [info for info in found if self.permit(info.address, port)]
             if not found:
                 self._judge.count(DENIED)
                 raise DeniedError
-        return [(*info[:4], (info[4][0], port, *info[4][2:])) for info in found]
+        return [info.at(port) for info in found]
 
-    async def _look_up(self, name: str) -> tuple[_AddressInfo, ...]:
+    async def _look_up(self, name: str) -> tuple[_Found, ...]:
         """What a name resolves to now, or did a moment ago. Raises OSError."""
         for domain in self._search:
             verdict = self._judge.verdict(f"{name}.{domain}")
@@ -218,19 +239,23 @@ class Outbound:
             self._asked[name].add_done_callback(functools.partial(self._asked.pop, name))
         return await asyncio.shield(self._asked[name])
 
-    async def _ask(self, name: str) -> tuple[_AddressInfo, ...]:
+    async def _ask(self, name: str) -> tuple[_Found, ...]:
         # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
         infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
-        found = self._resolved[name] = tuple((int(info[0]), int(info[1]), *info[2:]) for info in infos)
+        found = self._resolved[name] = tuple(
+            _Found(ip_address(info[4][0].partition("%")[0]), int(info[0]), int(info[1]), info[2], info[4])
+            for info in infos
+        )
         self._loop.call_later(RESOLVED_SECONDS, self._resolved.pop, name, None)
         return found
 
 
-def _literal(address: str) -> _AddressInfo:
+def _literal(address: str) -> _Found:
     """What `getaddrinfo` would say of an address."""
-    if ":" in address:
-        return (int(socket.AF_INET6), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, "", (address, 0, 0, 0))
-    return (int(socket.AF_INET), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, "", (address, 0))
+    parsed = ip_address(address)
+    if parsed.version == 6:
+        return _Found(parsed, int(socket.AF_INET6), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, (address, 0, 0, 0))
+    return _Found(parsed, int(socket.AF_INET), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, (address, 0))
 
 
 def search_domains() -> tuple[str, ...]:
