@@ -177,20 +177,8 @@ class Passage:
     """
 
     __slots__ = (
-        *(
-            "_client",
-            "_data",
-            "_is_ours",
-            "_lane",
-            "_port",
-            "_relay",
-            "_seen",
-            "_server",
-            "_task",
-            "_timeout",
-            "_verdict",
-        ),
-        *("address", "hosts"),
+        *("_client", "_data", "_is_ours", "_judged_by", "_lane", "_port", "_relay", "_seen", "_server", "_task"),
+        *("_timeout", "_verdict", "address", "hosts"),
     )
 
     def __init__(self, lane: Lane, client: socket.socket, address: str) -> None:
