@@ -30,6 +30,7 @@ _ONE_FIELD = rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+(|[^\x00-\x08\x0a-\x1f\x7f]
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/(1\.[01])" + _LINE_END)
 _FIELD = re.compile(_ONE_FIELD)
 _FIELDS = re.compile(rb"(?:" + _ONE_FIELD + rb")*+(?:\r?\n)*+\r?")
+_FRAMING = re.compile(rb"^(?:content-length|transfer-encoding):", re.IGNORECASE | re.MULTILINE)
 _TAB_AT_HOST = re.compile(rb"^host:[^\n]*\t", re.IGNORECASE | re.MULTILINE)
 _ABSOLUTE = re.compile(rb"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#\\]*)(?P<path>(?:[/?].*)?)", re.DOTALL)
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+")
@@ -84,7 +85,8 @@ class RequestHead:
             field = None
         else:  # of CONNECT it is the target once more
             field = target if hosts[0] == raw_target and target is not None else parse_authority(hosts[0])[0]
-        return cls(method, scheme, target, port, path, version, fields, field, _length(fields, version))
+        length = _length(fields, version) if _FRAMING.search(data, line.end()) else 0
+        return cls(method, scheme, target, port, path, version, fields, field, length)
 
     @property
     def agrees(self) -> bool:

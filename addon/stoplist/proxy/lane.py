@@ -315,7 +315,7 @@ class Passage:
         if error:
             self._refuse(OSError(error))
             return
-        self._lane.poll.remove_writer(self._server)
+        self._lane.poll.turn(self._server, self._carry)
         self._enter()
 
     def _refuse(self, error: OSError) -> None:

@@ -34,6 +34,9 @@ class Poll(Protocol):
 
     def remove_writer(self, watched: socket.socket) -> None: ...
 
+    def turn(self, watched: socket.socket, callback: Callback) -> None:
+        """Wait no longer until it can be written, but until it can be read."""
+
     def close(self, watched: socket.socket) -> None:
         """End to watch, and close."""
 
@@ -64,6 +67,12 @@ class _Epoll:
 
     def remove_writer(self, watched: socket.socket) -> None:
         self._remove(watched.fileno(), self._writers, self._readers)
+
+    def turn(self, watched: socket.socket, callback: Callback) -> None:
+        number = watched.fileno()
+        del self._writers[number]
+        self._readers[number] = callback
+        self._epoll.modify(number, select.EPOLLIN)
 
     def close(self, watched: socket.socket) -> None:
         number = watched.fileno()
@@ -124,6 +133,10 @@ class _Loop:
 
     def remove_writer(self, watched: socket.socket) -> None:
         self._loop.remove_writer(watched)
+
+    def turn(self, watched: socket.socket, callback: Callback) -> None:
+        self.add_reader(watched, callback)
+        self.remove_writer(watched)
 
     def close(self, watched: socket.socket) -> None:
         self.remove_reader(watched)

@@ -72,15 +72,19 @@ class Follower:
         """Nothing is held but the link, which ends with the process."""
 
     def _run(self) -> None:
-        while (message := self._link.receive()) is not None:
-            word, _, files = message
-            if word is Word.RULESET:
-                self.current = _in_force(files)
-                self._on_change(self.current)
-                self._link.send(Word.TAKEN)
-            else:
-                self._on_word(word)
-        self._on_word(None)
+        try:
+            while (message := self._link.receive()) is not None:
+                word, _, files = message
+                if word is Word.RULESET:
+                    self.current = _in_force(files)
+                    self._on_change(self.current)
+                    self._link.send(Word.TAKEN)
+                else:
+                    self._on_word(word)
+        finally:  # who cannot follow must not go on with what was in force: the supervisor ends it
+            with suppress(OSError):
+                self._link.connection.shutdown(socket.SHUT_RDWR)
+            self._on_word(None)
 
 
 class Reports:

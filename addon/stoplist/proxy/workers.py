@@ -58,6 +58,7 @@ START_SECONDS = 60.0
 SHORT_SECONDS = 5.0
 """A worker that lived no longer is started again after a pause only."""
 MAX_PAUSE_SECONDS = 10.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _HAD_TERMINAL = sys.stderr.isatty()
 
@@ -119,6 +120,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         CertificateAuthority.open(self._state_dir, loading.now())
         state = State.open(self._state_dir, loading.now())
         self._store = RulesetStore(self._path, state, self._changed, place=sharing.share)
@@ -129,19 +131,28 @@ class Supervisor:
             self._start(slot, has_all=slot == 0 and not any(worker.has_all for worker in old))
         self._serves = bool(old)
         try:
+            if old:  # they judge by what was in force before, and it may take long until others serve
+                self._follow_files()
+                self._spawn(self._spread, self._store.current)
             await self._until_ready()
             if not self._ending.is_set():
+                if not old:
+                    self._follow_files()
                 self._serves = True
-                self._store.watch()
                 self._say_where()
-                self._spawn(self._beat)
                 for worker in old:
-                    self._dismiss(worker, signal.SIGTERM)
+                    if not worker.is_leaving:
+                        self._dismiss(worker, signal.SIGTERM)
+                    self._spawn(self._see_off, worker)
             await self._ending.wait()
         finally:
             await self._close()
         if self._failure is not None:
             raise self._failure
+
+    def _follow_files(self) -> None:
+        self._store.watch()
+        self._spawn(self._beat)
 
     # Workers
 
@@ -149,16 +160,19 @@ class Supervisor:
         link, theirs = Link.pair()
         handed = {"listening": describe(self._sockets[slot]), "link": theirs.fileno(), "has_all": has_all}
         files = [theirs.fileno(), *(each.fileno() for each in all_of(self._sockets[slot]))]
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, *sys.orig_argv[1:]],
-            os.environ | {TASK: json.dumps({"worker": handed})},
-            file_actions=[(os.POSIX_SPAWN_DUP2, file, file) for file in files],  # keeps them open over exec
-        )
-        theirs.close()
+        with theirs:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                os.environ | {TASK: json.dumps({"worker": handed})},
+                file_actions=[(os.POSIX_SPAWN_DUP2, file, file) for file in files],  # keeps them open over exec
+            )
         worker = _Worker(slot, pid, link, has_all)
         self._keep(worker)
-        self._give(worker)
+        try:
+            self._give(worker)
+        except OSError:
+            self._kill(worker, signal.SIGKILL)  # it has ended, or waits for what never comes
 
     def _keep(self, worker: _Worker) -> None:
         self._workers.add(worker)
@@ -173,7 +187,6 @@ class Supervisor:
         if message is None:
             self._loop.remove_reader(worker.link.connection)
             worker.link.close()
-            self._kill(worker, signal.SIGKILL)  # without its link it is of no use
             self._spawn(self._bury, worker)
             return
         word, content, _ = message
@@ -200,8 +213,14 @@ class Supervisor:
                     other.link.send(Word.TAKE)
 
     async def _bury(self, worker: _Worker) -> None:
-        """A worker has ended, or will at once: start another where it was not told to."""
-        status = await asyncio.to_thread(_wait_for, worker.pid)
+        """A worker has ended, or will at once: without its link it is of no use. Start another where it was
+        not told to.
+        """
+        ended = asyncio.ensure_future(asyncio.to_thread(_wait_for, worker.pid))
+        await asyncio.wait([ended], timeout=ANSWER_SECONDS)
+        if not ended.done():
+            self._kill(worker, signal.SIGKILL)
+        status = await ended
         self._workers.discard(worker)
         worker.gone.set()
         if worker.is_leaving or self._ending.is_set():
@@ -213,16 +232,39 @@ class Supervisor:
         log.error(
             "worker %d has ended (%s), and is started again; what it carried is lost", worker.slot + 1, _end_of(status)
         )
+        if worker.is_old:  # there is another for its slot, or will be
+            self._release(worker)
+            return
         lived = time.monotonic() - worker.born
         self._pause = min(MAX_PAUSE_SECONDS, 2 * self._pause + 0.5) if lived < SHORT_SECONDS else 0.0
-        await asyncio.sleep(self._pause)
-        if not self._ending.is_set():
-            self._start(worker.slot, has_all=worker.has_all)
+        await self._start_again(worker)
+
+    async def _start_again(self, worker: _Worker) -> None:
+        while True:
+            await asyncio.sleep(self._pause)
+            if self._ending.is_set():
+                return
+            try:
+                self._start(worker.slot, has_all=worker.has_all)
+                return
+            except OSError as error:
+                log.error("worker %d cannot be started (%s), and will be tried again", worker.slot + 1, error.strerror)
+                self._pause = MAX_PAUSE_SECONDS
 
     def _dismiss(self, worker: _Worker, number: int) -> None:
         """Tell a worker to end: on SIGTERM when its connections have, on SIGINT at once."""
         worker.is_leaving = True
+        if number == signal.SIGINT and not worker.is_ready:
+            number = signal.SIGKILL  # Python would say that it was interrupted
         self._kill(worker, number)
+
+    async def _see_off(self, worker: _Worker) -> None:
+        """Wait until a worker that was told to end has; one that takes too long is killed."""
+        try:
+            await asyncio.wait_for(worker.gone.wait(), self._drain + END_SECONDS)
+        except TimeoutError:
+            self._kill(worker, signal.SIGKILL)
+            await worker.gone.wait()
 
     def _kill(self, worker: _Worker, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -347,12 +389,7 @@ class Supervisor:
                 each.close()
         for worker in list(self._workers):
             self._dismiss(worker, self._ends_with)
-        for worker in list(self._workers):
-            try:
-                await asyncio.wait_for(worker.gone.wait(), self._drain + END_SECONDS)
-            except TimeoutError:
-                self._dismiss(worker, signal.SIGKILL)
-                await worker.gone.wait()
+        await asyncio.gather(*map(self._see_off, list(self._workers)))
         self._tally.stop(time.time())
         self._faults.report()
 
@@ -370,18 +407,21 @@ class Supervisor:
             self._renewing = False
             return
         await self._gather()
-        self._store.close()
+        await asyncio.to_thread(self._store.close)
+        if self._ending.is_set():
+            return
         self._tally.stop(time.time())
         self._faults.report()
         kept = {
             "workers": [
-                [worker.slot, worker.pid, worker.link.connection.fileno(), worker.has_all] for worker in self._workers
+                [worker.slot, worker.pid, worker.link.connection.fileno(), worker.has_all, worker.is_leaving]
+                for worker in self._workers
             ],
             "sockets": [describe(sockets) for sockets in self._sockets],
         }
         for each in (*(each for sockets in self._sockets for each in all_of(sockets)), *self._links()):
             each.set_inheritable(True)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled again
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until they are handled again
         os.execve(  # noqa: S606  this very program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TASK: json.dumps({"kept": kept})}
         )
@@ -393,8 +433,10 @@ class Supervisor:
         """Take over sockets and workers of what this process was before."""
         self._sockets = [adopt(sockets) for sockets in kept["sockets"]]
         old = []
-        for slot, pid, link, has_all in kept["workers"]:
-            worker = _Worker(slot, pid, Link(socket.socket(fileno=link)), has_all, is_old=True, is_ready=True)
+        for slot, pid, link, has_all, is_leaving in kept["workers"]:
+            worker = _Worker(
+                slot, pid, Link(socket.socket(fileno=link)), has_all, is_old=True, is_ready=True, is_leaving=is_leaving
+            )
             worker.link.connection.set_inheritable(False)
             self._keep(worker)
             old.append(worker)
