@@ -36,7 +36,13 @@ GUARDS = {
     *("addon:_refuse_connection", "layers:Refused._handle_event"),
 }
 AFTER = {
-    *("lane:Passage._ended", "lane:Passage._forget", "poll:_Epoll.close", "poll:_Epoll.remove_reader"),
+    *(
+        "lane:Passage.<lambda>",
+        "lane:Passage._ended",
+        "lane:Passage._forget",
+        "poll:_Epoll.close",
+        "poll:_Epoll.remove_reader",
+    ),
     *("outbound:Opened.close", "poll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
 }
 """What the end of a tunnel comes through, after all was answered."""

@@ -304,6 +304,7 @@ def test_a_relay_that_waits_does_nothing(loops: Loops, state: str) -> None:
             elif state == "half closed":
                 link.client.shutdown(socket.SHUT_WR)
                 assert await receive(link.server, 1) == b""
+            await asyncio.sleep(5 * LATE)
             used, seen = time.process_time(), link.relay.seen
             await asyncio.sleep(0.3)
             assert time.process_time() - used < 0.1

@@ -20,6 +20,8 @@ MAX_LINE = 64 * 1024
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
+_HTTP = re.compile(rb"HTTP(?:/|S?:)", re.IGNORECASE)
+"""A version, or a URL: of HTTP/0.9 a request has no version, and names a host all the same."""
 _TLS_RECORDS = range(20, 25)
 """The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
 
@@ -48,4 +50,4 @@ def recognise(data: bytes) -> Opening:
     line, end, _ = text.partition(b"\n")
     if not end or _PREFACE.startswith(text):
         return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
-    return Opening.HTTP1 if b"HTTP/" in line.upper() else Opening.OTHER
+    return Opening.HTTP1 if _HTTP.search(line) else Opening.OTHER

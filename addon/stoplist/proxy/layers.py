@@ -32,6 +32,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErr
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
+from stoplist.core.clienthello import HelloError, extensions_of
 from stoplist.core.decide import Action, Reason, Verdict
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
@@ -76,9 +77,9 @@ class Explicit(Layer):
 
     def _begin(self) -> CommandGenerator[None]:
         if self._data[:1] == b"\x16" and not self.context.client.tls:
-            outer = ClientTLSLayer(self.context)
-            outer.child_layer = Explicit(self.context, self._judge, self._mode)
-            yield from self._hand_over(outer, self._data)
+            outer = _when_whole(self._data, self._tls, self.context)
+            if outer is not None:
+                yield from self._hand_over(outer, self._data)
             return
         # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
         self.context.client.alpn = None
@@ -91,6 +92,11 @@ class Explicit(Layer):
             yield from self._connect(head)
         else:
             yield from self._hand_over(http_layer(self.context, self._mode, self._judge), self._data)
+
+    def _tls(self, context: Context) -> Layer:
+        outer = ClientTLSLayer(context)
+        outer.child_layer = Explicit(context, self._judge, self._mode)
+        return outer
 
     def _connect(self, head: RequestHead) -> CommandGenerator[None]:
         rest = self._data[find_end(self._data) :]
@@ -175,7 +181,9 @@ class _Undecided(NextLayer):
             and self.data_client()  # type: ignore[no-untyped-call]  # mitmproxy's
         ):
             self.events.append(event)
-            self.layer = TCPLayer(self.context, ignore=True)
+            # Some servers take the end for that of a line.
+            is_other = recognise(self.data_client() + b"\n") in (Opening.INCOMPLETE, Opening.OTHER)  # type: ignore[no-untyped-call]
+            self.layer = TCPLayer(self.context, ignore=True) if is_other else Refused(self.context)
             yield from self._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
         else:
             yield from super()._handle_event(event)
@@ -314,7 +322,7 @@ def next_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
         case Opening.INCOMPLETE:
             return None
         case Opening.TLS:
-            return tls_layer(context)
+            return _when_whole(data, tls_layer, context)
         case Opening.HTTP1:
             return http_layer(context, HTTPMode.transparent, judge)
         case Opening.HTTP2:
@@ -324,6 +332,14 @@ def next_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
             return TCPLayer(context, ignore=True)
         case Opening.ENDLESS:
             return Refused(context)
+
+
+def _when_whole(data: bytes, make: Callable[[Context], Layer], context: Context) -> Layer | None:
+    """A layer for TLS once the ClientHello is whole: mitmproxy reads it anew with each byte, however long."""
+    try:
+        return make(context) if extensions_of(data) is not None else None
+    except HelloError:
+        return Refused(context)
 
 
 def _next_udp_layer(context: Context, data: bytes, judge: Judge) -> Layer:

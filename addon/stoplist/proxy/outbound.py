@@ -172,6 +172,8 @@ class Outbound:
         found = (_literal(host.address),) if host.is_address else self._resolved.get(host.address, ())
         if len(found) != 1:
             return None
+        if not host.is_address:
+            self._check_completed(host.address)
         (info,) = self._permitted(found, host.address, port)
         connection = socket.socket(*info[:3])
         connection.setblocking(False)
@@ -226,18 +228,27 @@ class Outbound:
 
     async def _look_up(self, name: str) -> tuple[_Found, ...]:
         """What a name resolves to now, or did a moment ago. Raises OSError."""
+        self._check_completed(name)
+        if name in self._resolved:
+            return self._resolved[name]
+        if name not in self._asked or self._asked[name].done():  # many ask for one name at once: it is looked up once
+            self._asked[name] = asyncio.ensure_future(self._ask(name))
+            self._asked[name].add_done_callback(functools.partial(self._answered, name))
+        return await asyncio.shield(self._asked[name])
+
+    def _check_completed(self, name: str) -> None:
+        """Raises DeniedError for a name that the system's resolver could complete to a listed one."""
         for domain in self._search:
             verdict = self._judge.verdict(f"{name}.{domain}")
             # Where the search domain itself is listed, every name would be refused.
             if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
                 self._judge.count(verdict)
                 raise DeniedError
-        if name in self._resolved:
-            return self._resolved[name]
-        if name not in self._asked:  # many ask for one name at once: it is looked up once
-            self._asked[name] = asyncio.ensure_future(self._ask(name))
-            self._asked[name].add_done_callback(functools.partial(self._asked.pop, name))
-        return await asyncio.shield(self._asked[name])
+
+    def _answered(self, name: str, asked: asyncio.Future[tuple[_Found, ...]]) -> None:
+        del self._asked[name]
+        if not asked.cancelled():
+            asked.exception()  # it is no fault that who asked is gone
 
     async def _ask(self, name: str) -> tuple[_Found, ...]:
         # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.

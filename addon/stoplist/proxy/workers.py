@@ -285,8 +285,10 @@ class Supervisor:
     # Rulesets and counts
 
     def _changed(self, in_force: InForce) -> None:
-        """Called by the store's thread when another ruleset is in force."""
-        self._loop.call_soon_threadsafe(self._spawn, self._spread, in_force)
+        """Called by the store's thread when another ruleset is in force; it goes on when all workers have it."""
+        spread = asyncio.run_coroutine_threadsafe(self._spread(in_force), self._loop)
+        with contextlib.suppress(TimeoutError):
+            spread.result(ANSWER_SECONDS * (len(self._workers) + 1))
 
     async def _spread(self, in_force: InForce) -> None:
         self._tally.follow(in_force.ruleset)
@@ -383,7 +385,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         self._ending.set()
-        self._store.close()
+        await asyncio.to_thread(self._store.close)
         for sockets in self._sockets:
             for each in all_of(sockets):
                 each.close()
