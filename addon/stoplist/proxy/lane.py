@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from mitmproxy import ctx
 from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
-from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.layers.modes import HttpProxy
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler
 from mitmproxy.proxy.mode_specs import RegularMode
 from mitmproxy.utils.asyncio_utils import create_task
@@ -42,6 +42,7 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, recognise
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
+from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.poll import poll_for
@@ -65,11 +66,17 @@ class LaneMode(RegularMode):
     """An explicit proxy, as `regular` is."""
 
 
+def in_lane(placed: Iterable[str]) -> list[str]:
+    """These modes, with the lane in the place of mitmproxy's own explicit proxy."""
+    regular, lane = RegularMode.type_name, LaneMode.type_name
+    return [lane + text.removeprefix(regular) if parse(text).type_name == regular else text for text in placed]
+
+
 class Lane(AsyncioServerInstance[LaneMode]):
     """The lane of one listening address."""
 
     def make_top_layer(self, context: Context) -> Layer:
-        return modes.HttpProxy(context)
+        return HttpProxy(context)
 
     async def listen(self, host: str, port: int) -> Any:
         self.loop = asyncio.get_running_loop()
@@ -260,7 +267,7 @@ class Passage:
                     self._open(head.target, head.port, verdict)
                     return
         if self._data:
-            self._hand_over(modes.HttpProxy)
+            self._hand_over(HttpProxy)
         else:
             self.end()
 

@@ -8,7 +8,6 @@ from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Sock
 
 from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy.lane import LaneMode
 
 
 def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
@@ -18,7 +17,7 @@ def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
     """
     placed, taken = [], dict[ListenAddress, str]()
     for text in texts:
-        mode = _parse(text)
+        mode = parse(text)
         if mode.default_port is None:  # a device, not a port
             placed.append(text)
             continue
@@ -37,17 +36,11 @@ def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
 def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
     """Raises StoplistError for a mode whose clients cannot be asked for a password."""
     for text in texts:
-        if not isinstance(_parse(text), RegularMode | UpstreamMode | Socks5Mode):
+        if not isinstance(parse(text), RegularMode | UpstreamMode | Socks5Mode):
             raise StoplistError(
                 f"proxy_auth: clients of the mode '{text}' cannot be asked for a password",
                 hint="run it in a gate of its own, without 'proxy_auth'",
             )
-
-
-def in_lane(placed: Iterable[str]) -> list[str]:
-    """The same modes, with the lane in the place of mitmproxy's own explicit proxy."""
-    regular, lane = RegularMode.type_name, LaneMode.type_name
-    return [lane + text.removeprefix(regular) if _parse(text).type_name == regular else text for text in placed]
 
 
 def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
@@ -59,7 +52,7 @@ def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
     for text in placed:
         if not is_shared(text):
             continue
-        mode = _parse(text)
+        mode = parse(text)
         place = (mode.listen_host(), mode.listen_port() or 0)
         if place in places:
             raise StoplistError(f"'{text}' has no port of its own", hint="with --workers, give each mode a port")
@@ -69,7 +62,7 @@ def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
 
 def is_shared(text: str) -> bool:
     """Whether a mode can be served by several processes: not where it has a device, or takes datagrams."""
-    mode = _parse(text)
+    mode = parse(text)
     return mode.transport_protocol == "tcp" and mode.default_port is not None
 
 
@@ -78,7 +71,8 @@ def name(mode: ProxyMode) -> str:
     return RegularMode.type_name if isinstance(mode, RegularMode) else mode.type_name
 
 
-def _parse(text: str) -> ProxyMode:
+def parse(text: str) -> ProxyMode:
+    """Raises StoplistError for what is no mode, or leads into a network."""
     try:
         mode = ProxyMode.parse(text)
     except ValueError as error:

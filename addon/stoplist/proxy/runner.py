@@ -33,6 +33,7 @@ from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet
 from stoplist.proxy.addon import Stoplist
 from stoplist.proxy.connections import Handlers
+from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.master import LeanMaster
@@ -102,7 +103,7 @@ class Gate:
         policy, folder = self.policy, self.path.parent
         passwords = {"proxyauth": _proxyauth(policy.proxy_auth, folder)} if policy.proxy_auth else {}
         return passwords | {
-            "mode": modes.in_lane(self.placed),
+            "mode": in_lane(self.placed),
             "ssl_verify_upstream_trusted_ca": _existing(folder / policy.upstream.ca) if policy.upstream.ca else None,
             "confdir": str(self.state_dir),
             "stoplist_state_dir": str(self.state_dir),

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from stoplist.core.counts import Cell
-from stoplist.core.decide import Ruleset, Verdict
+from stoplist.core.decide import Action, Ruleset, Verdict
 from stoplist.errors import StoplistError
 from stoplist.proxy import sharing
 from stoplist.proxy.link import Link, Word
@@ -119,8 +119,17 @@ def _write_counts(counts: Mapping[Cell, int]) -> bytes:
 
 
 def read_counts(content: bytes) -> dict[Cell, int]:
-    """What a worker has counted, as it said it. Not pickled: a worker is nearer to strangers than its supervisor."""
-    return {Cell(name, serial, action): requests for name, serial, action, requests in json.loads(content)}
+    """What a worker has counted, as it said it. Not pickled: a worker is nearer to strangers than its supervisor.
+
+    Raises ValueError or TypeError for what no worker says.
+    """
+    counts: dict[Cell, int] = {}
+    for name, serial, action, requests in json.loads(content):
+        of_a_list = type(name) is str and type(serial) is int
+        if not (of_a_list or name is serial is None) or type(requests) is not int or requests < 1:
+            raise ValueError("no counts")
+        counts[Cell(name, serial, Action(action))] = requests
+    return counts
 
 
 def _in_force(files: list[int]) -> InForce:
