@@ -431,7 +431,11 @@ def test_a_client_may_take_its_time(lane: Lane, site: Site, before: int):
             assert _read(server, len(hello)) == hello
 
 
-@pytest.mark.parametrize("opening", [b"", b"\xffbytes", client_hello("www.pass.test"), b"GE"])
+@pytest.mark.parametrize(
+    "opening",
+    [b"", b"\xffbytes", client_hello("www.pass.test"), b"GE"],
+    ids=["nothing", "bytes", "hello", "half a word"],
+)
 def test_a_client_that_ends_is_answered(lane: Lane, site: Site, opening: bytes):
     with lane.hands(0), lane.tunnel(site) as (client, server):
         client.sendall(opening)
@@ -442,7 +446,9 @@ def test_a_client_that_ends_is_answered(lane: Lane, site: Site, opening: bytes):
         assert read_all(client) == b"answer " * 50_000
 
 
-@pytest.mark.parametrize("opening", [b"", b"\xffbytes", client_hello("www.pass.test")])
+@pytest.mark.parametrize(
+    "opening", [b"", b"\xffbytes", client_hello("www.pass.test")], ids=["nothing", "bytes", "hello"]
+)
 def test_a_server_that_ends_is_still_told(lane: Lane, site: Site, opening: bytes):
     with lane.hands(0), lane.tunnel(site) as (client, server):
         client.sendall(opening)
@@ -455,7 +461,7 @@ def test_a_server_that_ends_is_still_told(lane: Lane, site: Site, opening: bytes
         assert read_all(server) == b"answer " * 50_000
 
 
-@pytest.mark.parametrize("opening", [b"\xffbytes", client_hello("www.pass.test")])
+@pytest.mark.parametrize("opening", [b"\xffbytes", client_hello("www.pass.test")], ids=["bytes", "hello"])
 def test_a_server_that_resets_ends_the_tunnel_after_its_last_words(lane: Lane, site: Site, opening: bytes):
     with lane.tunnel(site) as (client, server):
         client.sendall(opening)
@@ -467,7 +473,11 @@ def test_a_server_that_resets_ends_the_tunnel_after_its_last_words(lane: Lane, s
         assert time.monotonic() - begun < 1
 
 
-@pytest.mark.parametrize("opening", [b"", b"GE", client_hello("www.pass.test")[:100], client_hello("www.pass.test")])
+@pytest.mark.parametrize(
+    "opening",
+    [b"", b"GE", client_hello("www.pass.test")[:100], client_hello("www.pass.test")],
+    ids=["nothing", "half a word", "half a hello", "hello"],
+)
 def test_a_client_that_resets_is_not_kept(lane: Lane, site: Site, opening: bytes):
     with lane.tunnel(site) as (client, server):
         client.sendall(opening)

@@ -82,6 +82,9 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
         self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
+        self.connecting: dict[Passage, float] = {}
+        """Who connects to a server, the first one first, and until when it may."""
+        self._give_up_late()
         self._asks_for_passwords = bool(getattr(ctx.options, "proxyauth", None))
         found = self.stoplist.listening.sockets(host, port)
         for listening in found:
@@ -95,6 +98,16 @@ class Lane(AsyncioServerInstance[LaneMode]):
         policy, outbound = self.stoplist.judge.policy, self.stoplist.outbound
         is_ours = policy.tls == "passthrough" and not self._asks_for_passwords
         return is_ours and (host.address, port) not in outbound.trusted
+
+    def _give_up_late(self) -> None:
+        """One timer for all who connect: each second, end those who have for too long."""
+        while self.connecting:
+            first, until = next(iter(self.connecting.items()))
+            if until > self.loop.time():
+                break
+            del self.connecting[first]
+            first.give_up()
+        self.loop.call_later(1, self._give_up_late)
 
     async def hand_over(self, client: socket.socket, data: bytes, top: Callable[[Context], Layer]) -> None:
         """Have mitmproxy serve a client, of which `data` was received already, to its end."""
@@ -185,7 +198,7 @@ class Passage:
 
     __slots__ = (
         *("_client", "_data", "_is_ours", "_judged_by", "_lane", "_port", "_relay", "_seen", "_server", "_task"),
-        *("_timeout", "_verdict", "address", "hosts"),
+        *("_verdict", "address", "hosts"),
     )
 
     def __init__(self, lane: Lane, client: socket.socket, address: str) -> None:
@@ -195,7 +208,6 @@ class Passage:
         self._server: socket.socket | None = None
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timeout: asyncio.TimerHandle | None = None
         self._data = b""
         self._verdict = PASS
         self._judged_by: InForce | None = None
@@ -218,8 +230,7 @@ class Passage:
         self._leave()
         if self._task is not None:
             self._task.cancel()
-        if self._timeout is not None:
-            self._timeout.cancel()
+        self._lane.connecting.pop(self, None)
         for connection in (self._client, self._server):
             if connection is not None:
                 self._lane.poll.close(connection)
@@ -296,7 +307,7 @@ class Passage:
         if self._server is None:
             self._task = lane.loop.create_task(self._open_slowly(host, port))
         else:
-            self._timeout = lane.loop.call_later(CONNECT_SECONDS, self._refuse, TimeoutError())
+            lane.connecting[self] = lane.loop.time() + CONNECT_SECONDS
             lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
@@ -315,15 +326,18 @@ class Passage:
     @_step
     def _connected(self) -> None:
         assert self._server is not None
-        assert self._timeout is not None
-        self._timeout.cancel()
-        self._timeout = None
+        del self._lane.connecting[self]
         error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._refuse(OSError(error))
             return
         self._lane.poll.turn(self._server, self._carry)
         self._enter()
+
+    @_step
+    def give_up(self) -> None:
+        """The server does not answer in time."""
+        self._refuse(TimeoutError())
 
     def _refuse(self, error: OSError) -> None:
         answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE

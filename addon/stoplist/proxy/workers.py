@@ -270,6 +270,10 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, number)
 
+    def _kill_all(self) -> None:
+        for worker in self._workers:
+            self._kill(worker, signal.SIGKILL)
+
     async def _until_ready(self) -> None:
         """Wait until a new worker serves in each slot, or the gate ends. Raises StoplistError."""
         while not self._ending.is_set() and {worker.slot for worker in self._workers if worker.serves} != set(
@@ -365,6 +369,7 @@ class Supervisor:
         if self._ending.is_set():  # told twice: at once
             for worker in self._workers:
                 self._dismiss(worker, signal.SIGINT)
+            self._loop.call_later(ANSWER_SECONDS, self._kill_all)
         self._ends_with = number
         self._stop()
 
