@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from stoplist.proxy.addon import Stoplist
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
+from stoplist.proxy.listening import Place, listen
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.worker import Worker
@@ -82,7 +83,7 @@ class Gate:
             modes.check_passwords_can_be_asked(self.placed)
         faults = quiet.Faults()
         if "check" in task:
-            loading.load(self.path, now=loading.now())
+            self._check({(host, port) for host, port in task["check"]})
         elif "worker" in task:
             self._serve(faults, Worker(task["worker"]))
         elif self.workers is None:
@@ -91,6 +92,17 @@ class Gate:
             quiet.install(faults)
             supervisor = Supervisor(self.path, self.placed, self.state_dir, self.workers, self.drain, faults)
             asyncio.run(supervisor.run(task.get("kept")))
+
+    def _check(self, held: Collection[Place]) -> None:
+        """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
+        self._options()
+        loading.load(self.path, now=loading.now())
+        for host, port in modes.shared(self.placed).keys() - held:
+            try:
+                for listening in listen(host, port, shared=True):
+                    listening.close()
+            except OSError as error:
+                raise cannot_listen(error) from None
 
     def _serve(self, faults: quiet.Faults, worker: Worker | None) -> None:
         wanted = self._options()
@@ -155,10 +167,10 @@ class _Ending:
         self._task: asyncio.Task[None] | None = None
 
     def drain(self) -> None:
-        if self._task is not None:
-            self._master.shutdown()
-        else:
+        if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())
+        elif self._worker is None:  # a worker may be told by its supervisor as well as with it
+            self._master.shutdown()
 
     def hang_up(self) -> None:
         if self._worker is not None:

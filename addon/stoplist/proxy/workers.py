@@ -406,8 +406,9 @@ class Supervisor:
             return
         self._renewing = True
         log.info("trying what is on disk")
+        held = list(self._sockets[0])
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *sys.orig_argv[1:], env=os.environ | {TASK: json.dumps({"check": True})}
+            sys.executable, *sys.orig_argv[1:], env=os.environ | {TASK: json.dumps({"check": held})}
         )
         if await process.wait():
             log.error("what is on disk does not start; what runs goes on")

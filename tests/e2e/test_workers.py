@@ -1,0 +1,693 @@
+"""Workers: several processes that are one gate; no death among them, and no renewal, is seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from stoplist.core.signedlist import ListKey, build
+from tests.e2e.conftest import REDIRECTED
+from tests.e2e.desk import Desk
+from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, Process
+from tests.e2e.ways import Door, View, ask, get, read_answer, read_head, seen, view
+from tests.keys import NOW
+from tests.published import Publisher
+
+LATE = 25.0
+"""After so many seconds what a loaded machine does has been done."""
+PASSING = get(b"www.pass.test", target=b"http://www.pass.test/", more=b"Connection: close\r\n")
+STOPPED = get(b"listed.test", target=b"http://listed.test/", more=b"Connection: close\r\n")
+WORDS = ("pass.test", "listed.test", "192.0.2", "198.51.100.2", "Traceback", "fault", "error:")
+"""Nothing of what is asked for is in a log, and nothing has broken."""
+
+type Start = Callable[..., Gate]
+
+
+def _until(holds: Callable[[], bool], what: str, seconds: float = LATE) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
+    """Starts a gate with two workers, or as the options say."""
+    gates: list[Gate] = []
+
+    def start(*options: str, policy: Path = desk.policy, **more: object) -> Gate:
+        state = tmp_path / f"state{len(gates)}"
+        gates.append(net.gate(policy, state, *(options or ("--workers", "2")), **more))
+        return gates[-1]
+
+    yield start
+    for gate in gates:
+        gate.process.end()
+
+
+# What the system knows of the processes
+
+
+def _workers(gate: Gate) -> set[int]:
+    return {pid for pid in _children(gate.process.pid) if _is_worker(pid)}
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _is_worker(pid: int) -> bool:
+    with suppress(OSError):
+        return b'STOPLIST_TASK={"worker"' in Path(f"/proc/{pid}/environ").read_bytes()
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _carried(gate: Gate, pid: int) -> int:
+    """How many clients' connections a process holds."""
+    rows = [line.split() for line in Path(f"/proc/{gate.process.pid}/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[1].endswith(f":{gate.port:04X}") and row[3] == "01"}
+    held = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            held.add(str(file.readlink()).removeprefix("socket:[").rstrip("]"))
+    return len(inodes & held)
+
+
+def _renew(gate: Gate) -> set[int]:
+    """SIGHUP; the workers that serve after it, once the ones before are told to end."""
+    before, seen = _workers(gate), len(gate.process.err)
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
+    _until(lambda: len(_workers(gate) - before) == 2, "two new workers")
+    return _workers(gate) - before
+
+
+# What clients see
+
+
+def _ask(gate: Gate, request: bytes) -> View:
+    with gate.connect() as connection:
+        return view(ask(connection, request))
+
+
+def _tunnel(gate: Gate) -> socket.socket:
+    connection = gate.connect()
+    connection.sendall(b"CONNECT www.pass.test:25 HTTP/1.1\r\n\r\n")
+    assert b" 200 " in read_head(connection)
+    assert connection.recv(100).startswith(b"220 ")
+    return connection
+
+
+def _talks(tunnel: socket.socket) -> bool:
+    try:
+        tunnel.sendall(b"hello\r\n")
+        return tunnel.recv(100) == b"HELLO\r\n"
+    except OSError:
+        return False
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    try:
+        return bool(select.select([connection], [], [], 0)[0]) and not connection.recv(65536)
+    except OSError:
+        return True
+
+
+@dataclass
+class Load:
+    """Clients that open one new connection after the other, and what went wrong with them."""
+
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+    stopped: int = 0
+
+
+@contextmanager
+def _load(gate: Gate, clients: int = 4, *, seconds: float = LATE) -> Iterator[Load]:
+    load, over, lock = Load(), threading.Event(), threading.Lock()
+
+    def ask_on_and_on(number: int) -> None:
+        request, wanted = ((PASSING, View.ORIGIN), (STOPPED, View.PAGE))[number % 2]
+        while not over.is_set():
+            outcome = ""
+            try:
+                with socket.create_connection((gate.address, gate.port), timeout=seconds) as connection:
+                    result = view(ask(connection, request))
+                    outcome = "" if result is wanted else str(result)
+            except OSError as error:
+                outcome = repr(error)
+            with lock:
+                if outcome:
+                    load.failures.append(outcome)
+                else:
+                    load.answers += 1
+                    load.stopped += wanted is View.PAGE
+            over.wait(0.02)
+
+    def enter(number: int) -> None:
+        with Path(f"/proc/{gate.network.gateway.pid}/ns/net").open() as space:
+            os.setns(space.fileno(), os.CLONE_NEWNET)
+        ask_on_and_on(number)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def _counted(gate: Gate, action: str = "stop") -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
+    return [row for row in rows if row["action"] == action]
+
+
+def _says_nothing_of_anybody(gate: Gate) -> bool:
+    return not any(word in gate.log() for word in WORDS) and not gate.process.out
+
+
+# One gate
+
+
+def test_connections_are_spread_over_the_workers(start: Start):
+    gate = start()
+    workers = _workers(gate)
+    assert len(workers) == 2
+    with ExitStack() as stack:
+        for _ in range(40):
+            assert _talks(stack.enter_context(_tunnel(gate)))
+        carried = [_carried(gate, pid) for pid in workers]
+        assert sum(carried) == 40
+        assert min(carried) >= 4
+        assert _carried(gate, gate.process.pid) == 0
+
+
+def test_the_counts_of_all_workers_are_written_once_as_one(start: Start):
+    gate = start()
+    for _ in range(40):
+        assert _ask(gate, STOPPED) is View.PAGE
+    gate.process.send(signal.SIGTERM)
+    assert gate.process.wait(LATE) == 0
+    assert [(row["requests"], row["partial"]) for row in _counted(gate)] == [(40, True)]
+    assert len(_counted(gate, "refuse")) == 1
+    assert _says_nothing_of_anybody(gate)
+
+
+def test_a_new_list_reaches_every_worker_and_no_request_notices(desk: Desk, start: Start):
+    gate = start()
+    new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
+    with ExitStack() as stack:
+        load = stack.enter_context(_load(gate))
+        tunnels = [stack.enter_context(_tunnel_to(gate, b"new.pass.test")) for _ in range(20)]
+        assert all(_carried(gate, pid) for pid in _workers(gate))
+        desk.publish(["listed.test", "new.pass.test"])
+        gate.process.wait_for("serial 2 in force")
+        _until(lambda: all(_has_ended(tunnel) for tunnel in tunnels), "the end of what is listed now", 3)
+        assert [_ask(gate, new) for _ in range(20)] == [View.PAGE] * 20
+    assert not load.failures
+    assert load.answers > 20
+
+
+def _tunnel_to(gate: Gate, host: bytes) -> socket.socket:
+    connection = gate.connect()
+    connection.sendall(b"CONNECT %b:22 HTTP/1.1\r\n\r\n" % host)
+    assert b" 200 " in read_head(connection)
+    assert connection.recv(100) == b"SSH-2.0-origin\r\n"
+    return connection
+
+
+def test_every_mode_is_served_by_all_workers(net: Network, start: Start):
+    ports = {"regular": 8380, "socks5": 1380, "transparent": 8381}
+    modes = [option for mode, port in ports.items() for option in ("--mode", f"{mode}@{GATEWAY_ADDRESS}:{port}")]
+    gate = start("--workers", "2", *modes, address=GATEWAY_ADDRESS)
+    with net.redirect(REDIRECTED, ports["transparent"]):
+        for mode, port in ports.items():
+            door = Door(net, mode, port, gate.ca, net.origin_ca)
+            for host, wanted in ((b"www.pass.test", View.ORIGIN), (b"www.listed.test", View.PAGE)):
+                results = {seen(lambda door=door, host=host: _through(door, host)) for _ in range(8)}
+                assert results == {wanted}, mode
+    assert _says_nothing_of_anybody(gate)
+
+
+def _through(door: Door, host: bytes) -> bytes:
+    with door.enter(host, 80) as tunnel:
+        return ask(tunnel, get(host))
+
+
+def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
+    million = 1_000_000
+    publisher = Publisher.new(tmp_path / "publisher")
+    policy = publisher.policy.read_text()
+    publisher.policy.write_text(policy.replace("threshold: 1\n", "threshold: 1\n    guard: {grow: 9999%}\n"))
+    publisher.list.write_bytes(publisher.build(1, domains=million // 50))
+    gate = start("--workers", "2", policy=publisher.policy)
+    _ask(gate, STOPPED)
+    processes = [gate.process.pid, *_workers(gate)]
+    before = sum(map(_proportional_bytes, processes))
+    publisher.list.write_bytes(_large(publisher.list_key, million).signed_by(publisher.signer).to_bytes())
+    gate.process.wait_for("serial 2 in force", seconds=60)
+    for pid in processes:
+        _until(lambda pid=pid: _shared_bytes(pid) >= 16 * million, "the list in the worker's memory")
+    assert all(map(_lives, processes))
+    _until(lambda: sum(map(_proportional_bytes, processes)) - before < 1.6 * 16 * million, "one list more", 10)
+
+
+def _large(list_key: ListKey, domains: int):
+    names = ["listed.test", *(f"d{number}.test" for number in range(domains - 1))]
+    return build(names, list_id="test", serial=2, issued=NOW, expires=NOW.replace(year=2096), list_key=list_key)
+
+
+def _proportional_bytes(pid: int) -> int:
+    return 1024 * int(re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[1])
+
+
+def _shared_bytes(pid: int) -> int:
+    """How much memory that has a descriptor is mapped."""
+    sizes = re.findall(r"^(\w+)-(\w+) .*memfd:stoplist", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
+    return sum(int(end, 16) - int(begin, 16) for begin, end in sizes)
+
+
+# A death
+
+
+def test_a_worker_that_dies_under_load_is_started_again(start: Start):
+    gate = start()
+    with _load(gate) as load:
+        for number in (signal.SIGKILL, signal.SIGSEGV):
+            victim, other = sorted(_workers(gate))
+            _until(lambda: load.answers > 50, "answers")
+            os.kill(victim, number)
+            gate.process.wait_for(rf"worker \d has ended \(signal {number}\), and is started again")
+            _until(lambda victim=victim: len(_workers(gate) - {victim}) == 2, "another worker")
+            assert other in _workers(gate)
+            load.answers = 0
+        _until(lambda: load.answers > 100, "more answers")
+    assert len(load.failures) <= 8
+    assert [_ask(gate, STOPPED) for _ in range(20)] == [View.PAGE] * 20
+    assert _says_nothing_of_anybody(gate)
+
+
+def test_what_the_others_counted_outlives_a_worker(start: Start):
+    gate = start()
+    with ExitStack() as stack:
+        held: dict[int, int] = {}
+        for _ in range(40):
+            connection = stack.enter_context(gate.connect())
+            connection.sendall(get(b"listed.test", target=b"http://listed.test/"))
+            assert view(read_answer(connection)) is View.PAGE
+        held = {pid: _carried(gate, pid) for pid in _workers(gate)}
+        assert sum(held.values()) == 40
+        victim, other = sorted(held, key=held.__getitem__)
+        os.kill(victim, signal.SIGKILL)
+        gate.process.wait_for("is started again")
+    gate.process.end()
+    (row,) = _counted(gate)
+    assert row["requests"] == 5 * round(held[other] / 5)
+
+
+def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: Start):
+    gate = start("--workers", "2", "--drain", "0s")
+    stuck = min(_workers(gate))
+    os.kill(stuck, signal.SIGSTOP)
+    desk.publish(["listed.test", "new.pass.test"])
+    gate.process.wait_for("serial 2 in force")
+    new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
+    results = []
+    for _ in range(40):
+        with gate.connect() as connection, suppress(TimeoutError):
+            connection.settimeout(0.3)
+            results.append(view(ask(connection, new)))
+        if results.count(View.PAGE) >= 5:
+            break
+    assert results.count(View.PAGE) >= 5
+    os.kill(stuck, signal.SIGCONT)
+    _until(lambda: [_ask(gate, new) for _ in range(20)] == [View.PAGE] * 20, "the new list in all workers")
+    os.kill(stuck, signal.SIGSTOP)
+    gate.process.send(signal.SIGTERM)
+    time.sleep(0.5)
+    assert _lives(gate.process.pid)
+    gate.process.send(signal.SIGTERM)
+    assert gate.process.wait(8) == 0
+    assert not _lives(stuck)
+
+
+def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
+    gate = start("--workers", "2", "--drain", "1s")
+    workers = _workers(gate)
+    with _tunnel(gate) as tunnel:
+        os.kill(gate.process.pid, signal.SIGKILL)
+        _until(lambda: not any(map(_lives, workers)), "the end of the workers")
+        assert _has_ended(tunnel)
+    assert not net.listens(gate.port)
+    assert "Traceback" not in gate.log()
+
+
+# The end
+
+
+@pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
+def test_open_connections_may_end_by_themselves(net: Network, start: Start, workers: tuple[str, ...]):
+    gate = start(*workers, "--drain", "60s")
+    with ExitStack() as stack:
+        tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
+        gate.process.send(signal.SIGTERM)
+        _until(lambda: not net.listens(gate.port), "nobody that listens")
+        time.sleep(1)
+        assert all(map(_talks, tunnels))
+    assert gate.process.wait(LATE) == 0
+    assert _says_nothing_of_anybody(gate)
+
+
+def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
+    """As systemd does by itself (KillMode=control-group)."""
+    gate = start("--workers", "2", "--drain", "60s")
+    workers = _workers(gate)
+    with ExitStack() as stack:
+        tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
+        for pid in (*workers, gate.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(1)
+        assert all(map(_talks, tunnels))
+    assert gate.process.wait(LATE) == 0
+    assert _says_nothing_of_anybody(gate)
+
+
+@pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
+def test_connections_that_do_not_end_are_ended_in_time(start: Start, workers: tuple[str, ...]):
+    gate = start(*workers, "--drain", "3s")
+    with ExitStack() as stack:
+        tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
+        told = time.monotonic()
+        gate.process.send(signal.SIGTERM)
+        while time.monotonic() - told < 2:
+            assert all(map(_talks, tunnels))
+            time.sleep(0.1)
+        assert gate.process.wait(LATE) == 0
+        assert time.monotonic() - told < 8
+        assert all(map(_has_ended, tunnels))
+
+
+@pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
+def test_told_twice_it_ends_at_once(net: Network, start: Start, workers: tuple[str, ...]):
+    gate = start(*workers, "--drain", "60s")
+    with _tunnel(gate) as tunnel:
+        gate.process.send(signal.SIGTERM)
+        _until(lambda: not net.listens(gate.port), "nobody that listens")
+        assert _talks(tunnel)
+        told = time.monotonic()
+        gate.process.send(signal.SIGTERM)
+        assert gate.process.wait(LATE) == 0
+        assert time.monotonic() - told < 8
+        assert _has_ended(tunnel)
+
+
+# A new beginning
+
+
+def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
+    gate = start("--workers", "2", "--drain", "60s")
+    pid = gate.process.pid
+    with ExitStack() as stack:
+        load = stack.enter_context(_load(gate, clients=6))
+        tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(10)]
+        first = _workers(gate)
+        second = _renew(gate)
+        third = _renew(gate)
+        assert len(first | second | third) == 6
+        answers = load.answers
+        _until(lambda: load.answers > answers + 50, "more answers")
+        assert all(map(_talks, tunnels))
+        for tunnel in tunnels:
+            tunnel.close()
+        _until(lambda: _workers(gate) == third, "the end of the old workers")
+    assert not load.failures
+    assert gate.process.pid == pid
+    gate.process.end()
+    assert sum(row["requests"] or 0 for row in _counted(gate)) == pytest.approx(load.stopped, abs=30)
+    assert len(_counted(gate)) == 3
+    assert _says_nothing_of_anybody(gate)
+
+
+def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
+    gate = start("--workers", "2", "--drain", "2s")
+    first = _workers(gate)
+    with _tunnel(gate) as tunnel:
+        second = _renew(gate)
+        _until(lambda: not any(map(_lives, first)), "the end of the old workers", 10)
+        assert _has_ended(tunnel)
+    assert _workers(gate) == second
+    _until(lambda: set(_children(gate.process.pid)) == second, "nobody else")
+
+
+def test_many_signals_at_once_are_one_or_a_few(start: Start):
+    gate = start()
+    first, seen = _workers(gate), len(gate.process.err)
+    with _load(gate) as load:
+        for _ in range(5):
+            gate.process.send(signal.SIGHUP)
+            time.sleep(0.3)
+        gate.process.wait_for(r"listening on .* workers\)", after=seen)
+        _until(lambda: len(_workers(gate)) == 2 and not _workers(gate) & first, "two workers, both new")
+        time.sleep(1)
+    assert not load.failures
+    assert _says_nothing_of_anybody(gate)
+
+
+def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
+    gate = start()
+    workers = _workers(gate)
+    desk.policy.write_text("nonsense")
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
+    assert _workers(gate) == workers
+    assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """The code of a gate of one's own, to change."""
+    return Path(shutil.copytree(Path("addon/stoplist").absolute(), tmp_path / "code" / "stoplist"))
+
+
+def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
+    gate = start("--workers", "2", program=("env", f"PYTHONPATH={code.parent}", str(STOPLIST)))
+    workers = _workers(gate)
+    module = code / "proxy" / "runner.py"
+    text = module.read_text()
+    module.write_text(text + "\nraise SystemExit('broken')\n")
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
+    assert _workers(gate) == workers
+    assert _ask(gate, STOPPED) is View.PAGE
+    module.write_text(text)
+    supervisor = code / "proxy" / "workers.py"
+    supervisor.write_text(supervisor.read_text().replace('"listening on', '"the new code is listening on'))
+    _renew(gate)
+    assert "the new code is listening" in gate.log()
+    assert _ask(gate, STOPPED) is View.PAGE
+
+
+def test_workers_that_cannot_start_leave_the_old_ones_as_they_are(desk: Desk, start: Start):
+    """What a worker alone finds out; lists are followed all the same."""
+    gate = start()
+    workers, text = _workers(gate), desk.policy.read_text()
+    desk.policy.write_text(text + "\ncertificate: {cert: gone.pem, key: gone.pem}\n")
+    gate.process.wait_for("has changed in the policy")
+    seen = len(gate.process.err)
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for(r"no such file|does not start", after=seen, seconds=LATE)
+    assert workers <= _workers(gate)
+    desk.publish(["stopped.example", "new.pass.test"])
+    gate.process.wait_for("serial 2 in force", after=seen)
+    new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
+    _until(lambda: [_ask(gate, new) for _ in range(10)] == [View.PAGE] * 10, "the new list in all workers", 5)
+    desk.policy.write_text(text)
+    seen = len(gate.process.err)
+    _until(lambda: _ends_well(gate, workers, seen), "new workers once the fault is gone")
+    assert [_ask(gate, new) for _ in range(10)] == [View.PAGE] * 10
+
+
+def _ends_well(gate: Gate, old: set[int], seen: int) -> bool:
+    return len(_workers(gate)) == 2 and not _workers(gate) & old
+
+
+def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(start: Start):
+    gate = start()
+    before, seen = _workers(gate), len(gate.process.err)
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for('"event": "counts"', after=seen, seconds=LATE)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
+    time.sleep(1)
+    _until(lambda: len(_workers(gate)) == 2, "two workers")
+    assert [_ask(gate, STOPPED) for _ in range(10)] == [View.PAGE] * 10
+
+
+def test_told_to_end_while_it_is_renewed_it_ends_and_counts_once(start: Start):
+    for moment in (0.3, 0.8, 1.4):
+        gate = start()
+        for _ in range(20):
+            assert _ask(gate, STOPPED) is View.PAGE
+        gate.process.send(signal.SIGHUP)
+        time.sleep(moment)
+        gate.process.send(signal.SIGTERM)
+        assert gate.process.wait(LATE) == 0
+        assert sum(row["requests"] or 0 for row in _counted(gate)) == 20
+        assert _says_nothing_of_anybody(gate)
+
+
+def test_a_port_in_use_does_not_end_what_runs(net: Network, desk: Desk, tmp_path: Path):
+    desk.policy.write_text(desk.policy.read_text() + "\nlisten: 127.0.0.1:8480\n")
+    command = (str(STOPLIST), "run", str(desk.policy), "--state-dir", str(tmp_path / "state"), "--workers", "2")
+    process = net.start(*command, "--drain", "0s")
+    process.wait_for("listening on 127.0.0.1:8480")
+    gate = Gate(net, process, 8480, tmp_path / "state")
+    taken = net.gateway.call(lambda: socket.create_server(("127.0.0.1", 8481)))
+    with taken:
+        desk.policy.write_text(desk.policy.read_text().replace(":8480", ":8481"))
+        process.wait_for("'listen' has changed")
+        seen = len(process.err)
+        process.send(signal.SIGHUP)
+        process.wait_for("cannot listen|does not start", after=seen, seconds=LATE)
+        time.sleep(1)
+        assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
+    process.end()
+
+
+def test_without_workers_a_hang_up_is_only_answered(start: Start):
+    gate = start("--drain", "0s")
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for("SIGHUP is for gates with --workers")
+    assert _ask(gate, STOPPED) is View.PAGE
+    assert not _children(gate.process.pid)
+
+
+# What only one process can serve
+
+
+def test_dns_is_served_through_every_change(net: Network, start: Start):
+    port = 5380
+    gate = start(
+        *("--workers", "2", "--mode", f"dns@{GATEWAY_ADDRESS}:{port}"),
+        *("--mode", f"regular@{GATEWAY_ADDRESS}:8382"),
+        address=GATEWAY_ADDRESS,
+    )
+    assert sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1
+    assert _is_blocked(net, port)
+
+    _renew(gate)
+    _until(lambda: sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1, "one that serves")
+    _until(lambda: _is_blocked(net, port), "answers after a renewal")
+
+    (server,) = (pid for pid in _workers(gate) if _has_udp(pid, gate, port))
+    os.kill(server, signal.SIGKILL)
+    _until(lambda: sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1, "another that serves")
+    _until(lambda: _is_blocked(net, port), "answers after a death")
+    assert _says_nothing_of_anybody(gate)
+
+
+def _is_blocked(net: Network, port: int) -> bool:
+    query = dns.message.make_query("listed.test", "A")
+    try:
+        answer = net.client.call(lambda: dns.query.udp(query, GATEWAY_ADDRESS, port=port, timeout=1))
+    except (OSError, dns.exception.Timeout):
+        return False
+    return answer.rcode() == dns.rcode.NXDOMAIN
+
+
+def _has_udp(pid: int, gate: Gate, port: int) -> bool:
+    rows = [line.split() for line in Path(f"/proc/{gate.process.pid}/net/udp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}")}
+    with suppress(OSError):
+        return any(_link_of(file) in inodes for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def _link_of(file: Path) -> str:
+    try:
+        return str(file.readlink())
+    except OSError:
+        return ""
+
+
+# Wrong usage
+
+
+def _run(desk: Desk, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [STOPLIST, "run", str(desk.policy), "--state-dir", str(desk.folder / "state"), *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_address_in_use_is_a_clear_error(desk: Desk):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = _run(desk, "--workers", "2", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr
+    assert "--listen HOST:PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fault_that_only_workers_find_is_a_clear_error(desk: Desk):
+    desk.policy.write_text(desk.policy.read_text() + "\nupstream: {ca: gone.pem}\n")
+    done = _run(desk, "--workers", "2", "--listen", "127.0.0.1:0")
+    assert done.returncode == 1
+    assert "no such file" in done.stderr
+    assert "a worker could not start (status 1)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Aborted" not in done.stderr
+
+
+def test_told_to_end_before_it_serves_it_ends_without_a_word_of_python(net: Network, desk: Desk, tmp_path: Path):
+    for moment in (0.6, 1.0, 1.4):
+        process = Process(
+            net.enter(
+                *(str(STOPLIST), "run", str(desk.policy), "--listen", "127.0.0.1:0", "--workers", "2"),
+                *("--state-dir", str(tmp_path / f"state{moment}")),
+            )
+        )
+        _until(lambda process=process: bool(_children(process.pid)), "the first worker")
+        time.sleep(moment)
+        process.send(signal.SIGINT)
+        assert process.wait(LATE) == 0
+        assert "Traceback" not in "".join(process.err)
+        assert "Aborted" not in "".join(process.err)

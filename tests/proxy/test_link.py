@@ -1,0 +1,136 @@
+"""Link: what one end says the other one hears, whole and in order; an end that is gone is an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from stoplist.proxy.link import MAX_FILES, Link, Word
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Link, Link]]:
+    ours, theirs = Link.pair()
+    other = Link(theirs)
+    yield ours, other
+    ours.close()
+    other.close()
+
+
+@pytest.mark.parametrize("word", Word)
+def test_each_word_is_heard(ends: tuple[Link, Link], word: Word):
+    for one, other in (ends, ends[::-1]):
+        one.send(word)
+        assert other.receive() == (word, b"", [])
+
+
+def test_words_are_single_letters_of_their_own():
+    assert {len(word.value) for word in Word} == {1}
+    assert len({word.value for word in Word}) == len(Word)
+
+
+def test_messages_stay_apart_and_in_order(ends: tuple[Link, Link]):
+    one, other = ends
+    said = [(Word.COUNTS, bytes([number]) * number * 100) for number in range(50)]
+    for word, content in said:
+        one.send(word, content)
+    assert [other.receive() for _ in said] == [(word, content, []) for word, content in said]
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 128 * 1024 - 1])
+def test_counts_come_whole(ends: tuple[Link, Link], size: int):
+    one, other = ends
+    one.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+    one.send(Word.COUNTS, b"\0" * size)
+    assert other.receive() == (Word.COUNTS, b"\0" * size, [])
+
+
+@pytest.mark.parametrize("number", [1, 3, MAX_FILES])
+def test_descriptors_come_as_the_receivers_own(ends: tuple[Link, Link], number: int):
+    one, other = ends
+    reading, writing = os.pipe()
+    one.send(Word.RULESET, files=[writing] * number)
+    os.close(writing)
+    message = other.receive()
+    assert message is not None
+    word, content, files = message
+    assert (word, content, len(files)) == (Word.RULESET, b"", number)
+    assert not any(map(os.get_inheritable, files))
+    for file in files:
+        os.write(file, b"x")
+        os.close(file)
+    assert os.read(reading, 1000) == b"x" * number
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_more_descriptors_than_a_message_holds_are_an_error(ends: tuple[Link, Link]):
+    with pytest.raises(OSError, match=r"argument|Too many"):
+        ends[0].send(Word.RULESET, files=[0] * (MAX_FILES + 1))
+
+
+def test_what_was_said_before_the_end_is_heard(ends: tuple[Link, Link]):
+    one, other = ends
+    one.send(Word.COUNTS, b"[]")
+    one.close()
+    assert other.receive() == (Word.COUNTS, b"[]", [])
+    assert other.receive() is None
+    assert other.receive() is None
+
+
+def test_an_end_that_is_gone_with_something_unread_is_gone(ends: tuple[Link, Link]):
+    """The system says ECONNRESET then, and not that it has ended."""
+    one, other = ends
+    other.send(Word.REPORT)
+    one.close()
+    assert other.receive() is None
+
+
+def test_nothing_can_be_said_to_an_end_that_is_gone(ends: tuple[Link, Link]):
+    ends[1].close()
+    with pytest.raises(BrokenPipeError):
+        ends[0].send(Word.REPORT)
+
+
+def test_a_process_that_is_killed_is_an_end_that_is_gone():
+    ours, theirs = Link.pair()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    theirs.close()
+    os.kill(pid, signal.SIGKILL)
+    assert ours.receive() is None
+    os.waitpid(pid, 0)
+    ours.close()
+
+
+def test_who_does_not_listen_is_found_out_without_waiting(ends: tuple[Link, Link]):
+    one, _ = ends
+    one.connection.setblocking(False)
+
+    def say_on_and_on() -> None:
+        for _ in range(100_000):
+            one.send(Word.REPORT)
+
+    with pytest.raises(BlockingIOError):
+        say_on_and_on()
+
+
+def test_nothing_to_hear_is_no_end(ends: tuple[Link, Link]):
+    ends[0].connection.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ends[0].receive()
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"Z[]", b"\0"])
+def test_what_is_no_word_is_an_error(ends: tuple[Link, Link], data: bytes):
+    one, other = ends
+    one.connection.send(data)
+    with pytest.raises(ValueError, match="not a valid Word"):
+        other.receive()
+    one.send(Word.READY)
+    assert other.receive() == (Word.READY, b"", [])
