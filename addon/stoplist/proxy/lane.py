@@ -11,7 +11,7 @@ nothing of mitmproxy, and gets none of it.
                         other requests, TLS to the gate, HTTP in a tunnel, and every name that does not pass
 
 Rules
-  - The lane asks the same judge, and only ever lets pass: who stops, refuses or counts it is the hooks.
+  - The lane asks the same judge, and takes only what passes: what is to be stopped or refused is the hooks'.
   - What a client sent is handed over whole, and so is the connection to the server, unread. A ClientHello that
     readers could take in two ways is not: the connection ends here, as it would there.
   - A fault ends the connection, and is counted.

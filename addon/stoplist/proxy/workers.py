@@ -213,9 +213,7 @@ class Supervisor:
                     other.link.send(Word.TAKE)
 
     async def _bury(self, worker: _Worker) -> None:
-        """A worker has ended, or will at once: without its link it is of no use. Start another where it was
-        not told to.
-        """
+        """See a worker end, which has closed its link; start another where it was not told to."""
         ended = asyncio.ensure_future(asyncio.to_thread(_wait_for, worker.pid))
         await asyncio.wait([ended], timeout=ANSWER_SECONDS)
         if not ended.done():
@@ -406,11 +404,7 @@ class Supervisor:
             return
         self._renewing = True
         log.info("trying what is on disk")
-        held = list(self._sockets[0])
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *sys.orig_argv[1:], env=os.environ | {TASK: json.dumps({"check": held})}
-        )
-        if await process.wait():
+        if not await self._would_start():
             log.error("what is on disk does not start; what runs goes on")
             self._renewing = False
             return
@@ -433,6 +427,19 @@ class Supervisor:
         os.execve(  # noqa: S606  this very program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TASK: json.dumps({"kept": kept})}
         )
+
+    async def _would_start(self) -> bool:
+        """Whether this very command would start now, beside what runs."""
+        environment = os.environ | {TASK: json.dumps({"check": list(self._sockets[0])})}
+        try:
+            process = await asyncio.create_subprocess_exec(sys.executable, *sys.orig_argv[1:], env=environment)
+        except OSError:
+            return False
+        try:
+            return await asyncio.wait_for(process.wait(), START_SECONDS) == 0
+        except TimeoutError:
+            process.kill()
+            return False
 
     def _links(self) -> list[socket.socket]:
         return [worker.link.connection for worker in self._workers]
