@@ -472,7 +472,7 @@ def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
 
 
 def test_many_signals_at_once_are_one_or_a_few(start: Start):
-    gate = start()
+    gate = start("--workers", "2", "--drain", "30s")
     first, seen = _workers(gate), len(gate.process.err)
     with _load(gate) as load:
         for _ in range(5):

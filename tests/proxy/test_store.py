@@ -57,7 +57,7 @@ def _made(folder: Path) -> Path:
 
 
 def _is_observing(store: RulesetStore) -> bool:
-    return store._observer is not None
+    return store._observer is not None and store._observer.is_alive()
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> bool:

@@ -109,8 +109,13 @@ class Lane(AsyncioServerInstance[LaneMode]):
             first.give_up()
         self.loop.call_later(1, self._give_up_late)
 
-    async def hand_over(self, client: socket.socket, data: bytes, top: Callable[[Context], Layer]) -> None:
-        """Have mitmproxy serve a client, of which `data` was received already, to its end."""
+    async def hand_over(
+        self, client: socket.socket, data: bytes, top: Callable[[Context], Layer], on_taken: Callable[[], None]
+    ) -> None:
+        """Have mitmproxy serve a client, of which `data` was received already, to its end.
+
+        `on_taken` is called when it is one of mitmproxy's connections.
+        """
         reader = _Begun(loop=self.loop)
         if data:
             reader.feed_data(data)
@@ -127,6 +132,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
             return
         handler.layer = top(handler.layer.context)
         with self.manager.register_connection(handler.client.id, handler):
+            on_taken()
             await handler.handle_client()
 
 
@@ -227,7 +233,8 @@ class Passage:
             self._relay.end()
         if not self._is_ours:
             return
-        self._leave()
+        self._is_ours = False
+        self._forget()
         if self._task is not None:
             self._task.cancel()
         self._lane.connecting.pop(self, None)
@@ -239,12 +246,6 @@ class Passage:
         self._lane.stoplist.faults.add("lane", error)
         self._lane.stoplist.count_fault()
         self.end()
-
-    def _leave(self) -> None:
-        """The sockets are somebody else's from now on, or nobody's."""
-        self._is_ours = False
-        if self._relay is None:
-            self._forget()
 
     def _forget(self) -> None:
         self._lane.stoplist.connections.tunnels.discard(self)
@@ -437,15 +438,17 @@ class Passage:
 
     def _hand_over(self, top: Callable[[Context], Layer], at_end: Callable[[], None] = lambda: None) -> None:
         """Have mitmproxy serve the client from the layer `top` on."""
-        self._leave()
+        self._is_ours = False
+        data, self._data = self._data, b""
         self._lane.poll.remove_reader(self._client)
 
         async def serve() -> None:
             try:
-                await self._lane.hand_over(self._client, self._data, top)
+                await self._lane.hand_over(self._client, data, top, self._forget)
             except OSError:
                 pass  # the client is gone
             finally:
+                self._forget()
                 at_end()
 
         create_task(serve(), name="from the lane", keep_ref=True)
