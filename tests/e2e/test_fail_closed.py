@@ -30,6 +30,7 @@ MODULES = {
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
     *("addon:_guarded.<locals>.decorate.<locals>.guarded", "layers:Guarded.handle_event", "layers:Guarded.__init__"),
+    "lane:Lane._give_up_late",  # a timer's, whenever a request comes
     *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http1:response", "page:refusal"),
     *("quiet:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow", "addon:_refuse_tls"),
     "addon:_kill_flow",

@@ -101,13 +101,13 @@ class Lane(AsyncioServerInstance[LaneMode]):
 
     def _give_up_late(self) -> None:
         """One timer for all who connect: each second, end those who have for too long."""
+        self.loop.call_later(1, self._give_up_late)
         while self.connecting:
             first, until = next(iter(self.connecting.items()))
             if until > self.loop.time():
                 break
             del self.connecting[first]
             first.give_up()
-        self.loop.call_later(1, self._give_up_late)
 
     async def hand_over(
         self, client: socket.socket, data: bytes, top: Callable[[Context], Layer], on_taken: Callable[[], None]
