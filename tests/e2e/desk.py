@@ -46,6 +46,16 @@ class Desk:
         desk.publish(domains)
         return desk
 
+    def run(self, *options: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+        """A gate that is to end by itself, with what it said."""
+        return subprocess.run(
+            [STOPLIST, "run", str(self.policy), "--state-dir", str(self.folder / "state"), *options],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
     @property
     def policy(self) -> Path:
         return self.folder / "policy.yaml"

@@ -50,6 +50,7 @@ from tests.e2e.ways import (
     read_all,
     read_answer,
     read_head,
+    receive,
     secure,
     seen,
     send_in_pieces,
@@ -60,13 +61,6 @@ PAUSE_SECONDS = 0.002
 """After so long what was sent is a segment of its own, and was received."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\norigin ok"
 CONNECT = b"CONNECT %b:%d HTTP/1.1\r\nHost: %b:%d\r\n\r\n"
-
-
-def _read(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (part := connection.recv(size - len(data))):
-        data += part
-    return data
 
 
 def _reset(connection: socket.socket) -> None:
@@ -204,10 +198,10 @@ def test_a_tunnel_that_passes_never_comes_to_mitmproxy(lane: Lane, site: Site, o
     data = CLIENT_FIRST[opening]
     with lane.hands(0), lane.tunnel(site) as (client, server), ThreadPoolExecutor(1) as thread:
         sending = thread.submit(client.sendall, data)
-        assert _read(server, len(data)) == data
+        assert receive(server, len(data)) == data
         sending.result()
         server.sendall(data)
-        assert _read(client, len(data)) == data
+        assert receive(client, len(data)) == data
         assert not site.has_visitors()
 
 
@@ -309,7 +303,7 @@ def test_a_client_hello_in_segments_arrives_in_one_connection(lane: Lane, site: 
     data = CLIENT_FIRST[hello]
     with lane.hands(0), lane.tunnel(site) as (client, server), ThreadPoolExecutor(1) as thread:
         sending = thread.submit(send_in_pieces, client, data, size)
-        assert _read(server, len(data)) == data
+        assert receive(server, len(data)) == data
         sending.result()
         assert not site.has_visitors()
 
@@ -328,7 +322,7 @@ def test_a_client_hello_is_relayed_with_its_last_byte_not_before(lane: Lane, sit
         _send_slowly(client, data[:-1], 80)
         assert _is_silent(server)
         client.sendall(data[-1:])
-        assert _read(server, len(data)) == data
+        assert receive(server, len(data)) == data
 
 
 @pytest.mark.parametrize(
@@ -347,7 +341,7 @@ def test_a_connect_that_comes_byte_by_byte_is_answered_at_its_end(lane: Lane, si
         assert b" 200 " in read_head(client)
         with site.accept() as server:
             client.sendall(b"\xffhello")
-            assert _read(server, 6) == b"\xffhello"
+            assert receive(server, 6) == b"\xffhello"
 
 
 @pytest.mark.parametrize("opening", CLIENT_FIRST)
@@ -357,11 +351,11 @@ def test_what_a_client_says_with_its_connect_arrives(lane: Lane, site: Site, ope
         request = CONNECT % (b"www.pass.test", site.port, b"www.pass.test", site.port)
         sending = thread.submit(client.sendall, request + data)
         with site.accept() as server:
-            assert _read(server, len(data)) == data
+            assert receive(server, len(data)) == data
             sending.result()
             assert b" 200 " in read_head(client)
             server.sendall(b"and back")
-            assert _read(client, 8) == b"and back"
+            assert receive(client, 8) == b"and back"
 
 
 def test_empty_lines_after_a_connect_are_no_part_of_the_tunnel(lane: Lane, site: Site):
@@ -371,14 +365,14 @@ def test_empty_lines_after_a_connect_are_no_part_of_the_tunnel(lane: Lane, site:
         with site.accept() as server:
             assert b" 200 " in read_head(client)
             client.sendall(hello)
-            assert _read(server, len(hello)) == hello
+            assert receive(server, len(hello)) == hello
 
 
 def test_a_connect_with_a_length_has_no_body(lane: Lane, site: Site):
     with lane.hands(0), lane.connect() as client:
         client.sendall(b"CONNECT www.pass.test:%d HTTP/1.1\r\nContent-Length: 5\r\n\r\n\xffhello" % site.port)
         with site.accept() as server:
-            assert _read(server, 6) == b"\xffhello"
+            assert receive(server, 6) == b"\xffhello"
 
 
 def test_a_connect_of_64_kib_is_read_and_one_that_is_longer_refused(lane: Lane, site: Site):
@@ -400,10 +394,10 @@ def test_a_server_that_speaks_first_is_heard(lane: Lane, site: Site):
     with lane.hands(0), lane.tunnel(site) as (client, server):
         time.sleep(LATE_SECONDS)
         server.sendall(b"220 site ESMTP\r\n")
-        assert _read(client, 16) == b"220 site ESMTP\r\n"
+        assert receive(client, 16) == b"220 site ESMTP\r\n"
         for line in (b"EHLO client.example\r\n", b"GET / HTTP/1.1\r\n\r\n", client_hello("www.pass.test")):
             client.sendall(line)
-            assert _read(server, len(line)) == line
+            assert receive(server, len(line)) == line
 
 
 def test_what_the_server_says_while_the_client_has_not_said_all_waits(lane: Lane, site: Site):
@@ -414,8 +408,8 @@ def test_what_the_server_says_while_the_client_has_not_said_all_waits(lane: Lane
         server.sendall(b"early")
         assert _is_silent(client)
         client.sendall(hello[100:])
-        assert _read(server, len(hello)) == hello
-        assert _read(client, 5) == b"early"
+        assert receive(server, len(hello)) == hello
+        assert receive(client, 5) == b"early"
 
 
 @pytest.mark.parametrize("before", [0, 3, len(CONNECT)], ids=["of nothing", "of some bytes", "in the tunnel"])
@@ -428,7 +422,7 @@ def test_a_client_may_take_its_time(lane: Lane, site: Site, before: int):
         client.sendall((request + hello)[len(said) :])
         assert b" 200 " in read_head(client)
         with site.accept() as server:
-            assert _read(server, len(hello)) == hello
+            assert receive(server, len(hello)) == hello
 
 
 @pytest.mark.parametrize(
@@ -452,7 +446,7 @@ def test_a_client_that_ends_is_answered(lane: Lane, site: Site, opening: bytes):
 def test_a_server_that_ends_is_still_told(lane: Lane, site: Site, opening: bytes):
     with lane.hands(0), lane.tunnel(site) as (client, server):
         client.sendall(opening)
-        assert _read(server, len(opening)) == opening
+        assert receive(server, len(opening)) == opening
         server.sendall(b"the end")
         server.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"the end"
@@ -465,7 +459,7 @@ def test_a_server_that_ends_is_still_told(lane: Lane, site: Site, opening: bytes
 def test_a_server_that_resets_ends_the_tunnel_after_its_last_words(lane: Lane, site: Site, opening: bytes):
     with lane.tunnel(site) as (client, server):
         client.sendall(opening)
-        assert _read(server, len(opening)) == opening
+        assert receive(server, len(opening)) == opening
         server.sendall(b"x" * 50_000)
         _reset(server)
         begun = time.monotonic()
@@ -520,7 +514,7 @@ def test_http_that_comes_with_its_connect_uses_the_connection_that_there_is(lane
         sending = thread.submit(client.sendall, connect + post)
         with site.accept() as server:
             assert read_head(server).startswith(b"POST /upload ")
-            assert _read(server, len(body)) == body
+            assert receive(server, len(body)) == body
             sending.result()
             server.sendall(OK)
             assert b" 200 " in read_head(client)
@@ -686,7 +680,7 @@ def test_what_becomes_listed_ends_at_every_stage(desk: Desk, own: Lane, site: Si
             for data in said:
                 client.sendall(data)
                 if not new.startswith(data) or data == new:
-                    assert _read(server, len(data)) == data
+                    assert receive(server, len(data)) == data
             return client
 
         ending = {
@@ -733,7 +727,7 @@ def test_what_becomes_listed_while_it_is_connected_to_is_not_connected_to(
         with site.accept() as server:
             assert b" 200 " in read_head(other)
             other.sendall(b"\xffbytes")
-            assert _read(server, 6) == b"\xffbytes"
+            assert receive(server, 6) == b"\xffbytes"
         assert not site.has_visitors()
 
 
@@ -775,7 +769,7 @@ def test_with_passwords_each_tunnel_is_asked_for_one(net: Network, desk: Desk, t
             with site.accept() as server:
                 assert b" 200 " in read_head(client)
                 client.sendall(b"\xffbytes")
-                assert _read(server, 6) == b"\xffbytes"
+                assert receive(server, 6) == b"\xffbytes"
 
 
 def test_what_the_policy_denies_is_not_connected_to(net: Network, desk: Desk, tmp_path: Path, site: Site):
@@ -811,12 +805,12 @@ def test_a_thousand_idle_tunnels_are_all_alive(lane: Lane, site: Site):
                 client.sendall(hello + b"%06d" % number)
             by_number = {}
             for server in servers:
-                data = _read(server, len(hello) + 6)
+                data = receive(server, len(hello) + 6)
                 assert data.startswith(hello)
                 by_number[int(data[-6:])] = server
             for number, client in enumerate(clients):
                 by_number[number].sendall(b"%06d" % number)
-                assert _read(client, 6) == b"%06d" % number
+                assert receive(client, 6) == b"%06d" % number
     wait_until(lambda: lane.descriptors <= before, "the end of all tunnels")
 
 
@@ -830,7 +824,7 @@ def test_a_gate_without_descriptors_refuses_and_recovers(net: Network, desk: Des
             wait_until(lambda: lane.descriptors >= 64, "the last descriptor")
             time.sleep(LATE_SECONDS)
             client.sendall(b"\xffbytes")
-            assert _read(server, 6) == b"\xffbytes"
+            assert receive(server, 6) == b"\xffbytes"
             others[0].sendall(request[20:])
             assert b" 502 " in read_head(others[0])
             assert not site.has_visitors()

@@ -6,23 +6,12 @@ import json
 import signal
 import socket
 import stat
-import subprocess
 import time
 
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import STOPLIST, Gate, Network
-
-
-def _run(desk: Desk, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [STOPLIST, "run", str(desk.policy), "--state-dir", str(desk.folder / "state"), *options],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+from tests.e2e.network import Gate, Network
 
 
 @pytest.mark.parametrize(
@@ -40,7 +29,7 @@ def test_without_a_valid_list_it_does_not_listen(desk: Desk, spoil, message: str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    done = _run(desk, "--listen", f"127.0.0.1:{port}")
+    done = desk.run("--listen", f"127.0.0.1:{port}")
     assert done.returncode == 1
     assert message in done.stderr
     assert "listening" not in done.stderr
@@ -52,7 +41,7 @@ def test_an_address_in_use_is_a_clear_error(desk: Desk):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = _run(desk, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        done = desk.run("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 1
     assert "cannot listen" in done.stderr
     assert "--listen HOST:PORT" in done.stderr
@@ -102,7 +91,7 @@ def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path
     state = tmp_path / "state"
     net.gate(desk.policy, state).process.end()
     (state / "ca.pem").chmod(0o644)
-    done = _run(desk, "--state-dir", str(state))
+    done = desk.run("--state-dir", str(state))
     assert done.returncode == 1
     assert "chmod 600" in done.stderr
 

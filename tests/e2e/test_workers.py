@@ -9,7 +9,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -646,21 +645,11 @@ def _link_of(file: Path) -> str:
 # Wrong usage
 
 
-def _run(desk: Desk, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [STOPLIST, "run", str(desk.policy), "--state-dir", str(desk.folder / "state"), *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_an_address_in_use_is_a_clear_error(desk: Desk):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = _run(desk, "--workers", "2", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        done = desk.run("--workers", "2", "--listen", f"127.0.0.1:{taken.getsockname()[1]}", seconds=60)
     assert done.returncode == 1
     assert "cannot listen" in done.stderr
     assert "--listen HOST:PORT" in done.stderr
@@ -669,7 +658,7 @@ def test_an_address_in_use_is_a_clear_error(desk: Desk):
 
 def test_a_fault_that_only_workers_find_is_a_clear_error(desk: Desk):
     desk.policy.write_text(desk.policy.read_text() + "\nupstream: {ca: gone.pem}\n")
-    done = _run(desk, "--workers", "2", "--listen", "127.0.0.1:0")
+    done = desk.run("--workers", "2", "--listen", "127.0.0.1:0", seconds=60)
     assert done.returncode == 1
     assert "no such file" in done.stderr
     assert "a worker could not start (status 1)" in done.stderr

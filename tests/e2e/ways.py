@@ -96,14 +96,15 @@ class Door:
 
 def _greet_socks(tunnel: socket.socket, host: bytes, port: int) -> None:
     tunnel.sendall(b"\x05\x01\x00")
-    if _receive(tunnel, 2) != b"\x05\x00":
+    if receive(tunnel, 2) != b"\x05\x00":
         raise RefusedError
     tunnel.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host + struct.pack("!H", port))
-    if _receive(tunnel, 10)[1:2] != b"\x00":
+    if receive(tunnel, 10)[1:2] != b"\x00":
         raise RefusedError
 
 
-def _receive(connection: socket.socket, length: int) -> bytes:
+def receive(connection: socket.socket, length: int) -> bytes:
+    """So many bytes, or fewer where they end before."""
     data = b""
     while len(data) < length and (part := connection.recv(length - len(data))):
         data += part
@@ -121,7 +122,7 @@ def read_answer(connection: socket.socket) -> bytes:
     """One answer, as long as it says it is; what there is when the gate closes."""
     head = read_head(connection)
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-    return head + _receive(connection, length)
+    return head + receive(connection, length)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -674,3 +674,9 @@ def test_a_name_that_the_resolver_would_complete_to_a_listed_one_is_refused(
 
 def test_search_domains_are_read_as_the_system_reads_them() -> None:
     assert all(domain and not domain.endswith(".") for domain in search_domains())
+
+
+def test_no_repr_shows_where_a_connection_leads() -> None:
+    shown = repr(outbound._literal("192.0.2.7")) + repr(outbound.Opened("secret.test", 443, None))
+    assert "secret" not in shown
+    assert "192.0.2" not in shown

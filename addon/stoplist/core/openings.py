@@ -51,3 +51,8 @@ def recognise(data: bytes) -> Opening:
     if not end or _PREFACE.startswith(text):
         return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
     return Opening.HTTP1 if _HTTP.search(line) else Opening.OTHER
+
+
+def is_other_at_its_end(data: bytes) -> bool:
+    """Whether what a client said before it ended is no request: some servers take the end for that of a line."""
+    return recognise(data + b"\n") in (Opening.INCOMPLETE, Opening.OTHER)

@@ -39,7 +39,7 @@ from stoplist.core.clienthello import HelloError, extensions_of, server_name
 from stoplist.core.decide import PASS, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.openings import Opening, recognise
+from stoplist.core.openings import Opening, is_other_at_its_end, recognise
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
 from stoplist.proxy.modes import parse
@@ -366,8 +366,7 @@ class Passage:
         if more:
             self._judge()
         elif more is not None:
-            # The client has ended; some servers take that for the end of a line.
-            if recognise(self._data + b"\n") in (Opening.INCOMPLETE, Opening.OTHER):
+            if is_other_at_its_end(self._data):
                 self._carry()
             else:
                 self.end()

@@ -36,7 +36,7 @@ from stoplist.core.clienthello import HelloError, extensions_of
 from stoplist.core.decide import Action, Reason, Verdict
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
-from stoplist.core.openings import Opening, recognise
+from stoplist.core.openings import Opening, is_other_at_its_end, recognise
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, read_head, request, response
 from stoplist.proxy.judge import Judge
@@ -181,8 +181,7 @@ class _Undecided(NextLayer):
             and self.data_client()  # type: ignore[no-untyped-call]  # mitmproxy's
         ):
             self.events.append(event)
-            # Some servers take the end for that of a line.
-            is_other = recognise(self.data_client() + b"\n") in (Opening.INCOMPLETE, Opening.OTHER)  # type: ignore[no-untyped-call]
+            is_other = is_other_at_its_end(self.data_client())  # type: ignore[no-untyped-call]  # mitmproxy's
             self.layer = TCPLayer(self.context, ignore=True) if is_other else Refused(self.context)
             yield from self._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
         else:

@@ -30,7 +30,6 @@ class _Addons(AddonManager):
         self._callbacks: dict[str, list[Callable[..., Any]]] = {}
 
     def add(self, *addons: Any) -> None:
-        self._callbacks.clear()
         super().add(*addons)  # type: ignore[no-untyped-call]  # mitmproxy's
         self._callbacks.clear()
 

@@ -62,6 +62,9 @@ class _Found(NamedTuple):
         text, _, *rest = self.socket_address
         return self.family, self.kind, self.protocol, "", (text, port, *rest)
 
+    def __repr__(self) -> str:
+        return "_Found(...)"
+
 
 class DeniedError(PermissionError):
     """No address of this host may be connected to. It was counted."""
@@ -70,7 +73,7 @@ class DeniedError(PermissionError):
         super().__init__(Reason.DENIED.value)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Opened:
     """A connection to a host that is open already: what connects to that host next, in its context, is given it."""
 
