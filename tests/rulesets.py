@@ -8,7 +8,7 @@ from typing import Any
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import CHECK_HOST, SignedList
-from tests.keys import make_list, new_ed25519, open_list
+from tests.keys import EXPIRES, make_list, new_ed25519, open_list
 
 SIGNER = new_ed25519()
 STOP_PAGE = {
@@ -22,8 +22,15 @@ STOP_PAGE = {
 }
 
 
-def signed(*domains: str, list_id: str = "worst-of", serial: int = 1, check_host: str = CHECK_HOST) -> SignedList:
-    return open_list(make_list(domains, SIGNER, list_id=list_id, serial=serial, check_host=check_host), SIGNER)
+def signed(
+    *domains: str,
+    list_id: str = "worst-of",
+    serial: int = 1,
+    check_host: str = CHECK_HOST,
+    expires: datetime = EXPIRES,
+) -> SignedList:
+    data = make_list(domains, SIGNER, list_id=list_id, serial=serial, check_host=check_host, expires=expires)
+    return open_list(data, SIGNER)
 
 
 def ruleset(
@@ -34,6 +41,8 @@ def ruleset(
     when_expired: str = "keep",
     upstream: dict[str, Any] | None = None,
     status: int = 403,
+    counts: dict[str, Any] | None = None,
+    time_zone: str = "UTC",
 ) -> Ruleset:
     """A ruleset of lists, enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
     policy = Policy.model_validate(
@@ -57,6 +66,8 @@ def ruleset(
             ],
             "stop_page": {**STOP_PAGE, "status": status},
             "upstream": upstream or {},
+            "counts": counts or {},
+            "time_zone": time_zone,
         }
     )
     return Ruleset.of(policy, lists)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 
 from stoplist import files
 from stoplist.errors import StoplistError
+from tests.disks import tiny_disk
 
 
 def names(folder: Path) -> list[str]:
@@ -200,17 +198,6 @@ def test_a_file_that_comes_or_goes_is_a_change(tmp_path: Path) -> None:
 
 
 # Writing
-
-
-@contextmanager
-def tiny_disk() -> Iterator[None]:
-    """No file can grow beyond 1000 bytes while this is in force, nor can the output of the tests."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("replace", [True, False])

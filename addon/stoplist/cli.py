@@ -11,20 +11,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from stoplist import __version__, loading
+from stoplist import __version__, files, loading
 from stoplist.core.hosts import HostError
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import ListHeader, format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
-from stoplist.tools import progress, publish, scaffold, signers
+from stoplist.tools import progress, publish, rendering, scaffold, signers
+from stoplist.tools import report as reporting
 from stoplist.tools import status as remembered
 
 _FILE = click.Path(path_type=Path)
@@ -90,6 +91,16 @@ class _Expiry(click.ParamType[datetime]):
             self.fail(f"{value!r} is no date; write, for example, 2027-01-31", param, context)
 
 
+class _Day(click.ParamType[date]):
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> date:
+        try:
+            return datetime.strptime(value, "%Y-%m-%d").date()
+        except ValueError:
+            self.fail(f"{value!r} is no date; write, for example, 2026-11-30", param, context)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stoplist")
 def main() -> None:
@@ -121,6 +132,13 @@ def main() -> None:
     show_default=True,
     help="How long open connections have to end in, on SIGTERM.",
 )
+@click.option(
+    "--log",
+    type=click.Choice(["auto", "human", "json", "syslog"]),
+    default="auto",
+    show_default=True,
+    help="How stderr is written. auto: sentences on a terminal, lines with a severity to journald, JSON otherwise.",
+)
 def run(
     policy: Path | None,
     listen: ListenAddress | None,
@@ -128,9 +146,10 @@ def run(
     state_dir: Path | None,
     workers: int | None,
     drain: int,
+    log: str,
 ) -> None:
     """Run the gate with POLICY, or with the demo policy."""
-    from stoplist.proxy import modes, runner
+    from stoplist.proxy import modes, quiet, runner
 
     if policy is None:
         policy = loading.demo_policy()
@@ -141,7 +160,15 @@ def run(
         placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
     except StoplistError as error:
         raise click.BadParameter(str(error), param_hint="'--mode'") from None
-    runner.Gate(policy, text.policy, placed, state_dir or loading.default_state_dir(), workers, drain).run()
+    runner.Gate(
+        policy,
+        text.policy,
+        placed,
+        state_dir or loading.default_state_dir(),
+        workers,
+        drain,
+        quiet.LogFormat(log),
+    ).run()
 
 
 @main.command(example="stoplist check school.yaml")
@@ -206,6 +233,55 @@ def status(policy: Path, state_dir: Path | None, as_json: bool) -> None:
             _print_status(entry)
     if any(entry.needs for entry in found):
         raise click.exceptions.Exit(1)
+
+
+@main.command(example="stoplist report school.yaml --from 2026-11-01 --to 2026-11-30 -o november.html")
+@click.argument("policy", type=_FILE)
+@click.option(
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+)
+@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(list(rendering.FORMATS)),
+    help="Without it: as the name of FILE ends, or else a table.",
+)
+@click.option("-o", "--output", metavar="FILE", type=_FILE, help="Write to FILE, and not to stdout.")
+@click.option("--state-dir", metavar="DIR", type=_FILE, help="The gate's --state-dir.")
+@click.option(
+    "--merge",
+    "others",
+    metavar="DIR",
+    type=_FILE,
+    multiple=True,
+    help="The --state-dir of a further gate, or a copy of it: its counts are added up with the others. Repeatable.",
+)
+def report(
+    policy: Path,
+    since: date | None,
+    until: date | None,
+    wanted: str | None,
+    output: Path | None,
+    state_dir: Path | None,
+    others: tuple[Path, ...],
+) -> None:
+    """Say how many requests were stopped by the lists of POLICY, and when a fresh list was enforced."""
+    if since and until and until < since:
+        raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
+    wanted = wanted or rendering.format_of(output.name if output else "")
+    if wanted == "html" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
+    states = [state_dir or loading.default_state_dir(), *others]
+    made, problems = reporting.make(policy, states, since=since, until=until, now=loading.now())
+    data = rendering.FORMATS[wanted](made)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}: {_number(len(made.periods), made.length)}, {_number(made.gates, 'gate')}")
+    for problem in problems:
+        click.echo(f"warning: {problem}" if made.self_test.passed else f"the self-test fails: {problem}", err=True)
 
 
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,8 +2,9 @@
 
 In the state directory, beside the CA:
   - ``state.db``: for each list the highest serial that was in force and the digest of its payload,
-    what is in force for each list file, what is held, what was released, and the journal of
-    activations and refusals. Nothing in it is personal, and no entry of a list.
+    what is in force for each list file, what is held, what was released, the journal of
+    activations and refusals, and the counts (see core/counts.py). Nothing in it is personal, and no
+    entry of a list.
   - ``lists/``: the last good copy of each list file, named by the path of that file.
 
 Rules
@@ -13,6 +14,9 @@ Rules
   - A database that cannot be read is set aside, never overwritten, and its loss is announced.
   - A state that cannot be written is an error for the caller to announce; it is never a reason to
     end enforcement.
+  - What the files look like from outside, their sizes and times, does not depend on what was counted.
+    What is deleted or written over leaves no copy in the files.
+  - Any thread may use a state; one at a time does.
 """
 
 from __future__ import annotations
@@ -21,14 +25,16 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from stoplist import files
+from stoplist.core.counts import Cell, Count, Outcome, Period
 from stoplist.core.signedlist import History, ListHeader, Seen, SignedList, format_time
 from stoplist.errors import StoplistError
 
@@ -36,7 +42,7 @@ DATABASE = "state.db"
 COPIES = "lists"
 RELEASE_STAMP = "released"
 """Written whenever a held list is released, so that a running gate looks again."""
-VERSION = 1
+VERSION = 2
 JOURNAL_ROWS = 10_000
 """Rows that the journal keeps; the oldest go first."""
 
@@ -57,6 +63,17 @@ CREATE TABLE journal (
   list TEXT, serial INTEGER, why TEXT NOT NULL, signers TEXT NOT NULL
 ) STRICT;
 """
+_SCHEMA_OF_COUNTS = """
+CREATE TABLE counts (
+  starts INTEGER, ends INTEGER, period TEXT, list TEXT, serial INTEGER, outcome TEXT,
+  requests TEXT NOT NULL, fresh INTEGER NOT NULL, expired INTEGER NOT NULL,
+  PRIMARY KEY (starts, ends, period, list, serial, outcome)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reported (until INTEGER NOT NULL) STRICT;
+INSERT INTO reported VALUES (0);
+"""
+"""Since version 2. `requests` has twelve digits whatever it is: a row's length does not tell. `list` and
+`serial` are '' and 0 where a cell has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,7 @@ class State:
     def __init__(self, folder: Path, database: sqlite3.Connection, notes: tuple[str, ...]) -> None:
         self._folder = folder
         self._database = database
+        self._lock = threading.RLock()
         self.notes = notes
 
     @classmethod
@@ -275,16 +293,76 @@ class State:
         )
         self._database.execute("DELETE FROM journal WHERE id <= (SELECT max(id) FROM journal) - ?", (JOURNAL_ROWS,))
 
-    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    # Counts
+
+    def count(self, counts: Iterable[Count]) -> None:
+        """Add to what was counted, all of it or nothing. Raises StoplistError."""
+        with self._transaction():
+            self._database.executemany(
+                "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, printf('%012d', ?), ?, ?) ON CONFLICT DO UPDATE SET "
+                "requests = printf('%012d', requests + excluded.requests), "
+                "fresh = fresh + excluded.fresh, expired = expired + excluded.expired",
+                [
+                    (
+                        *(each.period.starts, each.period.ends, each.period.name),
+                        *(each.cell.list or "", each.cell.serial or 0, each.cell.outcome),
+                        *(each.requests, each.fresh, each.expired),
+                    )
+                    for each in counts
+                ],
+            )
+        self._forget_overwritten()
+
+    def counts(self, since: float, until: float) -> list[Count]:
+        """What was counted in the periods that lie between two POSIX times, exactly: not to be shown."""
+        if not self._has_counts():
+            return []
+        return [
+            Count(
+                Period(starts, ends, period),
+                Cell(list_id or None, serial or None, Outcome(outcome)),
+                int(requests),
+                fresh,
+                expired,
+            )
+            for starts, ends, period, list_id, serial, outcome, requests, fresh, expired in self._rows(
+                "SELECT * FROM counts WHERE starts >= ? AND ends <= ? ORDER BY starts", int(since), int(until)
+            )
+        ]
+
+    def reported_until(self) -> int:
+        """The POSIX time up to which periods that closed were written to the log."""
+        if not self._has_counts():
+            return 0
+        return max((int(until) for (until,) in self._rows("SELECT until FROM reported")), default=0)
+
+    def report_until(self, ends: int, forget_before: float) -> None:
+        """Remember that periods were written up to the POSIX time `ends`; forget old ones. Raises StoplistError."""
+        with self._transaction():
+            self._database.execute("UPDATE reported SET until = ?", (ends,))
+            self._database.execute("DELETE FROM counts WHERE ends < ?", (int(forget_before),))
+        self._forget_overwritten()
+
+    def _has_counts(self) -> bool:
+        """False where a gate of version 1 made this state, and has not been replaced yet."""
+        return any(self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'counts'"))
+
+    def _forget_overwritten(self) -> None:
+        """Empty the log of the database, which has each of its pages as it was at each write."""
+        with self._lock, suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
-            yield from self._database.execute(query, values).fetchall()
+            with self._lock:
+                return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise _error(self._folder, "read", error) from None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            with self._database:
+            with self._lock, self._database:
                 yield
         except sqlite3.Error as error:
             raise _error(self._folder, "written", error) from None
@@ -303,12 +381,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(f"file:{_quoted(path)}?mode=rw", uri=True, timeout=5, check_same_thread=False)
     try:
         database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")
         if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the database is damaged")
         _check_version(path, database)
         database.execute("BEGIN IMMEDIATE")
         database.execute("UPDATE held SET why = why WHERE 0")
-        database.rollback()
+        if _check_version(path, database) < VERSION:  # another process may have done it before this one had the lock
+            for statement in (*_SCHEMA_OF_COUNTS.split(";"), f"PRAGMA user_version = {VERSION}"):
+                database.execute(statement)
+        database.commit()
     except BaseException:
         database.close()
         raise
@@ -318,9 +400,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     for options in ("mode=ro", "mode=ro&immutable=1"):
         try:
-            database = sqlite3.connect(f"file:{_quoted(path)}?{options}", uri=True, check_same_thread=False)
-            _check_version(path, database)
-            return database
+            with ExitStack() as unless_fine:
+                database = sqlite3.connect(f"file:{_quoted(path)}?{options}", uri=True, check_same_thread=False)
+                unless_fine.callback(database.close)
+                _check_version(path, database)
+                unless_fine.pop_all()
+                return database
         except sqlite3.Error as error:
             failure = error
     raise _error(path.parent, "read", failure)
@@ -333,7 +418,7 @@ def _create(path: Path) -> sqlite3.Connection:
     os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, files.PRIVATE))
     database = sqlite3.connect(beside)
     database.execute("PRAGMA journal_mode = WAL")
-    database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    database.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_OF_COUNTS} PRAGMA user_version = {VERSION}; COMMIT;")
     database.close()
     beside.replace(path)
     return _connect(path)
@@ -341,11 +426,12 @@ def _create(path: Path) -> sqlite3.Connection:
 
 def _in_memory() -> sqlite3.Connection:
     database = sqlite3.connect(":memory:", check_same_thread=False)
-    database.executescript(_SCHEMA)
+    database.executescript(_SCHEMA + _SCHEMA_OF_COUNTS)
     return database
 
 
-def _check_version(path: Path, database: sqlite3.Connection) -> None:
+def _check_version(path: Path, database: sqlite3.Connection) -> int:
+    version: int
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise StoplistError(
@@ -353,8 +439,9 @@ def _check_version(path: Path, database: sqlite3.Connection) -> None:
             hint="use that version, or another --state-dir",
             place=str(path),
         )
-    if version < VERSION:
+    if version == 0:
         raise sqlite3.DatabaseError("it was never finished")
+    return version
 
 
 def _set_aside(folder: Path, aside: str) -> None:

@@ -1,4 +1,4 @@
-"""Publishing at a terminal: a question before signing, a PIN that is not shown, bars that nobody else sees."""
+"""At a terminal: a question before signing, a PIN that is not shown, bars that nobody else sees, no page of HTML."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def at_terminal(folder: Path, *arguments: str, prompt: str = "", answer: str = "", **env: str) -> tuple[int, str, str]:
-    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed."""
+def at_terminal(
+    folder: Path, *arguments: str, prompt: str = "", answer: str = "", stdout: int | None = subprocess.PIPE, **env: str
+) -> tuple[int, str, str]:
+    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed.
+
+    With `stdout` None that is the terminal as well.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [STOPLIST, *arguments],
         cwd=folder,
         stdin=theirs,
-        stdout=subprocess.PIPE,
+        stdout=theirs if stdout is None else stdout,
         stderr=theirs,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", **env},
         start_new_session=True,
@@ -56,7 +61,7 @@ def at_terminal(folder: Path, *arguments: str, prompt: str = "", answer: str = "
     finally:
         os.close(ours)
     out, _ = process.communicate(timeout=30)
-    return process.returncode, out.decode(), seen.decode()
+    return process.returncode, (out or b"").decode(), seen.decode()
 
 
 @pytest.mark.parametrize("answer", ["n", "\x04"], ids=["no", "end of input"])
@@ -117,3 +122,13 @@ def test_nobody_else_sees_a_bar(desk: Path) -> None:
     )
     assert done.stderr == ""
     assert "[" not in done.stdout
+
+
+def test_a_page_of_html_is_not_for_a_terminal(tmp_path: Path) -> None:
+    report = ("report", "policy.yaml", "--format", "html")
+    status, _, seen = at_terminal(tmp_path, *report, stdout=None)
+    assert status == 2
+    assert "a page of HTML is not for a terminal; name a file: -o report.html" in seen
+    assert "<html" not in seen
+    status, _, seen = at_terminal(tmp_path, *report)
+    assert (status, "policy.yaml: no such file" in seen) == (1, True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import pickle
+import zoneinfo
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from stoplist.core.hosts import Host
-from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, TestPolicy
+from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, Span, TestPolicy
 from stoplist.errors import Problems
 
 GOOD = """\
@@ -236,24 +239,230 @@ def test_a_value_is_found_again_by_its_line(path: tuple[str | int, ...], place: 
         pytest.param(date(2026, 3, 29), datetime(2026, 3, 30, tzinfo=UTC), id="a day with a change of clocks"),
     ],
 )
-def test_an_exception_ends_with_its_day_in_utc(until: date, end: datetime) -> None:
-    text = changed("until: 2026-12-31", f"until: {until}")
-    (exception,) = PolicyText.parse(text.encode(), "school.yaml").policy.exceptions
-    assert exception.ends == end.timestamp()
+def test_an_exception_ends_with_its_day_in_utc_where_no_zone_is_named(until: date, end: datetime) -> None:
+    policy = PolicyText.parse(changed("until: 2026-12-31", f"until: {until}").encode(), "school.yaml").policy
+    (exception,) = policy.exceptions
+    assert exception.ends(policy.time_zone) == end.timestamp()
 
 
-def test_an_exception_until_the_last_day_there_is_ends_later_than_any_clock() -> None:
+@pytest.mark.parametrize(
+    ("zone", "until", "end"),
+    [
+        pytest.param("Europe/Paris", "2026-12-31", "2026-12-31T23:00Z", id="east of Greenwich"),
+        pytest.param("Europe/Paris", "2026-06-30", "2026-06-30T22:00Z", id="in summer"),
+        pytest.param("America/New_York", "2026-12-31", "2027-01-01T05:00Z", id="west of Greenwich"),
+        pytest.param("Asia/Kathmandu", "2026-06-01", "2026-06-01T18:15Z", id="not by whole hours"),
+        pytest.param("Pacific/Kiritimati", "2026-06-01", "2026-06-01T10:00Z", id="where a day is over first"),
+        pytest.param("Etc/GMT+12", "2026-06-01", "2026-06-02T12:00Z", id="where a day is over last"),
+        pytest.param("Africa/Cairo", "2025-04-24", "2025-04-24T22:00Z", id="before a day without a midnight"),
+        pytest.param("America/Havana", "2026-10-31", "2026-11-01T04:00Z", id="before a day with two midnights"),
+        pytest.param("Pacific/Apia", "2011-12-29", "2011-12-30T10:00Z", id="before a day that never was"),
+    ],
+)
+def test_an_exception_ends_with_its_day_in_the_zone_of_the_policy(zone: str, until: str, end: str) -> None:
+    text = changed("until: 2026-12-31", f"until: {until}") + f"time_zone: {zone}\n"
+    policy = PolicyText.parse(text.encode(), "school.yaml").policy
+    assert policy.exceptions[0].ends(policy.time_zone) == datetime.fromisoformat(end).timestamp()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize(
+    ("until", "later_than"),
+    [
+        pytest.param("9999-12-31", math.nextafter(math.inf, 0), id="the last day there is"),
+        pytest.param("9999-12-30", datetime(9999, 12, 30, tzinfo=UTC).timestamp(), id="the day before it"),
+    ],
+)
+def test_an_exception_until_the_last_day_there_is_ends_later_than_any_clock(
+    zone: str, until: str, later_than: float
+) -> None:
     """9999-12-31 is how people write 'for good'."""
-    text = changed("until: 2026-12-31", "until: 9999-12-31")
-    (exception,) = PolicyText.parse(text.encode(), "school.yaml").policy.exceptions
-    assert exception.ends > datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+    text = changed("until: 2026-12-31", f"until: {until}") + f"time_zone: {zone}\n"
+    policy = PolicyText.parse(text.encode(), "school.yaml").policy
+    assert policy.exceptions[0].ends(policy.time_zone) > later_than
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_an_exception_until_the_first_day_there_is_has_ended(zone: str) -> None:
+    text = changed("until: 2026-12-31", "until: 0001-01-01") + f"time_zone: {zone}\n"
+    policy = PolicyText.parse(text.encode(), "school.yaml").policy
+    assert policy.exceptions[0].ends(policy.time_zone) < 0
+
+
+# The time zone, how long counts are kept, and metrics
+
+
+def test_the_shortest_policy_counts_days_of_utc_for_two_years_and_has_no_metrics() -> None:
+    policy = PolicyText.parse(SHORTEST.encode(), "school.yaml").policy
+    assert policy.time_zone == zoneinfo.ZoneInfo("UTC")
+    assert policy.counts.keep == Span(months=24, days=0)
+    assert policy.metrics is None
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Paris", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Kolkata"])
+def test_a_time_zone_is_one_of_the_tz_database(name: str) -> None:
+    policy = PolicyText.parse(f"{GOOD}time_zone: {name}\n".encode(), "school.yaml").policy
+    assert policy.time_zone.key == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("Nowhere/City", id="no such zone"),
+        pytest.param("europe/paris", id="in lower case"),
+        pytest.param("Europe", id="a folder of zones"),
+        pytest.param("zone.tab", id="a file that is no zone"),
+        pytest.param("+01:00", id="an offset"),
+        pytest.param("../etc/passwd", id="a way out of the folder"),
+        pytest.param("/etc/localtime", id="a file by its path"),
+        pytest.param("Europe/Paris/x", id="below a zone"),
+        pytest.param("Ünï/x", id="letters of no zone"),
+        pytest.param("''", id="empty"),
+        pytest.param("5", id="a number"),
+        pytest.param("x" * 300, id="longer than a name of a file"),
+    ],
+)
+def test_what_is_no_time_zone_is_refused(name: str) -> None:
+    written = name.strip("'")
+    assert faults(f"{GOOD}time_zone: {name}\n") == [
+        f"school.yaml:32: time_zone: '{written}' is not the name of a time zone; "
+        "write, for example, 'time_zone: Europe/Paris'"
+    ]
+
+
+def with_keep(text: str) -> str:
+    return changed("round_to: 10", f"round_to: 10, keep: {text}")
+
+
+@pytest.mark.parametrize(
+    ("written", "span"),
+    [
+        pytest.param("1 day", Span(0, 1), id="the shortest"),
+        pytest.param("90 days", Span(0, 90), id="days"),
+        pytest.param("1 week", Span(0, 7), id="a week"),
+        pytest.param("6 weeks", Span(0, 42), id="weeks"),
+        pytest.param("1 month", Span(1, 0), id="a month"),
+        pytest.param("24 months", Span(24, 0), id="months"),
+        pytest.param("1 year", Span(12, 0), id="a year"),
+        pytest.param("10 years", Span(120, 0), id="the longest, in years"),
+        pytest.param("120 months", Span(120, 0), id="the longest, in months"),
+        pytest.param("521 weeks", Span(0, 3647), id="the longest, in weeks"),
+        pytest.param("3650 days", Span(0, 3650), id="the longest, in days"),
+        pytest.param("24months", Span(24, 0), id="without a space"),
+        pytest.param("0024 months", Span(24, 0), id="with zeros before it"),
+    ],
+)
+def test_counts_are_kept_for_a_time_by_the_calendar(written: str, span: Span) -> None:
+    assert PolicyText.parse(with_keep(written).encode(), "school.yaml").policy.counts.keep == span
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("0 days", "0 years", "3651 days", "522 weeks", "122 months", "11 years", "99999 days", "-1 day", "1.5 years"),
+        *("24", "24 m", "24 Months", "months", "1 hour", "24 months 3 days", "٣ days", "forever"),
+    ],
+)
+def test_what_is_no_time_to_keep_counts_for_is_refused(written: str) -> None:
+    assert faults(with_keep(f"'{written}'")) == [
+        f"school.yaml:27: counts.keep: '{written}' is not a time from 1 day to 10 years; "
+        "write, for example, 'keep: 24 months'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("span", "now", "before"),
+    [
+        pytest.param(Span(0, 1), "2026-03-01T12:30:15", "2026-02-28T12:30:15", id="a day, over the end of a month"),
+        pytest.param(Span(0, 1), "2028-03-01T00:00:00", "2028-02-29T00:00:00", id="a day, to a leap day"),
+        pytest.param(Span(0, 7), "2026-01-03T00:00:00", "2025-12-27T00:00:00", id="a week, over new year"),
+        pytest.param(Span(1, 0), "2026-03-15T12:30:15", "2026-02-15T12:30:15", id="a month"),
+        pytest.param(Span(1, 0), "2026-01-31T00:00:00", "2025-12-31T00:00:00", id="a month, over new year"),
+        pytest.param(Span(1, 0), "2026-12-31T00:00:00", "2026-11-30T00:00:00", id="a month, to a shorter one"),
+        pytest.param(Span(1, 0), "2026-03-31T00:00:00", "2026-02-28T00:00:00", id="a month, to the end of February"),
+        pytest.param(Span(1, 0), "2028-03-31T00:00:00", "2028-02-29T00:00:00", id="a month, to a leap day"),
+        pytest.param(Span(1, 0), "2026-02-28T00:00:00", "2026-01-28T00:00:00", id="a month, to a longer one"),
+        pytest.param(Span(12, 0), "2028-02-29T00:00:00", "2027-02-28T00:00:00", id="a year, from a leap day"),
+        pytest.param(Span(48, 0), "2028-02-29T00:00:00", "2024-02-29T00:00:00", id="four years, to a leap day"),
+        pytest.param(Span(24, 0), "2026-12-01T00:00:00", "2024-12-01T00:00:00", id="years, in December"),
+        pytest.param(Span(11, 0), "2026-12-31T00:00:00", "2026-01-31T00:00:00", id="to January"),
+        pytest.param(Span(120, 0), "2026-06-15T00:00:00", "2016-06-15T00:00:00", id="ten years"),
+        pytest.param(Span(12000, 0), "2100-03-31T00:00:00", "1100-03-31T00:00:00", id="a thousand years"),
+    ],
+)
+def test_a_time_before_another_goes_by_the_calendar(span: Span, now: str, before: str) -> None:
+    at = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert span.before(at) == datetime.fromisoformat(before).replace(tzinfo=UTC)
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(9998, 12, 31)), st.integers(0, 120))
+def test_so_many_months_before_any_day_is_in_that_month(now: datetime, months: int) -> None:
+    now = now.replace(tzinfo=UTC)
+    before = Span(months, 0).before(now)
+    assert (now.year - before.year) * 12 + now.month - before.month == months
+    assert before.day == now.day or (before + timedelta(days=1)).day == 1
+    assert before.timetz() == now.timetz()
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        pytest.param("{}", ListenAddress("127.0.0.1", 9464), id="nothing said"),
+        pytest.param("{listen: 192.0.2.1:9000}", ListenAddress("192.0.2.1", 9000), id="an address"),
+        pytest.param("{listen: '[::1]:9000'}", ListenAddress("::1", 9000), id="IPv6"),
+        pytest.param("{listen: 127.0.0.1:0}", ListenAddress("127.0.0.1", 0), id="any port"),
+    ],
+)
+def test_metrics_are_at_an_address(written: str, address: ListenAddress) -> None:
+    metrics = PolicyText.parse(f"{GOOD}metrics: {written}\n".encode(), "school.yaml").policy.metrics
+    assert metrics is not None
+    assert metrics.listen == address
+
+
+METRICS_EXAMPLE = "write, for example, 'metrics: {listen: 127.0.0.1:9464}'"
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        pytest.param("", f"metrics: '' is empty; {METRICS_EXAMPLE}", id="nothing"),
+        pytest.param("true", f"metrics: 'true' is not a set of keys and values; {METRICS_EXAMPLE}", id="a bool"),
+        pytest.param(
+            "127.0.0.1:9464",
+            f"metrics: '127.0.0.1:9464' is not a set of keys and values; {METRICS_EXAMPLE}",
+            id="the address alone",
+        ),
+        pytest.param(
+            "{listen: 9464}",
+            "metrics.listen: '9464' is not ADDRESS:PORT; write, for example, 'listen: 127.0.0.1:9464'",
+            id="a port alone",
+        ),
+        pytest.param("{lisen: 127.0.0.1:9464}", "unknown key 'lisen'; did you mean 'listen'?", id="typo"),
+    ],
+)
+def test_what_is_no_address_for_metrics_is_refused(written: str, fault: str) -> None:
+    assert faults(f"{GOOD}metrics: {written}\n") == [f"school.yaml:32: {fault}"]
+
+
+def test_policies_that_differ_in_their_zone_or_their_keeping_differ() -> None:
+    texts = [GOOD, f"{GOOD}time_zone: Europe/Paris\n", with_keep("1 year"), f"{GOOD}metrics: {{}}\n"]
+    policies = [PolicyText.parse(text.encode(), "school.yaml").policy for text in texts]
+    assert len(set(policies)) == len(texts)
+
+
+def test_a_policy_is_the_same_in_another_process() -> None:
+    text = with_keep("1 year") + "time_zone: Europe/Paris\nmetrics: {}\n"
+    policy = PolicyText.parse(text.encode(), "school.yaml").policy
+    again = pickle.loads(pickle.dumps(policy))
+    assert again == policy
+    assert hash(again) == hash(policy)
 
 
 # Faults, one at a time
 
 LISTS_KEYS = "file, key, trusted_keys, threshold, mode, when_expired, guard"
 POLICY_KEYS = (
-    "version, mode, lists, never_block, exceptions, stop_page, counts, watch, listen, "
+    "version, mode, lists, never_block, exceptions, stop_page, counts, time_zone, metrics, watch, listen, "
     "certificate, clients, proxy_auth, upstream, tls, tests"
 )
 NO_NETWORK = "is not an address or a network in CIDR form; write, for example,"
@@ -1091,9 +1300,9 @@ def sections(value: object) -> list[BaseModel]:
 
 
 def test_a_policy_is_frozen_to_its_last_value() -> None:
-    text = (GOOD + NETWORK).encode()
+    text = (GOOD + NETWORK + "metrics: {}\n").encode()
     policy = PolicyText.parse(text, "school.yaml").policy
-    assert len(sections(policy)) == 20
+    assert len(sections(policy)) == 21
     for section in sections(policy):
         for name in type(section).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
@@ -1160,4 +1369,4 @@ def test_a_mutated_policy_is_a_policy_or_problems(data: st.DataObject) -> None:
     found = parsed_or_told(text.encode())
     if found is not None:
         assert isinstance(found.lines, Mapping)
-        assert all(exception.ends > 0 for exception in found.policy.exceptions)
+        assert all(exception.ends(found.policy.time_zone) > 0 for exception in found.policy.exceptions)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+
+from stoplist.core.counts import Outcome
+from stoplist.state import State
 
 CLIENT_ADDRESS = "198.51.100.2"
 GATEWAY_ADDRESS = "198.51.100.1"
@@ -60,6 +64,8 @@ QUIET_SECONDS = 0.15
 """After this long without a packet, earlier connections have closed."""
 LATE_SECONDS = 0.3
 """After this long, what was done has had its effect."""
+EVER = 2**40
+"""Later than any period, in POSIX seconds."""
 
 
 def need(*programs: str) -> None:
@@ -223,6 +229,15 @@ class Gate:
 
     def log(self) -> str:
         return "".join(self.process.err)
+
+    def counts(self) -> Counter[tuple[str | None, Outcome]]:
+        """What it has counted once it has ended, exactly, whatever period it was in."""
+        state = State.open_read_only(self.state_dir)
+        sums = Counter[tuple[str | None, Outcome]]()
+        for each in state.counts(0, EVER):
+            sums[each.cell.list, each.cell.outcome] += each.requests
+        state.close()
+        return sums
 
 
 @dataclass(frozen=True)

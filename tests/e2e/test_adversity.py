@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from stoplist.core.counts import Outcome
+from stoplist.state import State
 from tests.e2e.desk import Desk
-from tests.e2e.network import STOPLIST, Gate, Network, need
+from tests.e2e.network import EVER, STOPLIST, Gate, Network, need, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = 200
@@ -76,14 +78,21 @@ def start(net: Network, desk: Desk) -> Iterator[Start]:
         gate.process.end()
 
 
+def _has_written_its_counts(net: Network, state_dir: Path) -> bool:
+    """Whether a gate that listens is done with its state: the first beat empties the log that has the activation."""
+    return not Path(f"/proc/{net.gateway.pid}/root{state_dir}/state.db-wal").stat().st_size
+
+
 def test_a_full_disk_stops_no_list_from_being_enforced(net: Network, desk: Desk, small_disk: Path, start: Start):
     gate = start(small_disk / "state")
+    wait_until(lambda: _has_written_its_counts(net, gate.state_dir), "what the first beat writes")
     _fill(net, small_disk)
     desk.publish(["listed.test", "second.test"])
     gate.process.wait_for("serial 2 in force")
-    gate.process.wait_for("what is in force cannot be remembered for a restart\n.*check the (folder|disk)")
+    gate.process.wait_for(r"what is in force cannot be remembered for a restart\\n.*check the (folder|disk)")
     assert gate.curl("http://second.test/").status == 403
     gate.process.end()
+    assert '"event": "counts not written"' in gate.log()
 
     again = start(small_disk / "state")
     assert again.curl("http://second.test/").status == 403
@@ -137,6 +146,7 @@ def clock() -> Callable[[str], tuple[str, ...]]:
 def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(
     desk: Desk, tmp_path: Path, start: Start, clock
 ):
+    """The log says it, once, and the state has both periods; no other number is in the log."""
     desk.policy.write_text(desk.policy.read_text() + "counts: {period: hour, hide_below: 10, round_to: 5}\n")
     now = datetime.now(UTC)
     close = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
@@ -144,14 +154,22 @@ def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(
     gate = start(tmp_path / "state", *clock(f"+{seconds}s"))
     for _ in range(20):
         assert gate.curl("http://listed.test/").status == 403
-    gate.process.wait_for(r'"event": "counts".*\n.*"event": "counts"', seconds=30)
+    gate.process.wait_for(r'"event": "counts".*"outcome": "passed"', seconds=30)
+    for _ in range(30):
+        assert gate.curl("http://listed.test/").status == 403
     assert gate.process.end() == 0, gate.log()
-    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
-    stops = [(row["period"], row["requests"], row.get("partial")) for row in rows if row["action"] == "stop"]
-    assert stops == [
-        (f"{close - timedelta(hours=1):%Y-%m-%dT%HZ}", 20, None),
-        (f"{close:%Y-%m-%dT%HZ}", None, True),
+    before, after = (f"{moment:%Y-%m-%dT%HZ}" for moment in (close - timedelta(hours=1), close))
+    said = [json.loads(line) for line in gate.process.err if '"event": "counts"' in line]
+    assert [(row["period"], row.get("list"), row["outcome"], row["requests"]) for row in said] == [
+        (before, "test", "stopped", 20),
+        (before, "test", "page not shown", None),
+        (before, None, "refused", None),
+        (before, None, "passed", None),
     ]
+    state = State.open_read_only(gate.state_dir)
+    kept = {each.period.name: each.requests for each in state.counts(0, EVER) if each.cell.outcome is Outcome.STOPPED}
+    state.close()
+    assert kept == {before: 20, after: 30}
 
 
 def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start, clock):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import signal
 import socket
 import stat
@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network
 
@@ -49,29 +50,44 @@ def test_an_address_in_use_is_a_clear_error(desk: Desk):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_with_the_partial_counts(net: Network, desk: Desk, tmp_path, number: int):
+def test_a_signal_ends_it_cleanly_with_all_that_was_counted(net: Network, desk: Desk, tmp_path, number: int):
     gate = net.gate(desk.policy, tmp_path / "state")
     for _ in range(12):
         assert gate.curl("http://listed.test/").status == 403
+    for _ in range(3):
+        assert gate.curl("http://pass.test/").status == 200
     gate.curl("http://check.stoplist.invalid/")
     gate.process.send(number)
     assert gate.process.wait() == 0
-    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
-    stops = [row for row in rows if row["action"] == "stop"]
-    today = time.strftime("%Y-%m-%d", time.gmtime())
-    assert [row | {"period": today} for row in stops] == [
-        {
-            "event": "counts",
-            "period": today,
-            "list": "test",
-            "serial": 1,
-            "action": "stop",
-            "requests": 10,
-            "partial": True,
-        }
-    ]
-    assert all(row["requests"] is None for row in rows if row["action"] != "stop")
+    assert +gate.counts() == {("test", Outcome.STOPPED): 12, (None, Outcome.PASSED): 3}
     assert not gate.process.out
+
+
+def test_what_is_counted_goes_on_after_a_restart_and_nothing_is_said_of_it_meanwhile(
+    net: Network, desk: Desk, tmp_path
+):
+    for times in (3, 6):
+        gate = net.gate(desk.policy, tmp_path / "state")
+        for _ in range(3):
+            assert gate.curl("http://listed.test/").status == 403
+        gate.process.end()
+        assert gate.counts()["test", Outcome.STOPPED] == times
+        assert '"event": "counts"' not in gate.log()
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        pytest.param("human", r"^stoplist: listening on 127\.0\.0\.1:\d+ \(regular", id="human"),
+        pytest.param("json", r'^\{"time": .*"event": "listening", "address": "127\.0\.0\.1:\d+"', id="json"),
+        pytest.param("syslog", r"^<6>stoplist: listening on 127\.0\.0\.1:\d+ \(regular", id="syslog"),
+        pytest.param("auto", r'^\{"time": .*"event": "listening"', id="auto, for a pipe"),
+    ],
+)
+def test_its_log_is_written_as_it_is_asked_to(net: Network, desk: Desk, tmp_path, log: str, line: str):
+    gate = net.gate(desk.policy, tmp_path / "state", "--log", log)
+    assert re.search(line, gate.log(), re.MULTILINE)
+    gate.process.end()
 
 
 def test_the_ca_is_private_and_stays(net: Network, desk: Desk, tmp_path):
@@ -111,4 +127,4 @@ def test_a_client_without_the_ca_is_stopped_and_counted(net: Network, own_gate: 
     for _ in range(10):
         assert own_gate.curl("https://listed.test/", trust=net.origin_ca).exit_code == 60
     own_gate.process.end()
-    assert '"action": "stop", "requests": 10,' in own_gate.log()
+    assert +own_gate.counts() == {("test", Outcome.NOT_SHOWN): 10}

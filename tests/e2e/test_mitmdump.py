@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stoplist.core.counts import Outcome
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
 from tests.e2e.network import MITMDUMP, ORIGIN_ADDRESS, Gate, Network, wait_until
@@ -69,6 +70,9 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
     for word in ("listed.test", "pass.test", "secret-path", "4444", ORIGIN_ADDRESS):
         assert word not in written
     assert "mitmproxy's option" not in written
+    assert "mitmproxy's add-on" not in written
+    assert "fault" not in written
+    assert +gate.counts() == {("test", Outcome.STOPPED): 1, ("test", Outcome.NOT_SHOWN): 1, (None, Outcome.PASSED): 3}
 
 
 @pytest.mark.parametrize(

@@ -1,86 +1,273 @@
-"""Promise 4: after a mixed session nothing that was asked for is in any sink."""
+"""Promise 4: after a hostile session, nothing of what was asked for, nor of who asked, is in any sink."""
 
 from __future__ import annotations
 
-import random
+import os
+import re
+import shutil
+import signal
+import socket
 import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from stoplist.core.counts import Outcome
+from tests.e2e import hostile
+from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
-from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network
+from tests.e2e.network import MITMDUMP, STOPLIST, Gate, Network, Process, need
+from tests.e2e.processes import counted, workers
 
-REQUESTS = 500
-
-
-def _raw(kind: int, token: str) -> bytes:
-    host = f"{token}.listed.test"
-    return [
-        f"GET http://{host}/{token} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {token}\r\n\r\n".encode(),
-        f"CONNECT {host}:443 HTTP/1.1\r\n\r\n{token} is no TLS at all\r\n".encode(),
-        f"CONNECT {token}.pass.test:80 HTTP/1.1\r\n\r\nGET /{token} HTTP/1.1\r\nHost: pass.test\r\n\r\n".encode(),
-        f"GET http://{host}:99999/{token} HTTP/1.1\r\n\r\n".encode(),
-        f"GET /{token} HTTP/1.1\r\n\r\n".encode(),
-        f"GET http://{token}.pass.test/ HTTP/1.1\r\nHost: a\r\nHost: {host}\r\n\r\n".encode(),
-        f"{token} {token} {token}\r\n\r\n".encode(),
-        f"POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: x{token}\r\n\r\n".encode(),
-        f"POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n{token}".encode(),
-        f"CONNECT xn--{token}-\xe9:443 HTTP/1.1\r\n\r\n".encode("latin-1"),
-        f"CONNECT [{token}]:443 HTTP/1.1\r\n\r\n".encode(),
-        b"\x16\x03\x01\x02\x00\x01" + token.encode() * 40,
-        f"CONNECT {host}:443 HTTP/1.1\r\n\r\n".encode() + b"\x16\x03\x01\x01\x00\x01\x00" + token.encode() * 60,
-    ][kind % 13]
-
-
-def _session(net: Network, gate: Gate, chance: random.Random) -> set[str]:
-    """Ask for 500 things in many ways; every distinct name, path and user agent that was used."""
-    used: set[str] = set()
-    for number in range(REQUESTS - 60):
-        token = f"t{chance.getrandbits(48):012x}"
-        used.add(token)
-        with net.connect(gate.port) as connection:
-            used.add(f":{connection.getsockname()[1]}")
-            connection.settimeout(0.15 if number % 7 else 0.5)
-            connection.sendall(_raw(number, token))
-            try:
-                connection.recv(65536)
-                connection.recv(65536)
-            except (TimeoutError, ConnectionResetError):
-                pass
-    for _ in range(20):
-        for url, options in (
-            ("https://{}.listed.test/{}", ()),
-            ("https://{}.listed.test/{}", ("--cacert", str(net.origin_ca))),
-            ("https://{}.pass.test/{}", ("--cacert", str(net.origin_ca), "-A", "agent")),
-        ):
-            token = f"t{chance.getrandbits(48):012x}"
-            used.add(token)
-            gate.curl(url.format(token, token), *options, "-H", f"X-Token: {token}", "--max-time", "5")
-    return used
+REQUESTS = 2000
+HTTP, SOCKS = "127.0.0.1", "127.0.0.2"
+FORMATS = ("table", "csv", "json", "html")
+_ENTER = """
+set -e
+folder=$0
+mount -t tmpfs -o size=4m tmpfs "$folder/disk"
+mkdir "$folder/disk/tmp" "$folder/disk/home" "$folder/disk/work" "$folder/dev"
+mount -t tmpfs tmpfs "$folder/dev"
+for device in null zero full random urandom; do
+  touch "$folder/dev/$device"
+  mount --bind "/dev/$device" "$folder/dev/$device"
+done
+touch "$folder/dev/log"
+mount --bind "$folder/syslog" "$folder/dev/log"
+mount --rbind "$folder/dev" /dev
+cd "$folder/disk/work"
+ulimit -c unlimited
+logger this is how syslog is heard
+sh -c 'kill -SEGV $$' || true
+export HOME="$folder/disk/home" TMPDIR="$folder/disk/tmp"
+exec "$@"
+"""
+"""A disk with little room, a syslog that is ours, and core dumps as large as they like; then a crash, to see one."""
 
 
-def test_a_session_leaves_no_trace(net: Network, desk: Desk, own_gate: Gate, tmp_path: Path):
-    used = _session(net, own_gate, random.Random(20261121))
-    assert own_gate.curl("http://listed.test/").status == 403
-    assert own_gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
-    own_gate.process.end()
+@dataclass
+class Sinks:
+    """Where a gate could leave something. Its `disk` is mounted for it alone; `holder` sees it as well."""
 
-    sinks = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    sinks[Path("stdout")] = "".join(own_gate.process.out).encode()
-    sinks[Path("stderr")] = own_gate.log().encode()
-    assert any(path.name == "ca.pem" for path in sinks)
-    words = used | {"listed.test", "pass.test", ORIGIN_ADDRESS}
-    allowed = {"domains.txt"}  # the publisher's own input, on the publisher's desk
-    found = [
-        (path, word)
-        for path, data in sinks.items()
-        if path.name not in allowed
-        for word in words
-        if word.encode() in data and not (word.startswith(":") and path.name != "stderr")
-    ]
-    assert not found
-    # The scan finds what is there: the counts, and a name where one was allowed.
-    assert b'"event": "counts"' in sinks[Path("stderr")]
-    assert any(b"listed.test" in data for path, data in sinks.items() if path.name in allowed)
-    ports = {word for word in used if word.startswith(":")}
-    assert ports
-    subprocess.run(["sync"], check=False)
+    net: Network
+    folder: Path
+    syslog: socket.socket
+    process: Process | None = None
+    holder: Process | None = None
+    ports: list[int] = field(default_factory=list)
+    """Where the gate listens, which it says."""
+    heard: bytearray = field(default_factory=bytearray)
+    said: dict[str, bytes] = field(default_factory=dict)
+    """What was asked of it: metrics, reports."""
+
+    @classmethod
+    def new(cls, net: Network) -> Sinks:
+        folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path has a limit
+        (folder / "disk").mkdir()
+        syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        syslog.bind(str(folder / "syslog"))
+        syslog.settimeout(0.2)
+        return cls(net, folder, syslog)
+
+    @property
+    def disk(self) -> Path:
+        """As it is called inside."""
+        return self.folder / "disk"
+
+    @property
+    def seen_from_here(self) -> Path:
+        assert self.holder is not None
+        return Path(f"/proc/{self.holder.pid}/root{self.disk}")
+
+    def start(self, desk: Desk, kind: str) -> tuple[Gate, tuple[hostile.Place, hostile.Place]]:
+        """A gate, and where it listens for HTTP and for SOCKS."""
+        modes = ("--mode", f"regular@{HTTP}:0", "--mode", f"socks5@{SOCKS}:0")
+        state = self.disk / "state"
+        commands = {
+            "one process": (str(STOPLIST), "run", str(desk.policy), "--state-dir", str(state), *modes),
+            "mitmdump": (
+                *(str(MITMDUMP), "-s", str(LOAD), "--set", "flow_detail=0", *modes),
+                *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={state}"),
+            ),
+        }
+        commands["workers"] = (*commands["one process"], "--workers", "2", "--drain", "1s")
+        self.process = process = self.net.start(
+            "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *commands[kind]
+        )
+        self.ports = ports = [
+            int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]) for host in (HTTP, SOCKS)
+        ]
+        self.holder = Process(["nsenter", f"--target={process.pid}", "--net", "--mount", "sleep", "1000"])
+        gate = Gate(self.net, process, ports[0], self.seen_from_here / "state")
+        return gate, ((HTTP, ports[0]), (SOCKS, ports[1]))
+
+    def inside(self, *command: str) -> str:
+        """What a command says that sees the disk."""
+        assert self.holder is not None
+        done = subprocess.run(
+            ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", *command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def all(self) -> dict[str, bytes]:
+        """All that was left anywhere, by where. The gate has ended."""
+        assert self.process is not None
+        with suppress(TimeoutError):
+            while data := self.syslog.recv(65536):
+                self.heard += data
+        disk = self.seen_from_here
+        files = {str(path.relative_to(disk)): path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+        streams = {"stdout": "".join(self.process.out).encode(), "stderr": "".join(self.process.err).encode()}
+        return files | streams | self.said | {"syslog": bytes(self.heard)}
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.end()
+        if self.holder is not None:
+            self.holder.end()
+        self.syslog.close()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def new_sinks(net: Network) -> Iterator[Callable[[], Sinks]]:
+    need("logger", "mount", "unshare")
+    with ExitStack() as ending:
+
+        def new_sinks() -> Sinks:
+            sinks = Sinks.new(net)
+            ending.callback(sinks.close)
+            return sinks
+
+        yield new_sinks
+
+
+@contextmanager
+def _scraping(sinks: Sinks) -> Iterator[None]:
+    """Meanwhile metrics are asked for, in both formats."""
+    assert sinks.process is not None
+    port = int(sinks.process.wait_for(r"metrics at http://127\.0\.0\.1:(\d+)")[1])
+    sinks.ports.append(port)
+    ended = threading.Event()
+
+    def scrape() -> None:
+        number = 0
+        while not ended.wait(0.5):
+            number += 1
+            accept = ("*/*", "application/openmetrics-text")[number % 2]
+            with suppress(OSError), sinks.net.connect(port) as connection:
+                connection.settimeout(5)
+                connection.sendall(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
+                answer = b""
+                while data := connection.recv(65536):
+                    answer += data
+                sinks.said[f"metrics {number}"] = answer
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
+    """What goes wrong beside the requests, after so many hundredths of them."""
+    mine = sorted(workers(gate.process.pid))
+    filler = f"{sinks.disk}/filler"
+    if part == 10:
+        desk.list.write_bytes(b"junk")
+        gate.process.wait_for("a list is refused")
+    elif part == 20 and mine:
+        os.kill(mine[0], signal.SIGKILL)
+    elif part == 30:
+        desk.publish(["listed.test", "stopped.example"])
+        gate.process.wait_for("serial 2 in force")
+    elif part == 40 and mine:
+        os.kill(mine[-1], signal.SIGSEGV)
+    elif part == 50:
+        sinks.inside("sh", "-c", f"dd if=/dev/zero of={filler} bs=4k; test -s {filler}")
+        desk.publish(["listed.test", "third.test"])
+        gate.process.wait_for("what is in force cannot be remembered")
+    elif part == 60:
+        desk.policy.write_text(desk.policy.read_text() + "nonsense: true\n")
+        gate.process.wait_for("the change is refused")
+    elif part == 70:
+        sinks.inside("rm", filler)
+        desk.policy.write_text(desk.policy.read_text().replace("nonsense: true\n", ""))
+    elif part == 80 and mine:
+        gate.process.send(signal.SIGHUP)
+        gate.process.wait_for("trying what is on disk")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["one process", "workers", "mitmdump"])
+def test_a_hostile_session_leaves_no_trace(
+    net: Network, desk: Desk, new_sinks: Callable[[], Sinks], tmp_path: Path, kind: str
+):
+    desk.policy.write_text(desk.policy.read_text() + "metrics: {listen: 127.0.0.1:0}\n")
+    sinks = new_sinks()
+    gate, places = sinks.start(desk, kind)
+    kinds = hostile.kinds(gate.ca, net.origin_ca)
+    assert sum(map(len, kinds)) >= 40
+    used = hostile.Used()
+    with _scraping(sinks):
+        for part in hostile.session(net, places, kinds, REQUESTS, used):
+            _trouble(part, gate, desk, sinks)
+    used.ports -= {b"%d" % port for port in sinks.ports}
+    state = ("--state-dir", str(sinks.disk / "state"))
+    gate.process.end()
+    for form in FORMATS:
+        sinks.said[form] = sinks.inside(str(STOPLIST), "report", str(desk.policy), "--format", form, *state).encode()
+    sinks.said["status"] = sinks.inside(str(STOPLIST), "status", str(desk.policy), *state).encode()
+    left = sinks.all()
+    _assert_no_trace(left, used)
+
+    assert all(left[form] for form in FORMATS)
+    assert len([name for name in left if name.startswith("metrics ")]) > 10
+    assert {"state/state.db", "state/ca.pem"} <= left.keys()
+    (tmp_path / "state.db").write_bytes(left["state/state.db"])
+    for outcome in (Outcome.STOPPED, Outcome.NOT_SHOWN, Outcome.REFUSED, Outcome.PASSED):
+        assert counted(tmp_path)[outcome] > 100, outcome
+    if kind == "workers":
+        assert re.search(r"has ended \(signal 9\)", gate.log())
+        assert re.search(r"has ended \(signal 11\)", gate.log())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["one process", "mitmdump"])
+def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sinks: Callable[[], Sinks], kind: str):
+    sinks = new_sinks()
+    gate, places = sinks.start(desk, kind)
+    used = hostile.Used()
+    for part in hostile.session(net, places, hostile.kinds(gate.ca, net.origin_ca), 200, used):
+        if part == 80:
+            gate.process.send(signal.SIGSEGV)
+    assert gate.process.wait() == -signal.SIGSEGV
+    used.ports -= {b"%d" % port for port in sinks.ports}
+    _assert_no_trace(sinks.all(), used)
+
+
+def _assert_no_trace(left: Mapping[str, bytes], used: hostile.Used) -> None:
+    for name, data in left.items():
+        is_text = name in ("stdout", "stderr", "status", *FORMATS)
+        assert not used.traces(data, ports=is_text), name
+    # Traces are found where there are some, and so are the sinks.
+    for trace in (min(used.tokens), min(used.addresses), b"www.LISTED.test"):
+        assert used.traces(b"in " + trace + b".", ports=False)
+    assert used.traces(b"port " + min(used.ports), ports=True)
+    assert b"this is how syslog is heard" in left["syslog"]
+    assert left["syslog"].count(b"\n") == 0 or len(left["syslog"]) < 200, left["syslog"]
+    cores = [name for name in left if name.rpartition("/")[2].startswith("core")]
+    has_core_files = not Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/"))
+    assert len(cores) == has_core_files, "the one that the shell left before the gate was started, and no other"

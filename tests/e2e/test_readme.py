@@ -100,7 +100,7 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     gate.wait_for("serial 2 in force", seconds=1.5)
     assert stopped in run(edit[2], folder)
     run(edit[3], folder)
-    gate.wait_for("a list is refused, the last good one stays enforced\n.*ask the publisher")
+    gate.wait_for(r"a list is refused, the last good one stays enforced\\n.*ask the publisher")
     assert stopped in run(edit[4], folder)
     policy = folder / "policy.yaml"
     policy.write_text(policy.read_text().replace("mode: enforce", "mode: observe", 1))

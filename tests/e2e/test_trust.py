@@ -98,7 +98,7 @@ def test_the_guard_holds_a_list_until_a_person_releases_it(start: Start, desk: D
     gate = start()
     desk.publish(_many(100))
     gate.process.wait_for(
-        r"a list is held, the last good one stays enforced\n.*serial 2 is held: it adds 100 domains to 2"
+        r"a list is held, the last good one stays enforced\\n.*serial 2 is held: it adds 100 domains to 2"
     )
     assert gate.curl("http://d5.test/").status == 200
     assert gate.curl("http://listed.test/").status == 403

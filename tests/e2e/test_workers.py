@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -21,6 +20,7 @@ import dns.query
 import dns.rcode
 import pytest
 
+from stoplist.core.counts import Outcome
 from stoplist.core.signedlist import ListKey, build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
@@ -188,11 +188,6 @@ def _load(gate: Gate, clients: int = 4, *, seconds: float = LATE) -> Iterator[Lo
             thread.join()
 
 
-def _counted(gate: Gate, action: str = "stop") -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in gate.process.err if line.startswith("{")]
-    return [row for row in rows if row["action"] == action]
-
-
 def _says_nothing_of_anybody(gate: Gate) -> bool:
     return not any(word in gate.log() for word in WORDS) and not gate.process.out
 
@@ -213,14 +208,17 @@ def test_connections_are_spread_over_the_workers(start: Start):
         assert _carried(gate, gate.process.pid) == 0
 
 
-def test_the_counts_of_all_workers_are_written_once_as_one(start: Start):
+def test_what_all_workers_counted_is_written_once_as_one(start: Start):
     gate = start()
     for _ in range(40):
         assert _ask(gate, STOPPED) is View.PAGE
     gate.process.send(signal.SIGTERM)
     assert gate.process.wait(LATE) == 0
-    assert [(row["requests"], row["partial"]) for row in _counted(gate)] == [(40, True)]
-    assert len(_counted(gate, "refuse")) == 1
+    assert +gate.counts() == {("test", Outcome.STOPPED): 40}
+    assert set(gate.counts()) == {
+        *(("test", Outcome.STOPPED), ("test", Outcome.NOT_SHOWN), (None, Outcome.REFUSED), (None, Outcome.PASSED)),
+    }
+    assert '"event": "counts"' not in gate.log()
     assert _says_nothing_of_anybody(gate)
 
 
@@ -318,22 +316,20 @@ def test_a_worker_that_dies_under_load_is_started_again(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
-def test_what_the_others_counted_outlives_a_worker(start: Start):
+def test_what_a_worker_counted_outlives_it(start: Start):
     gate = start()
     with ExitStack() as stack:
-        held: dict[int, int] = {}
         for _ in range(40):
             connection = stack.enter_context(gate.connect())
             connection.sendall(get(b"listed.test", target=b"http://listed.test/"))
             assert view(read_answer(connection)) is View.PAGE
         held = {pid: _carried(gate, pid) for pid in _workers(gate)}
         assert sum(held.values()) == 40
-        victim, other = sorted(held, key=held.__getitem__)
-        os.kill(victim, signal.SIGKILL)
+        assert all(held.values())
+        os.kill(min(held), signal.SIGKILL)
         gate.process.wait_for("is started again")
     gate.process.end()
-    (row,) = _counted(gate)
-    assert row["requests"] == 5 * round(held[other] / 5)
+    assert +gate.counts() == {("test", Outcome.STOPPED): 40}
 
 
 def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: Start):
@@ -454,8 +450,8 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
     assert not load.failures
     assert gate.process.pid == pid
     gate.process.end()
-    assert sum(row["requests"] or 0 for row in _counted(gate)) == pytest.approx(load.stopped, abs=30)
-    assert len(_counted(gate)) == 3
+    assert gate.counts()["test", Outcome.STOPPED] == load.stopped
+    assert '"event": "counts"' not in gate.log()
     assert _says_nothing_of_anybody(gate)
 
 
@@ -511,8 +507,8 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     assert _workers(gate) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)
-    supervisor = code / "proxy" / "workers.py"
-    supervisor.write_text(supervisor.read_text().replace('"listening on', '"the new code is listening on'))
+    records = code / "proxy" / "records.py"
+    records.write_text(records.read_text().replace('f"listening{where}', 'f"the new code is listening{where}'))
     _renew(gate)
     assert "the new code is listening" in gate.log()
     assert _ask(gate, STOPPED) is View.PAGE
@@ -546,7 +542,7 @@ def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(
     gate = start()
     before, seen = _workers(gate), len(gate.process.err)
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for('"event": "counts"', after=seen, seconds=LATE)
+    gate.process.wait_for("serial 1 in force", after=seen, seconds=LATE)  # by what the gate is now
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
@@ -564,7 +560,7 @@ def test_told_to_end_while_it_is_renewed_it_ends_and_counts_once(start: Start):
         time.sleep(moment)
         gate.process.send(signal.SIGTERM)
         assert gate.process.wait(LATE) == 0
-        assert sum(row["requests"] or 0 for row in _counted(gate)) == 20
+        assert +gate.counts() == {("test", Outcome.STOPPED): 20}
         assert _says_nothing_of_anybody(gate)
 
 

@@ -48,6 +48,12 @@ def test_leaf_is_short_lived_and_has_a_key_of_its_own(authority: CertificateAuth
     assert leaf.public_key() == authority.leaf_key.public_key() != authority.certificate.public_key()
 
 
+def test_a_leaf_is_made_anew_each_time(authority: CertificateAuthority):
+    """Kept ones would be a record of what was asked for."""
+    one, other = (authority.leaf(Host("listed.test"), NOW) for _ in range(2))
+    assert one.serial_number != other.serial_number
+
+
 def test_ca_cannot_sign_another_ca(authority: CertificateAuthority):
     constraints = authority.certificate.extensions.get_extension_for_oid(ExtensionOID.BASIC_CONSTRAINTS).value
     assert constraints.ca

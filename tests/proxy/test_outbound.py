@@ -66,7 +66,8 @@ class Counted:
 
     verdicts: list[Verdict] = field(default_factory=list)
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: Verdict, *, page: bool = False) -> None:
+        assert not page
         self.verdicts.append(verdict)
 
 

@@ -8,21 +8,24 @@ import gc
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from stoplist.core.counts import Cell, Outcome
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.signedlist import SignedList
 from stoplist.proxy import sharing
+from stoplist.proxy.board import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word
 from stoplist.proxy.sharing import SharedDigests, pack, share, unpack
 from tests.keys import EXPIRES, NOW
 from tests.rulesets import ruleset, signed
 
+LAYOUT = {Cell("worst-of", 1, Outcome.STOPPED): 64, Cell(None, None, Outcome.PASSED): 4095}
 EACH = 4
 """How many descriptors a list has here: two, and one more of each where it is mapped."""
 MANY = tuple(f"d{number}.test" for number in range(3000))
@@ -36,17 +39,19 @@ HOSTS = [
 TIMES = [when.timestamp() for when in (NOW, NOW.replace(year=2027), EXPIRES + timedelta(days=1))]
 
 
-def _passed_on(shared: Ruleset) -> Ruleset:
+def _passed_on(shared: Ruleset, layout: Mapping[Cell, int] = LAYOUT) -> Ruleset:
     """What another process makes of it: the descriptors go through a socket, as they do."""
     ours, theirs = Link.pair()
     with theirs:
-        files = pack(shared)
+        files = pack(shared, layout)
         ours.send(Word.RULESET, files=files)
         os.close(files[0])
         message = Link(theirs).receive()
     ours.close()
     assert message is not None
-    return unpack(message[2])
+    received, layout_received = unpack(message[1])
+    assert layout_received == layout
+    return received
 
 
 def _files() -> list[str]:
@@ -103,6 +108,13 @@ def test_a_ruleset_that_was_passed_on_judges_as_before(kind: str):
             assert [decide(each, host, now) for host in HOSTS] == [decide(original, host, now) for host in HOSTS]
 
 
+@pytest.mark.parametrize("count", [0, 1, NUMBERS - FIRST_CELL])
+def test_where_cells_stand_is_passed_on_with_a_ruleset(count: int):
+    layout = {Cell("worst-of", number, Outcome.STOPPED): FIRST_CELL + number for number in range(count)}
+    received = _passed_on(share(ruleset(signed("listed.test"))), layout)
+    assert decide(received, HOSTS[0], TIMES[0]).list == "worst-of"
+
+
 def test_a_list_that_is_shared_already_stays_where_it_is():
     first = share(ruleset(signed("listed.test", list_id="a"), signed("other.test", list_id="b")))
     kept = first.lists[0]
@@ -129,7 +141,7 @@ def test_descriptors_are_closed_with_the_ruleset():
 
 def test_what_is_packed_twice_is_not_there_twice():
     shared = share(ruleset(signed("listed.test")))
-    files = [pack(shared) for _ in range(5)]
+    files = [pack(shared, LAYOUT) for _ in range(5)]
     assert {tuple(each[1:]) for each in files} == {shared.lists[0].digests.files}
     for each in files:
         os.close(each[0])
@@ -191,7 +203,7 @@ def test_the_seals_cannot_be_taken_off():
 
 def test_no_descriptor_is_inherited_by_a_program():
     shared = share(ruleset(signed("listed.test")))
-    files = pack(shared)
+    files = pack(shared, LAYOUT)
     assert not any(os.get_inheritable(file) for file in files)
     os.close(files[0])
 
@@ -206,7 +218,7 @@ def test_large_lists_are_written_whole(monkeypatch: pytest.MonkeyPatch):
 def test_a_message_that_lost_descriptors_is_no_ruleset(missing: int):
     """As the system delivers it to a process that has none left (recvmsg, MSG_CTRUNC)."""
     shared = share(ruleset(signed("a.test", list_id="a"), signed("b.test", list_id="b")))
-    description, *files = pack(shared)
+    description, *files = pack(shared, LAYOUT)
     left = [os.dup(file) for file in files[: len(files) - missing]]
     with pytest.raises(ValueError, match="not enough values"):
         unpack([description, *left])

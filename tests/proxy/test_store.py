@@ -19,8 +19,13 @@ import pytest
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from stoplist.core.decide import Ruleset
 from stoplist.core.signedlist import History
-from stoplist.proxy.store import RulesetStore
+from stoplist.errors import Problems
+from stoplist.proxy import records
+from stoplist.proxy.records import ChangeRefused, ListRefused, Noted, ReadAtStart
+from stoplist.proxy.sharing import SharedDigests, share
+from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State
 from tests.published import POLL_SECONDS, Publisher
 
@@ -331,3 +336,68 @@ def test_a_list_that_expires_while_in_force_is_said_once(publisher: Publisher, o
     time.sleep(2.2)
     assert caplog.text.count("has expired") == 1
     assert _serial(store) == 2
+
+
+# Who is told of what
+
+
+def test_each_ruleset_is_accepted_just_before_it_is_in_force(publisher: Publisher, open_store: Open):
+    """Whoever counts by a ruleset must have a place for it when the first request is judged by it."""
+    accepted: list[tuple[int, int | None]] = []
+    stores: list[RulesetStore] = []
+
+    def accept(rules: Ruleset) -> None:
+        accepted.append((rules.lists[0].header.serial, _serial(stores[0]) if stores else None))
+
+    stores.append(open_store(publisher.policy, on_accept=accept))
+    assert accepted == [(1, None)]
+    for serial in (2, 3):
+        _rename_over(publisher, publisher.build(serial))
+        assert _becomes(stores[0], serial)
+    assert accepted == [(1, None), (2, 1), (3, 2)]
+
+
+def test_what_is_refused_is_neither_accepted_nor_told_of(publisher: Publisher, open_store: Open, caplog):
+    accepted: list[Ruleset] = []
+    changes: list[InForce] = []
+    store = open_store(publisher.policy, on_accept=accepted.append, on_change=changes.append)
+    publisher.list.write_bytes(b"{}")
+    assert _until(lambda: any(isinstance(record.msg, ListRefused) for record in caplog.records), 3)
+    assert accepted == [store.current.ruleset]
+    assert not changes
+
+
+def test_a_policy_that_does_not_load_accepts_nothing(publisher: Publisher, tmp_path: Path):
+    publisher.list.write_bytes(b"{}")
+    accepted: list[Ruleset] = []
+    state = State.open(_made(tmp_path / "state"), datetime.now(UTC))
+    with pytest.raises(Problems):
+        RulesetStore(publisher.policy, state, on_accept=accepted.append)
+    assert not accepted
+
+
+def test_what_is_accepted_is_where_it_shall_be_kept(publisher: Publisher, open_store: Open):
+    accepted: list[Ruleset] = []
+    store = open_store(publisher.policy, place=share, on_accept=accepted.append)
+    assert accepted == [store.current.ruleset]
+    assert all(isinstance(signed.digests, SharedDigests) for signed in accepted[0].lists)
+
+
+def test_all_that_is_said_is_a_record(publisher: Publisher, open_store: Open, caplog):
+    """From a good list over a bad one to a good one again, with a policy that changes."""
+    caplog.set_level("INFO")
+
+    def said() -> list[type]:
+        return [type(record.msg) for record in caplog.records]
+
+    store = open_store(publisher.policy)
+    publisher.list.write_bytes(b"{}")
+    assert _until(lambda: ListRefused in said(), 3)
+    publisher.list.write_bytes(publisher.build(2))
+    assert _becomes(store, 2, 3)
+    publisher.policy.write_text(publisher.policy.read_text() + "listen: 127.0.0.1:9999\n")
+    assert _until(lambda: ReadAtStart in said(), 3)
+    publisher.policy.write_text("version: 2\n")
+    assert _until(lambda: ChangeRefused in said(), 3)
+    assert set(said()) == {Noted, records.InForce, ListRefused, ReadAtStart, ChangeRefused}
+    assert {record.name for record in caplog.records} == {"stoplist"}

@@ -1,24 +1,26 @@
-"""Worker: it follows what its supervisor says, and ends where it cannot; its counts are read with care."""
+"""Worker: it follows what its supervisor says, and ends where it cannot; it counts where it is told to."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from stoplist.core.counts import Cell
-from stoplist.core.decide import PASS, Action, Ruleset, decide
+from stoplist.core.counts import Cell, Outcome
+from stoplist.core.decide import Action, Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
+from stoplist.proxy.board import Board, Layout
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.sharing import pack, share
 from stoplist.proxy.store import InForce
-from stoplist.proxy.worker import Follower, Reports, Worker, read_counts
+from stoplist.proxy.tally import cells
+from stoplist.proxy.worker import Follower, Worker
 from tests.keys import NOW
 from tests.rulesets import ruleset, signed
 
@@ -33,26 +35,36 @@ def _until(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def _give(link: Link, shared: Ruleset) -> None:
-    files = pack(shared)
-    link.send(Word.RULESET, files=files)
-    os.close(files[0])
+def _verdict(follower: Follower, host: Host) -> Verdict:
+    return decide(follower.current.ruleset, host, NOW.timestamp())
 
 
 class Supervisor:
-    """The other end, in this process."""
+    """The other end, in this process, and what it has handed to its `worker`."""
 
     def __init__(self) -> None:
         self.link, theirs = Link.pair()
         self.link.connection.settimeout(10)
-        self.theirs = Link(theirs)
+        self.board, self.layout = Board.make(), Layout()
+        self.worker = Worker(
+            {"link": theirs.detach(), "listening": [], "board": os.dup(self.board.file), "own": [], "has_all": True}
+        )
         self.changes: list[InForce] = []
         self.words: list[Word | None] = []
         self.shared = share(ruleset(signed("listed.test")))
 
+    def give(self, rules: Ruleset, *, before: Ruleset | None = None) -> Ruleset:
+        """Pass a ruleset on, as the one that follows `before`; the one that was passed on."""
+        shared = share(rules)
+        wanted = [*cells(shared), *(cells(before) if before is not None else ())]
+        files = pack(shared, self.layout.of(wanted))
+        self.link.send(Word.RULESET, files=files)
+        os.close(files[0])
+        return shared
+
     def follower(self, on_change: Callable[[InForce], None] | None = None) -> Follower:
-        _give(self.link, self.shared)
-        follower = Follower(self.theirs, on_change or self.changes.append, self.words.append)
+        self.give(self.shared)
+        follower = Follower(self.worker, on_change or self.changes.append, self.words.append)
         follower.watch()
         return follower
 
@@ -66,7 +78,9 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     for thread in threading.enumerate():
         if thread.name == "stoplist-link":
             thread.join(10)
-    supervisor.theirs.close()
+    supervisor.worker.link.close()
+    supervisor.worker.board.close()
+    supervisor.board.close()
 
 
 # Rulesets
@@ -81,8 +95,8 @@ def test_the_first_ruleset_is_in_force_before_anything_else(supervisor: Supervis
 def test_each_ruleset_that_follows_is_in_force_and_acknowledged(supervisor: Supervisor):
     follower = supervisor.follower()
     for serial in range(2, 6):
-        _give(supervisor.link, share(ruleset(signed("listed.test", serial=serial))))
-        assert supervisor.link.receive() == (Word.TAKEN, b"", [])
+        supervisor.give(ruleset(signed("listed.test", serial=serial)))
+        assert supervisor.link.receive() == (Word.TAKEN, [])
         assert follower.current.ruleset.lists[0].header.serial == serial
         assert supervisor.changes[-1] is follower.current
     assert len(supervisor.changes) == 4
@@ -90,9 +104,9 @@ def test_each_ruleset_that_follows_is_in_force_and_acknowledged(supervisor: Supe
 
 def test_every_other_word_is_passed_on(supervisor: Supervisor):
     supervisor.follower()
-    for word in (Word.REPORT, Word.TAKE, Word.REPORT):
-        supervisor.link.send(word)
-    assert _until(lambda: supervisor.words == [Word.REPORT, Word.TAKE, Word.REPORT])
+    for _ in range(3):
+        supervisor.link.send(Word.TAKE)
+    assert _until(lambda: supervisor.words == [Word.TAKE] * 3)
 
 
 def test_a_supervisor_that_is_gone_is_told_of_once(supervisor: Supervisor):
@@ -106,13 +120,13 @@ def test_a_supervisor_that_is_gone_is_told_of_once(supervisor: Supervisor):
 def test_a_supervisor_that_is_gone_at_the_start_is_an_error(supervisor: Supervisor):
     supervisor.link.close()
     with pytest.raises(StoplistError, match="the supervisor is gone"):
-        Follower(supervisor.theirs, supervisor.changes.append, supervisor.words.append)
+        Follower(supervisor.worker, supervisor.changes.append, supervisor.words.append)
 
 
 def test_a_supervisor_that_is_gone_before_the_answer_is_told_of(supervisor: Supervisor):
     """Killed after it gave a ruleset: the answer cannot be sent."""
     supervisor.follower(on_change=lambda _: supervisor.link.close())
-    _give(supervisor.link, share(ruleset(signed("other.test", serial=2))))
+    supervisor.give(ruleset(signed("other.test", serial=2)))
     assert _until(lambda: supervisor.words == [None])
 
 
@@ -146,92 +160,77 @@ def test_who_cannot_follow_any_more_does_not_go_on(supervisor: Supervisor, harm:
 # Counts
 
 
-def _verdict(host: Host, serial: int = 1):
-    return decide(ruleset(signed("listed.test", serial=serial)), host, NOW.timestamp())
+def _counted(supervisor: Supervisor) -> dict[Cell, int]:
+    found = {cell: supervisor.board.numbers[place] for cell, place in supervisor.layout.items()}
+    return {cell: requests for cell, requests in found.items() if requests}
 
 
-@pytest.fixture
-def reports() -> Iterator[tuple[Reports, Link]]:
-    ours, theirs = Link.pair()
-    ours.connection.settimeout(10)
-    with theirs:
-        yield Reports(Link(theirs)), ours
-    ours.close()
-
-
-def _heard(link: Link) -> dict[Cell, int]:
-    message = link.receive()
-    assert message is not None
-    assert message[0] is Word.COUNTS
-    return read_counts(message[1])
-
-
-def test_what_was_counted_is_reported_once(reports: tuple[Reports, Link]):
-    counter, link = reports
+def test_what_is_counted_stands_on_the_board_that_was_handed_down(supervisor: Supervisor):
+    follower = supervisor.follower()
     for _ in range(3):
-        counter.add(_verdict(LISTED))
-    counter.add(_verdict(LISTED, serial=2))
-    counter.add(PASS)
-    counter.add(_verdict(Host.parse("check.stoplist.invalid")))
-    counter.report()
-    assert _heard(link) == {Cell("worst-of", 1, Action.STOP): 3, Cell("worst-of", 2, Action.STOP): 1}
-    counter.report()
-    assert _heard(link) == {}
-    counter.add(_verdict(LISTED))
-    counter.stop(0)
-    assert _heard(link) == {Cell("worst-of", 1, Action.STOP): 1}
+        follower.tally.add(_verdict(follower, LISTED), page=True)
+    follower.tally.add(_verdict(follower, PASSING))
+    follower.tally.add(_verdict(follower, Host.parse("127.0.0.1")))
+    follower.tally.add(_verdict(follower, Host.parse("check.stoplist.invalid")))
+    assert _counted(supervisor) == {
+        Cell("worst-of", 1, Outcome.STOPPED): 3,
+        Cell(None, None, Outcome.PASSED): 1,
+        Cell(None, None, Outcome.REFUSED): 1,
+    }
 
 
-def test_refusals_have_a_cell_without_a_list(reports: tuple[Reports, Link]):
-    counter, link = reports
-    counter.add(_verdict(Host.parse("127.0.0.1")))
-    counter.report()
-    assert _heard(link) == {Cell(None, None, Action.REFUSE): 1}
+def test_each_ruleset_is_counted_where_the_supervisor_says(supervisor: Supervisor):
+    follower = supervisor.follower()
+    follower.tally.add(_verdict(follower, LISTED), page=True)
+    supervisor.give(ruleset(signed("listed.test", serial=2)), before=supervisor.shared)
+    assert supervisor.link.receive() == (Word.TAKEN, [])
+    follower.tally.add(_verdict(follower, LISTED), page=True)
+    follower.tally.add(_verdict(follower, LISTED), page=True)
+    assert _counted(supervisor) == {Cell("worst-of", 1, Outcome.STOPPED): 1, Cell("worst-of", 2, Outcome.STOPPED): 2}
 
 
-def test_a_report_that_nobody_hears_breaks_nothing(reports: tuple[Reports, Link]):
-    counter, link = reports
-    counter.add(_verdict(LISTED))
-    link.close()
-    counter.report()
-    counter.stop(0)
+def test_a_request_of_any_moment_of_a_change_can_be_counted(supervisor: Supervisor):
+    """Requests go on by the ruleset before until the one that follows is in force, and are counted right after."""
+    follower = supervisor.follower()
+    over, counted, faults = threading.Event(), 0, []
+
+    def change_on_and_on() -> None:
+        before = supervisor.shared
+        for serial in range(2, 60):
+            before = supervisor.give(ruleset(signed("listed.test", serial=serial)), before=before)
+            supervisor.link.receive()
+            seen = counted
+            _until(lambda seen=seen: counted > seen + 1)
+        over.set()
+
+    thread = threading.Thread(target=change_on_and_on)
+    thread.start()
+    while not over.is_set():
+        try:
+            follower.tally.add(_verdict(follower, LISTED), page=True)
+            counted += 1
+        except KeyError as error:
+            faults.append(error)
+    thread.join()
+    assert not faults
+    assert sum(_counted(supervisor).values()) == counted
 
 
-def test_what_was_read_is_added_to_what_is_counted_here():
-    counts: Counter[Cell] = Counter({Cell("a", 1, Action.STOP): 2})
-    counts.update(read_counts(b'[["a", 1, "stop", 3], ["a", 1, "observe", 4]]'))
-    assert counts == {Cell("a", 1, Action.STOP): 5, Cell("a", 1, Action.OBSERVE): 4}
+def test_what_was_counted_can_be_read_once_the_worker_is_gone(supervisor: Supervisor):
+    def work() -> None:
+        follower = supervisor.follower()
+        follower.tally.add(_verdict(follower, LISTED), page=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-
-GARBAGE = [
-    *(b"", b"\xff", b"{", b"null", b"7", b'"a"', b'{"a": 1}', b"[1]", b"[null]", b"[[]]", b'[["a", 1, "stop"]]'),
-    *(b'[["a", 1, "stop", 1, 1]]', b'[[["a"], 1, "stop", 1]]', b"[" * 100_000),
-]
-
-
-@pytest.mark.parametrize("content", GARBAGE, ids=lambda content: repr(content[:20]))
-def test_counts_that_are_none_are_an_error(content: bytes):
-    with pytest.raises((ValueError, TypeError, RecursionError)):
-        read_counts(content)
-
-
-STRANGE = [
-    pytest.param(b'[["a", 1, "stop", "7"]]', id="a text as a number"),
-    pytest.param(b'[["a", 1, "stop", -7]]', id="below zero"),
-    pytest.param(b'[["a", 1, "stop", 0.5]]', id="a fraction"),
-    pytest.param(b'[["a", 1, "stop", true]]', id="a truth"),
-    pytest.param(b'[["a", 1, "stop", NaN]]', id="no number"),
-    pytest.param(b'[["a", 1, "www.listed.test", 1]]', id="a host as an action"),
-    pytest.param(b'[["www.listed.test", "x", "stop", 1]]', id="a text as a serial"),
-    pytest.param(b'[["a", null, "stop", 1]]', id="a list without a serial"),
-    pytest.param(b'[[null, 1, "stop", 1]]', id="a serial without a list"),
-]
-
-
-@pytest.mark.parametrize("content", STRANGE)
-def test_counts_that_no_gate_makes_are_an_error(content: bytes):
-    with pytest.raises((ValueError, TypeError)):
-        read_counts(content)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    supervisor.layout.of(cells(supervisor.shared))
+    assert _counted(supervisor) == {Cell("worst-of", 1, Outcome.STOPPED): 1}
 
 
 # What is handed down
@@ -243,15 +242,25 @@ def test_what_was_handed_down_is_the_workers_own():
         address = listening.getsockname()
         task = {"link": os.dup(theirs.fileno()), "listening": [["127.0.0.1", 8080, [os.dup(listening.fileno())]]]}
     theirs.close()
-    worker = Worker(task | {"has_all": False})
+    board = Board.make()
+    file = os.dup(board.file)
+    for each in (*task["listening"][0][2], task["link"], file):
+        os.set_inheritable(each, True)  # as it is after the start of a program
+    worker = Worker(task | {"board": file, "own": [["127.0.0.1", 9464]], "has_all": False})
     (handed,) = worker.listening.sockets("127.0.0.1", 8080)
     with handed:
         assert handed.getsockname() == address
         assert not handed.get_inheritable()
         assert not worker.link.connection.get_inheritable()
+        assert not os.get_inheritable(worker.board.file)
         assert not worker.has_all
+        assert worker.own == [("127.0.0.1", 9464)]
+        worker.board.numbers[3] = 21
+        assert board.numbers[3] == 21
         worker.release()
-        assert ours.receive() == (Word.RELEASED, b"", [])
+        assert ours.receive() == (Word.RELEASED, [])
         ours.close()
         worker.release()
     worker.link.close()
+    worker.board.close()
+    board.close()

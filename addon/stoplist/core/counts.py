@@ -1,90 +1,192 @@
-"""Counts over closed periods that identify nobody.
+"""Counts over closed periods that can identify nobody: periods, cells, and what of them may be shown.
 
-What is counted: requests, by (list, serial, action), over a day or an hour in UTC. What leaves
-this module: one row for each of them when its period has closed, rounded, and hidden where small.
+What is counted: requests, by (period, list, serial, outcome). What is shown: one number for each (period, list,
+outcome) once the period has closed, rounded, and hidden where it is small. A number that is hidden stays so
+whatever else is shown; these rules see to that (statistical disclosure control: Hundepool et al., Handbook on
+Statistical Disclosure Control, 2010, sections 4.2 to 4.4 and 5.4).
 
-Rules (statistical disclosure control: Hundepool et al., Handbook on Statistical Disclosure
-Control, 2010, sections 4.2 and 4.4)
-  - A count below `hide_below` is hidden. Zero is hidden like any small count, so that a row tells
-    nothing about whether anybody was stopped.
-  - A shown count is rounded to a multiple of `round_to`; no totals are given.
-  - The time of a hit is known to the length of the period only.
+Rules
+  1. Closed periods. What is counted in an open one is shown to nobody, so that the moment of a request is known
+     to the length of its period only.
+  2. Threshold. A number below `hide_below` is hidden; zero is hidden like any small number. There is a row for
+     each outcome that a list in force can have, whether or not anything was counted.
+  3. Rounding. A number that is shown is a multiple of `round_to`.
+  4. One partition. Serials are added up before anything is hidden, and are never shown apart. Requests that
+     passed are a row of their own; how many were judged is never shown, since it would bound what is hidden.
+  5. Complementary hiding between gates. Each gate shows its own numbers, so that a sum over gates would give away
+     the one that hides. Small numbers of several gates enter their sum only if it lies between `hide_below` and
+     what would still let each of them be anything: (number of small ones - 1) x (hide_below - 1). Otherwise
+     the sum is that of the others, and marked as incomplete, or hidden.
+  6. Totals over periods, lists or outcomes are sums of numbers that are shown (`total`), and so tell nothing new.
+
+By rules 4 to 6 a hidden number can be anything from 0 to hide_below - 1, for whoever has every report of every
+gate, and knows these rules. What they do not cover: reports over different sets of gates, or with other values of
+`hide_below` and `round_to`, can be subtracted from each other: add up the same gates each time, by the same rules.
+And whoever knows the exact number of one gate knows more of what the others have together.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Literal, Self
 
 type PeriodLength = Literal["day", "hour"]
+
+_HOUR = 3600
+
+
+class Outcome(StrEnum):
+    """What became of a request, as it is counted."""
+
+    STOPPED = "stopped"
+    """The stop page was served."""
+    NOT_SHOWN = "page not shown"
+    """Stopped, where no page could be shown."""
+    REFUSED = "refused"
+    OBSERVED = "observed"
+    PASSED = "passed"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """A day or an hour of a time zone. `starts` and `ends` are POSIX seconds; `name` is its local beginning."""
+
+    starts: int
+    ends: int
+    name: str
+
+    @classmethod
+    def at(cls, now: float, length: PeriodLength, zone: tzinfo = UTC) -> Self:
+        """The period that holds the POSIX time `now`. Each one begins where the one before it ends.
+
+        A day goes from midnight to midnight, of 23 to 25 hours where clocks are changed; where they are set back
+        over midnight, from the first one on. Hours are counted from midnight; the last one is cut short where
+        the day does not have whole hours.
+        """
+        midnight = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        following = midnight + timedelta(days=1)
+        if following.timestamp() <= now:
+            midnight, following = following, following + timedelta(days=1)
+        day = cls(int(midnight.timestamp()), int(following.timestamp()), f"{midnight:%Y-%m-%d}")
+        if length == "day":
+            return day
+        starts = day.starts + (int(now) - day.starts) // _HOUR * _HOUR
+        return cls(starts, min(starts + _HOUR, day.ends), _hour_name(datetime.fromtimestamp(starts, zone)))
+
+    def seconds_left(self, now: float) -> float:
+        """How long it stays open, 0 once it has closed."""
+        return max(0.0, self.ends - now)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one count is about. `list` and `serial` are None for requests refused by no list."""
+    """What one count is about. `list` and `serial` are None for requests that no list decided."""
 
     list: str | None
     serial: int | None
-    action: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one gate has counted in a cell. `requests` is exact, and not to be shown.
+
+    `fresh` and `expired` are the seconds in which the gate counted there, while the list was fresh or expired.
+    """
+
+    period: Period
+    cell: Cell
+    requests: int
+    fresh: int
+    expired: int
+
+    def __repr__(self) -> str:
+        return "Count(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A number as it may be shown: None where it is hidden. `is_complete` says whether it holds all small numbers."""
+
+    requests: int | None
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One count that may be shown: `requests` is None where it is hidden."""
+    """One number of a report, and the serials that were in force."""
 
-    period: str
-    cell: Cell
-    requests: int | None
-    partial: bool
+    period: Period
+    list: str | None
+    outcome: Outcome
+    serials: tuple[int, ...]
+    shown: Shown
 
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """How much a count may tell."""
+    """How much a number may tell."""
 
     hide_below: int = 10
     round_to: int = 5
 
-    def apply(self, count: int) -> int | None:
-        """The number to show for `count`, or None to hide it. What is shown is never 0."""
-        if count < self.hide_below:
-            return None
+    def show(self, gates: Sequence[int]) -> Shown:
+        """The number to show for what the gates have counted, each a part of it. What is shown is never 0."""
+        small = [count for count in gates if count < self.hide_below]
+        others = sum(gates) - sum(small)
+        may_add = self.hide_below <= sum(small) <= (len(small) - 1) * (self.hide_below - 1)
+        if may_add:
+            return Shown(self._round(sum(gates)), is_complete=True)
+        return Shown(self._round(others) if others else None, is_complete=not small)
+
+    def rows(self, gates: Sequence[Iterable[Count]]) -> list[Row]:
+        """What may be shown of the counts of some gates, in the order of periods, lists and outcomes."""
+        parts: defaultdict[_Key, list[int]] = defaultdict(list)
+        serials: defaultdict[_Key, set[int]] = defaultdict(set)
+        for gate in gates:
+            sums: defaultdict[_Key, int] = defaultdict(int)
+            for count in gate:
+                key = (count.period, count.cell.list, count.cell.outcome)
+                sums[key] += count.requests
+                serials[key].update(() if count.cell.serial is None else (count.cell.serial,))
+            for key, requests in sums.items():
+                parts[key].append(requests)
+        return [Row(*key, tuple(sorted(serials[key])), self.show(parts[key])) for key in sorted(parts, key=_order)]
+
+    def _round(self, count: int) -> int:
         return max(1, (count + self.round_to // 2) // self.round_to) * self.round_to
 
 
-class Counts:
-    """The counts of one period, the one that holds the POSIX time `now`. Not safe for several threads."""
+type _Key = tuple[Period, str | None, Outcome]
 
-    def __init__(self, length: PeriodLength, disclosure: Disclosure, now: float) -> None:
-        start = datetime.fromtimestamp(now, UTC).replace(minute=0, second=0, microsecond=0)
-        if length == "day":
-            start = start.replace(hour=0)
-        self._end = (start + (timedelta(days=1) if length == "day" else timedelta(hours=1))).timestamp()
-        self._name = start.strftime("%Y-%m-%d" if length == "day" else "%Y-%m-%dT%HZ")
-        self._disclosure = disclosure
-        self._cells: Counter[Cell] = Counter()
+_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
-    def expect(self, cells: Iterable[Cell]) -> None:
-        """Name cells that shall have a row, whether or not anything is counted in them."""
-        for cell in cells:
-            self._cells.setdefault(cell, 0)
 
-    def add(self, cell: Cell, requests: int = 1) -> None:
-        self._cells[cell] += requests
+def _order(key: _Key) -> tuple[Period, bool, str, int]:
+    period, list_id, outcome = key
+    return (period, list_id is None, list_id or "", _RANK[outcome])
 
-    def seconds_left(self, now: float) -> float:
-        """How long the period stays open, 0 once it has closed."""
-        return max(0.0, self._end - now)
 
-    def rows(self, *, partial: bool) -> list[Row]:
-        """One row for each cell. `partial` marks a period that did not run to its end."""
-        return [
-            Row(self._name, cell, self._disclosure.apply(count), partial)
-            for cell, count in sorted(self._cells.items(), key=lambda item: str(item[0]))
-        ]
+def total(rows: Iterable[Row]) -> Shown:
+    """The sum of what is shown in the rows; None where all of them are hidden."""
+    shown = [row.shown for row in rows]
+    numbers = [each.requests for each in shown if each.requests is not None]
+    return Shown(sum(numbers) if numbers else None, all(each.is_complete for each in shown))
 
-    def __repr__(self) -> str:
-        return "Counts(...)"
+
+def cells_of(lists: Mapping[tuple[str, int], bool]) -> list[Cell]:
+    """Each cell in which something can be counted, for lists by (name, serial): whether it is enforced."""
+    cells = [Cell(None, None, Outcome.PASSED), Cell(None, None, Outcome.REFUSED)]
+    for (name, serial), is_enforced in lists.items():
+        outcomes = (Outcome.STOPPED, Outcome.NOT_SHOWN) if is_enforced else (Outcome.OBSERVED,)
+        cells += [Cell(name, serial, outcome) for outcome in outcomes]
+    return cells
+
+
+def _hour_name(local: datetime) -> str:
+    name = local.isoformat(timespec="minutes" if local.minute else "hours")
+    return f"{name.removesuffix('+00:00')}Z" if local.tzname() == "UTC" else name

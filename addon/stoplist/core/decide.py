@@ -60,7 +60,7 @@ class Verdict:
 
     @property
     def is_counted(self) -> bool:
-        return self.action is not Action.PASS and self.reason is not Reason.CHECK_HOST
+        return self.reason is not Reason.CHECK_HOST
 
 
 PASS = Verdict(Action.PASS, Reason.NOT_LISTED)
@@ -106,7 +106,7 @@ class Ruleset:
         exceptions: dict[str, float] = {}
         for exception in policy.exceptions:
             name = exception.domain.name
-            exceptions[name] = max(exception.ends, exceptions.get(name, 0.0))
+            exceptions[name] = max(exception.ends(policy.time_zone), exceptions.get(name, 0.0))
         check_hosts = {
             signed.header.check_host: Verdict(Action.STOP, Reason.CHECK_HOST, signed.header.list, signed.header.serial)
             for signed in lists

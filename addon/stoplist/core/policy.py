@@ -11,10 +11,12 @@ Rules
 from __future__ import annotations
 
 import difflib
+import math
 import re
+import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from ipaddress import IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -135,6 +137,42 @@ def _percent(value: object) -> int:
     return int(match[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time by the calendar: so many months, and so many days."""
+
+    months: int
+    days: int
+
+    def before(self, now: datetime) -> datetime:
+        """This long before `now`; the last day of a month where it has no such day."""
+        month = now.year * 12 + now.month - 1 - self.months
+        year, month = divmod(month, 12)
+        last = (datetime(year + (month == 11), (month + 1) % 12 + 1, 1, tzinfo=UTC) - timedelta(days=1)).day
+        return now.replace(year=year, month=month + 1, day=min(now.day, last)) - timedelta(days=self.days)
+
+
+_SPANS = {"day": Span(0, 1), "week": Span(0, 7), "month": Span(1, 0), "year": Span(12, 0)}
+
+
+def _span(value: object) -> Span:
+    match = re.fullmatch(r"([0-9]{1,4})\s*(day|week|month|year)s?", value) if isinstance(value, str) else None
+    unit = _SPANS[match[2]] if match else Span(0, 0)
+    span = Span(unit.months * int(match[1]), unit.days * int(match[1])) if match else unit
+    if not 1 <= span.months * 30 + span.days <= 3650:
+        raise PydanticCustomError("span", "is not a time from 1 day to 10 years")
+    return span
+
+
+def _zone(value: object) -> zoneinfo.ZoneInfo:
+    try:
+        if isinstance(value, str):
+            return zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):  # no file can have it; a folder; no such zone
+        pass
+    raise PydanticCustomError("zone", "is not the name of a time zone")
+
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -162,6 +200,8 @@ Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str)]
 Day = Annotated[date, BeforeValidator(_day)]
 Percent = Annotated[int, BeforeValidator(_percent)]
 Duration = Annotated[int, BeforeValidator(_duration)]
+Keep = Annotated[Span, BeforeValidator(_span)]
+Zone = Annotated[zoneinfo.ZoneInfo, BeforeValidator(_zone), PlainSerializer(str)]
 Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
 NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str)]
 Mode = Literal["enforce", "observe"]
@@ -224,17 +264,18 @@ class ListPolicy(_Section):
 
 
 class ExceptionPolicy(_Section):
-    """A domain that passes although it is listed, to the end of a day (UTC)."""
+    """A domain that passes although it is listed, to the end of a day."""
 
     domain: Domain = Field(examples=["appeal.example"])
     reason: Text = Field(examples=['"appeal 2026-14 upheld"'])
     until: Day = Field(examples=["2026-12-31"])
 
-    @property
-    def ends(self) -> float:
+    def ends(self, zone: tzinfo) -> float:
         """The POSIX time at which the exception ends."""
-        last = datetime(self.until.year, self.until.month, self.until.day, tzinfo=UTC)
-        return last.timestamp() + timedelta(days=1).total_seconds()
+        if self.until == date.max:
+            return math.inf
+        following = self.until + timedelta(days=1)
+        return datetime(following.year, following.month, following.day, tzinfo=zone).timestamp()
 
 
 class HelpLine(_Section):
@@ -280,6 +321,13 @@ class CountsPolicy(_Section):
     period: Literal["day", "hour"] = Field("day", examples=["day"])
     hide_below: Annotated[StrictInt, Field(ge=10, le=1000)] = Field(10, examples=["10"])
     round_to: Annotated[StrictInt, Field(ge=5, le=1000)] = Field(5, examples=["5"])
+    keep: Keep = Field(Span(24, 0), examples=["24 months"])
+
+
+class MetricsPolicy(_Section):
+    """Where the gate says how it is: Prometheus and OpenMetrics, and whether it lives and is ready."""
+
+    listen: Listen = Field(ListenAddress("127.0.0.1", 9464), examples=["127.0.0.1:9464"])
 
 
 class UpstreamPolicy(_Section):
@@ -357,7 +405,13 @@ class Policy(_Section):
         (), examples=['[{domain: appeal.example, reason: "appeal upheld", until: 2026-12-31}]']
     )
     stop_page: StopPagePolicy = Field(examples=["{operator: Example School, contact: it@school.example, ...}"])
-    counts: CountsPolicy = Field(CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5}"])
+    counts: CountsPolicy = Field(
+        CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5, keep: 24 months}"]
+    )
+    time_zone: Zone = Field(zoneinfo.ZoneInfo("UTC"), examples=["Europe/Paris"])
+    metrics: Annotated[MetricsPolicy | None, BeforeValidator(_given)] = Field(
+        None, examples=["{listen: 127.0.0.1:9464}"]
+    )
     watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
     certificate: Annotated[CertificatePolicy | None, BeforeValidator(_given)] = Field(

@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mitmproxy_rs
@@ -39,15 +39,16 @@ from mitmproxy import ctx, http, tcp, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt, OptionsError
-from mitmproxy.options import Options
+from mitmproxy.master import Master
 from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import NextLayer
-from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.layers.modes import ReverseProxy
 from mitmproxy.proxy.layers.quic import QuicTlsData
+from mitmproxy.proxy.mode_servers import ServerInstance
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from stoplist import loading
+from stoplist import loading, metrics
 from stoplist.core.addresses import Address, is_client
 from stoplist.core.clienthello import server_name
 from stoplist.core.decide import (
@@ -58,16 +59,21 @@ from stoplist.core.decide import (
     PASS,
     UNREADABLE,
     Action,
+    Ruleset,
     Verdict,
     strictest,
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import layers, quiet, store
+from stoplist.proxy import layers, modes, quiet, records, store
+from stoplist.proxy.board import Board, Number
 from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections
 from stoplist.proxy.http1 import established, response
-from stoplist.proxy.judge import Counter, Judge, Rulesets
+from stoplist.proxy.judge import Judge, Rulesets
+from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.outbound import Outbound, search_domains
@@ -75,17 +81,14 @@ from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse
-from stoplist.proxy.worker import Follower, Reports, Worker
+from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State
 
-BEAT_SECONDS = 60.0
-"""How often faults are reported, and open connections judged again: a beat of its own, that follows no
-request."""
+_RECORDERS = {"view", "eventstore"}
+"""Add-ons of mitmproxy's other programs, which keep every request or every record in memory."""
 MAX_STOPPED_BODY = 1024 * 1024
 """Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
 bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
-
-log = logging.getLogger(quiet.OWN_LOGGER)
 
 
 def _guarded[D](
@@ -153,11 +156,17 @@ class Stoplist:
         self.listening = worker.listening if worker is not None else Listening()
         self._worker = worker
         self._is_guest = faults is None
+        self._ledger: Ledger | None = None
+        self._endpoint: metrics.Endpoint | None = None
+        self.is_ready = False
+        """Whether requests are taken."""
         self._authority: CertificateAuthority | None = None
         self._certificate: GateCertificate | None = None
         self.connections = Connections()
         self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._greeted: weakref.WeakSet[Client] = weakref.WeakSet()
+        """Whose ClientHello was counted: in HTTP/3 it comes twice."""
         self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -179,25 +188,46 @@ class Stoplist:
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
             authority = CertificateAuthority.open(state_dir, loading.now())
-            opened, tally = self._open(policy, state_dir)
+            opened, tally, ledger = self._open(policy, state_dir)
             own = opened.current.ruleset.policy.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
+            endpoint = self._serve_metrics(opened, ledger, authority)
         except StoplistError as error:
             raise OptionsError(str(error)) from None
         was_running = bool(self._tasks)
         self._close()
         self._authority, self._certificate, self.judge.store = authority, certificate, opened
-        self.judge.tally = tally
+        self.judge.tally, self._ledger, self._endpoint = tally, ledger, endpoint
         self.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
 
-    def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, Counter]:
+    def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, Tally, Ledger | None]:
         """Where rulesets come from, and where counts go. Raises StoplistError."""
         if self._worker is not None:
-            return Follower(self._worker.link, self._changed, self._hear), Reports(self._worker.link)
-        opened = store.RulesetStore(policy, State.open(state_dir, loading.now()), self._changed)
-        return opened, Tally(opened.current.ruleset, time.time())
+            follower = Follower(self._worker, self._changed, self._hear)
+            return follower, follower.tally, None
+        state = State.open(state_dir, loading.now())
+        tally, ledger = Tally(Board(None), {}), Ledger(state)
+
+        def accept(ruleset: Ruleset) -> None:
+            tally.follow(ledger.follow(ruleset, time.time()))
+
+        opened = store.RulesetStore(policy, state, self._changed, on_accept=accept)
+        ledger.read(tally.board)
+        return opened, tally, ledger
+
+    def _serve_metrics(
+        self, opened: Rulesets, ledger: Ledger | None, authority: CertificateAuthority
+    ) -> metrics.Endpoint | None:
+        """Answer who asks how the gate is, if the policy says so, and this is not a worker. Raises StoplistError."""
+        wanted = opened.current.ruleset.policy.metrics
+        if wanted is None or ledger is None or not isinstance(opened, store.RulesetStore):
+            return None
+        endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
+        checkup = Checkup(opened, ledger, authority, lambda: self.is_ready)
+        endpoint.serve(functools.partial(checkup.answer, ctx.master.event_loop))
+        return endpoint
 
     def _hear(self, word: Word | None) -> None:
         """Called by the follower's thread."""
@@ -205,9 +235,7 @@ class Stoplist:
 
     def _obey(self, word: Word | None) -> None:
         assert self._worker is not None
-        if word is Word.REPORT and isinstance(self.judge.tally, Reports):
-            self.judge.tally.report()
-        elif word is Word.TAKE:
+        if word is Word.TAKE:
             self._worker.on_take()
         elif word is None:
             self._worker.on_end()
@@ -223,22 +251,28 @@ class Stoplist:
         self.outbound.trusted = frozenset(trusted)
 
     def _listening(self) -> list[tuple[str, int]]:
-        return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
+        clients = [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
+        others = self._worker.own if self._worker is not None else []
+        return clients + others + ([self._endpoint.address] if self._endpoint is not None else [])
 
     def running(self) -> None:
         if self.judge.store is None:
-            log.error("no policy is in force, every request is refused; use --set stoplist_policy=FILE")
+            quiet.say(records.NoPolicy())
             return
         passwords = ctx.master.addons.get("proxyauth")
         if getattr(ctx.options, "proxyauth", None) and passwords.validator is None:
-            log.error("passwords cannot be checked, every request is refused; see to the option proxyauth")
+            quiet.say(records.NoPasswords())
             self._close()
             return
         if self._is_guest:
             quiet.hush(self.faults)
-            for option, hazard in hazards(ctx.options):
-                log.warning("mitmproxy's option %s %s", option, hazard)
+            for hazard in hazards(ctx.master):
+                quiet.say(hazard)
+            say_where(ctx.master.addons.get("proxyserver").servers)
         self.judge.store.watch()
+        if self._endpoint is not None:
+            quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
+        self.is_ready = True
         self._spawn(self._beat())
 
     def done(self) -> None:
@@ -247,35 +281,39 @@ class Stoplist:
         self.connections.abort_all({})
 
     def _close(self) -> None:
+        self.is_ready = False
+        if self._endpoint is not None:
+            self._endpoint.close()
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
         self.outbound.remove()
+        if self._ledger is not None:
+            self._ledger.beat(time.time())
         if self.judge.store is not None:
             self.judge.store.close()
-        if self.judge.tally is not None:
-            self.judge.tally.stop(time.time())
         self.faults.report()
-        self.judge.store = self.judge.tally = self._authority = self._certificate = None
+        self.judge.store = self.judge.tally = self._ledger = self._endpoint = None
+        self._authority = self._certificate = None
 
-    def _changed(self, in_force: store.InForce) -> None:
+    def _changed(self, _: store.InForce) -> None:
         """Called by the store's thread when another ruleset is in force."""
-        ctx.master.event_loop.call_soon_threadsafe(self._follow, in_force)
+        ctx.master.event_loop.call_soon_threadsafe(self._follow)
 
-    def _follow(self, in_force: store.InForce) -> None:
-        if self.judge.tally is not None:
-            self.judge.tally.follow(in_force.ruleset)
+    def _follow(self) -> None:
+        if self.judge.store is not None:
             self._spawn(self._close_stopped())
 
     async def _beat(self) -> None:
-        while self.judge.tally is not None:
+        while (tally := self.judge.tally) is not None:
             seconds = BEAT_SECONDS
             try:
-                seconds = min(seconds, self.judge.tally.close_period(time.time()) + 0.01)
+                if self._ledger is not None:
+                    seconds = await asyncio.to_thread(self._ledger.beat, time.time())
             except Exception as error:
                 self.faults.add("beat", error)
             await asyncio.sleep(seconds)
-            self.faults.report()
+            tally.board.numbers[Number.FAULTS] += self.faults.report()
             await self._close_stopped()
             loop = asyncio.get_running_loop()
             await self.connections.close_idle(loop.time() - ctx.options.tcp_timeout)
@@ -320,7 +358,7 @@ class Stoplist:
 
     @_guarded(_refuse_layer)
     def next_layer(self, nextlayer: NextLayer) -> None:
-        if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], modes.ReverseProxy):
+        if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
         nextlayer.layer = layers.next_layer(nextlayer, self.judge)
         if nextlayer.layer is None:
@@ -343,8 +381,8 @@ class Stoplist:
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
             flow.response = established()
-        elif verdict.action is Action.STOP:
-            self._stop(flow, verdict)
+        elif verdict.action is Action.STOP:  # which no browser shows
+            self._stop(flow, verdict, page=False)
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         else:
@@ -369,8 +407,9 @@ class Stoplist:
                 self.judge.count(verdict)
             self._refused.add(client)
         elif verdict.action is not Action.STOP and target is not None:
-            if verdict != self.judge.verdict(target):
-                self.judge.count(verdict)
+            if client not in self._greeted:
+                self._count(client, target, verdict)
+            self._greeted.add(client)
             if name is not None:
                 self.connections.passed(client, name)
             if self._intercepts(data.context):
@@ -444,7 +483,7 @@ class Stoplist:
                 self.judge.count(verdict)
                 flow.kill()
                 return
-            self._stop(flow, verdict)
+            self._stop(flow, verdict, page=True)
             if self.connections.ends_here(client) and not _is_multiplexed(request):
                 # A page that was stopped may be off the list a moment later: ask again from the start.
                 assert flow.response is not None
@@ -459,8 +498,14 @@ class Stoplist:
             request.stream = True
             _remove_upgrade_to_http2(request)
             self.connections.passed(client, host)
-            if target is None or verdict != self.judge.verdict(target):
-                self.judge.count(verdict)
+            self._count(client, target, verdict)
+
+    def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
+        """Count a request that passes, or what it adds to a tunnel that was counted when it was opened."""
+        if target is not None and isinstance(client.proxy_mode, modes.EXPLICIT):
+            self.judge.count_more(verdict, self.judge.verdict(target))
+        else:
+            self.judge.count(verdict)
 
     def _judge_fields(self, request: http.Request) -> Verdict:
         """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
@@ -476,8 +521,8 @@ class Stoplist:
         agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
         return strictest((self.judge.verdict(*hosts), agree)) if hosts else PASS
 
-    def _stop(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
-        self.judge.count(verdict)
+    def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
+        self.judge.count(verdict, page=page)
         self.answer(flow, self.judge.in_force.page.answer(flow.request.headers.get("accept", "")))
 
     def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
@@ -542,8 +587,19 @@ class Stoplist:
         flow.websocket.messages.clear()
 
 
-def hazards(options: Options) -> list[tuple[str, str]]:
-    """mitmproxy's options that would break a promise as they are set: (option, what it does)."""
+def say_where(servers: Iterable[ServerInstance[Any]]) -> None:
+    """Write to the log where clients come in."""
+    for server in servers:
+        mode = modes.name(server.mode)
+        for host, port in sorted({address[:2] for address in server.listen_addrs}):
+            quiet.say(records.Listening(str(ListenAddress(host, port)), mode))
+        if not server.listen_addrs:
+            quiet.say(records.Listening(None, mode))
+
+
+def hazards(master: Master) -> list[records.Hazard]:
+    """What of mitmproxy would break a promise as it is set, and which add-ons could."""
+    options = master.options
     found = {
         "flow_detail": (bool(getattr(options, "flow_detail", 0)), "prints every request; set it to 0"),
         "save_stream_file": (
@@ -557,7 +613,25 @@ def hazards(options: Options) -> list[tuple[str, str]]:
         "store_streamed_bodies": (options.store_streamed_bodies, "keeps bodies in memory; unset it"),
         "proxy_debug": (options.proxy_debug, "logs connections in detail; unset it"),
     }
-    return [(option, hazard) for option, (is_set, hazard) in found.items() if is_set]
+    return [
+        *(records.Hazard(f"option {option}", hazard) for option, (is_set, hazard) in found.items() if is_set),
+        *(records.Hazard(f"add-on {name}", "can see and record every request; remove it") for name in _others(master)),
+    ]
+
+
+def _others(master: Master) -> list[str]:
+    """The add-ons that are neither ours nor of what mitmdump is made of."""
+
+    def is_ours(addon: object) -> bool:
+        if isinstance(addon, ModuleType):  # a script
+            return all(is_ours(each) for each in getattr(addon, "addons", (None,)))
+        return isinstance(addon, Stoplist | Sentinel)
+
+    return sorted(
+        name
+        for name, addon in master.addons.lookup.items()
+        if not is_ours(addon) and (not type(addon).__module__.startswith("mitmproxy.addons.") or name in _RECORDERS)
+    )
 
 
 def _has_short_body(request: http.Request) -> bool:

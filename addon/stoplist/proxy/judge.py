@@ -13,13 +13,14 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Ruleset, Verdict, decide, strictest
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Ruleset, Verdict, decide, strictest
 from stoplist.core.heads import RequestHead
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.store import InForce
+from stoplist.proxy.tally import Tally
 
 
 class Rulesets(Protocol):
@@ -33,24 +34,12 @@ class Rulesets(Protocol):
     def close(self) -> None: ...
 
 
-class Counter(Protocol):
-    """Where verdicts are counted. Times are POSIX seconds."""
-
-    def follow(self, ruleset: Ruleset) -> None: ...
-
-    def add(self, verdict: Verdict) -> None: ...
-
-    def close_period(self, now: float) -> float: ...
-
-    def stop(self, now: float) -> None: ...
-
-
 class Judge:
     """Judges by what `store` holds at that moment, and counts. Used from the event loop only."""
 
     def __init__(self) -> None:
         self.store: Rulesets | None = None
-        self.tally: Counter | None = None
+        self.tally: Tally | None = None
 
     @property
     def in_force(self) -> InForce:
@@ -73,9 +62,15 @@ class Judge:
         verdict = self.verdict(head.target) if head.field is head.target else self.verdict(head.target, head.field)
         return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict, *, page: bool = False) -> None:
+        """Count a request; `page` says that it was answered with the stop page."""
         if self.tally is not None:
-            self.tally.add(verdict)
+            self.tally.add(verdict, page=page)
+
+    def count_more(self, verdict: Verdict, before: Verdict) -> None:
+        """Count what another name of a request added that was counted with `before`."""
+        if verdict != before and verdict.action is not Action.PASS:
+            self.count(verdict)
 
     def refuse(self, verdict: Verdict) -> Answer:
         """Count a refusal; what to answer it with."""

@@ -40,6 +40,7 @@ from stoplist.core.decide import PASS, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, is_other_at_its_end, recognise
+from stoplist.proxy.board import Board, Number
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
 from stoplist.proxy.modes import parse
@@ -81,6 +82,10 @@ class Lane(AsyncioServerInstance[LaneMode]):
     async def listen(self, host: str, port: int) -> Any:
         self.loop = asyncio.get_running_loop()
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
+        assert self.stoplist.judge.tally is not None
+        self.board = self.stoplist.judge.tally.board
+        self.unread = Board(None)
+        """For tunnels that are observed: what is seen of the lane must not tell of them."""
         self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
         self.connecting: dict[Passage, float] = {}
         """Who connects to a server, the first one first, and until when it may."""
@@ -203,14 +208,28 @@ class Passage:
     """
 
     __slots__ = (
-        *("_client", "_data", "_is_ours", "_judged_by", "_lane", "_port", "_relay", "_seen", "_server", "_task"),
-        *("_verdict", "address", "hosts"),
+        *(
+            "_board",
+            "_client",
+            "_data",
+            "_is_open",
+            "_is_ours",
+            "_judged_by",
+            "_lane",
+            "_port",
+            "_relay",
+            "_seen",
+            "_server",
+        ),
+        *("_task", "_verdict", "address", "hosts"),
     )
 
     def __init__(self, lane: Lane, client: socket.socket, address: str) -> None:
         self._lane = lane
         self._client = client
         self._is_ours = True
+        self._is_open = False
+        self._board = lane.board
         self._server: socket.socket | None = None
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
@@ -249,6 +268,9 @@ class Passage:
 
     def _forget(self) -> None:
         self._lane.stoplist.connections.tunnels.discard(self)
+        if self._is_open:
+            self._is_open = False
+            self._board.numbers[Number.TUNNELS] -= 1
 
     # The head of the request
 
@@ -298,6 +320,7 @@ class Passage:
     def _open(self, host: Host, port: int, verdict: Verdict) -> None:
         lane, outbound = self._lane, self._lane.stoplist.outbound
         self.hosts, self._port, self._verdict = (host,), port, verdict
+        self._board = lane.board if verdict.action is Action.PASS else lane.unread
         lane.stoplist.judge.count(verdict)
         lane.poll.remove_reader(self._client)
         try:
@@ -353,6 +376,9 @@ class Passage:
         assert self._server is not None
         self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client.send(_ESTABLISHED)
+        self._is_open = True
+        self._board.numbers[Number.TUNNELS] += 1
+        self._board.opened(self._lane.loop.time() - self._seen)
         if self._data:
             self._judge()
         else:
@@ -407,8 +433,7 @@ class Passage:
         verdict = judge.verdict(target, name)
         if not _passes(verdict):
             return False
-        if verdict != self._verdict:
-            judge.count(verdict)
+        judge.count_more(verdict, self._verdict)
         if name is not None and name != target:
             self.hosts = (target, name)
         return True
@@ -419,7 +444,8 @@ class Passage:
         assert self._server is not None
         data, self._data = self._data, b""
         self._is_ours = False
-        self._relay = Relay(self._lane.poll, self._lane.loop.time, self._client, self._server, data, self._ended)
+        lane = self._lane
+        self._relay = Relay(lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended)
 
     def _ended(self, error: BaseException | None) -> None:
         self._forget()

@@ -216,12 +216,13 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
         assert self.context.server.address is not None
         name, port = self.context.server.address
         verdict = self._judge.verdict(name)
+        if verdict.action is Action.STOP:
+            self.context.server.address = (Host.parse(name).address, port)
+            return None  # counted when it asks for a page
+        self._judge.count(verdict)
         if verdict.action is Action.REFUSE:
-            self._judge.count(verdict)
             return "refused"
         self.context.server.address = (Host.parse(name).address, port)
-        if verdict.action is Action.STOP:
-            return None
         error: str | None = yield commands.OpenConnection(self.context.server)
         return error
 

@@ -9,6 +9,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Sock
 from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
 
+EXPLICIT = (RegularMode, UpstreamMode, Socks5Mode)
+"""In these a client says where its connection is to lead before it sends anything over it."""
+
 
 def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
     """Mode specifications with the address that each listens on: its own, or `listen`.
@@ -36,7 +39,7 @@ def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
 def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
     """Raises StoplistError for a mode whose clients cannot be asked for a password."""
     for text in texts:
-        if not isinstance(parse(text), RegularMode | UpstreamMode | Socks5Mode):
+        if not isinstance(parse(text), EXPLICIT):
             raise StoplistError(
                 f"proxy_auth: clients of the mode '{text}' cannot be asked for a password",
                 hint="run it in a gate of its own, without 'proxy_auth'",

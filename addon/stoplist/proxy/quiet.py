@@ -1,33 +1,61 @@
-"""What may be written: only records that this project builds. An allow-list, not a filter of words.
+"""What may be written: the records of this project, and nothing else. An allow-list, not a filter of words.
 
-mitmproxy's and the libraries' records hold client addresses, hosts and tracebacks with values in
-them, and one that appears when a request is stopped tells the moment of a hit. None is written as
-it came, or when it came: records below ERROR are dropped, others are counted by logger and type of
-exception, and the numbers are written on a fixed beat.
+mitmproxy's and the libraries' records hold client addresses, hosts and tracebacks with values in them, and one that
+appears when a request is stopped tells the moment of it. None is written as it came, or when it came: those
+below ERROR are dropped, others are counted by logger and type of exception, and the numbers are written on a
+fixed beat. A process that crashes leaves no picture of its memory.
 
 Rules
-  - A record is written as it is only if its logger is `stoplist` or below it.
-  - `stoplist.counts` is written as it is, one JSON object a line; other lines begin ``stoplist:``.
+  - What is written is an instance of `records.Record`, whoever logs it; a text is not, whatever its logger.
+  - A terminal gets sentences, journald sentences with their level, and any other stream one JSON object a line.
 """
 
 from __future__ import annotations
 
+import ctypes
+import dataclasses
+import faulthandler
+import json
 import logging
+import os
+import resource
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import StrEnum
 from types import TracebackType
+from typing import IO, Any
 
-OWN_LOGGER = "stoplist"
-COUNTS_LOGGER = "stoplist.counts"
-# mitmproxy's loggers that speak of the proxy as a whole, never of a connection, at INFO.
-_HARMLESS = {"mitmproxy.proxy.mode_servers", "mitmproxy.addons.script"}
+from stoplist.core.signedlist import format_time
+from stoplist.errors import StoplistError
+from stoplist.proxy.records import Fault, Record
 
-log = logging.getLogger(OWN_LOGGER)
+_PR_SET_DUMPABLE = 4
+"""Of prctl(2), as <linux/prctl.h> has it."""
+_SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+"""Numerical codes of severities (RFC 5424, section 6.2.1)."""
+
+_log = logging.getLogger("stoplist")
+
+
+class LogFormat(StrEnum):
+    """How records are written. AUTO looks at what the stream is."""
+
+    AUTO = "auto"
+    HUMAN = "human"
+    JSON = "json"
+    SYSLOG = "syslog"
+
+
+def say(record: Record) -> None:
+    """Write a record to the log."""
+    _log.log(record.level, record)
 
 
 class Faults:
-    """Counts what went wrong since they were last taken: (where, type of exception)."""
+    """Counts what went wrong since the last report: (where, type of exception)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,47 +67,92 @@ class Faults:
         with self._lock:
             self._counts[where, name] += 1
 
-    def report(self) -> None:
-        """Log the faults since the last report, one line for each kind."""
+    def report(self) -> int:
+        """Write the faults since the last report, one record for each kind; how many there were."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         for (where, kind), count in sorted(counts.items()):
-            log.error("%d x fault in %s (%s); what it concerned was refused", count, where, kind)
+            say(Fault(where, kind, count))
+        return counts.total()
 
 
 class Quiet(logging.Filter):
-    """Lets a handler write own records only; everything else at ERROR is counted in `faults`."""
+    """Lets a handler write records of ours only; everything else at ERROR is counted in `faults`."""
 
     def __init__(self, faults: Faults) -> None:
         super().__init__()
         self._faults = faults
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name == OWN_LOGGER or record.name.startswith(f"{OWN_LOGGER}."):
-            return True
-        if record.name in _HARMLESS and record.levelno == logging.INFO:
+        if isinstance(record.msg, Record):
             return True
         if record.levelno >= logging.ERROR:
             self._faults.add(record.name, record.exc_info[1] if record.exc_info else None)
         return False
 
 
-class _Formatter(logging.Formatter):
+class _Human(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        return message if record.name == COUNTS_LOGGER else f"stoplist: {message}"
+        return f"stoplist: {record.getMessage()}"
 
 
-def install(faults: Faults) -> None:
-    """Make stderr the only sink, for own records only, and no traceback of any thread."""
+class _Syslog(logging.Formatter):
+    """Each line begins with its severity, as journald and `logger --prio-prefix` read it (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        severity = _SEVERITIES[record.levelno]
+        return "\n".join(f"<{severity}>stoplist: {line}" for line in record.getMessage().splitlines())
+
+
+class _Json(logging.Formatter):
+    """One object a line: time, level, event, the record's fields, and its sentence as `text`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = record.msg
+        assert isinstance(said, Record)
+        fields = {field.name: _plain(getattr(said, field.name)) for field in dataclasses.fields(said)}
+        return json.dumps(
+            {
+                "time": format_time(datetime.fromtimestamp(record.created, UTC).replace(microsecond=0)),
+                "level": record.levelname.lower(),
+                "event": said.event,
+                **{name: value for name, value in fields.items() if value is not None or name == "requests"},
+                "text": str(said),
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, StoplistError) else value
+
+
+def _formatter(wanted: LogFormat, stream: IO[str]) -> logging.Formatter:
+    if wanted is LogFormat.AUTO:
+        if stream.isatty():
+            wanted = LogFormat.HUMAN
+        else:
+            wanted = LogFormat.SYSLOG if _leads_to_journald(stream) else LogFormat.JSON
+    return {LogFormat.HUMAN: _Human, LogFormat.SYSLOG: _Syslog, LogFormat.JSON: _Json}[wanted]()
+
+
+def _leads_to_journald(stream: IO[str]) -> bool:
+    """Whether systemd has connected this very stream to its journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    with suppress(OSError, ValueError):
+        status = os.fstat(stream.fileno())
+        return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    return False
+
+
+def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
+    """Make stderr the only sink, for own records only, and have no traceback or memory written by any thread."""
+    leave_no_memory()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_formatter(wanted, sys.stderr))
     handler.addFilter(Quiet(faults))
-    handler.addFilter(lambda record: record.name.startswith(OWN_LOGGER))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    log.setLevel(logging.INFO)
+    _log.setLevel(logging.INFO)
     logging.captureWarnings(True)
     logging.raiseExceptions = False
 
@@ -96,7 +169,16 @@ def install(faults: Faults) -> None:
 
 def hush(faults: Faults) -> None:
     """Under mitmdump: put the allow-list on the sinks that are there."""
+    leave_no_memory()
     for handler in logging.getLogger().handlers:
         if not any(isinstance(known, Quiet) for known in handler.filters):
             handler.addFilter(Quiet(faults))
-    log.setLevel(logging.INFO)
+    _log.setLevel(logging.INFO)
+
+
+def leave_no_memory() -> None:
+    """A crash writes neither a core dump, whoever asks for one, nor Python's view of its threads."""
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":  # a core limit does not bind a program that core_pattern pipes to (core(5))
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from stoplist.proxy.board import Board, Number
 from stoplist.proxy.poll import Poll
 
 CHUNK = 128 * 1024
@@ -27,16 +28,17 @@ _VIEW = memoryview(_BUFFER)
 class Relay:
     """Both directions between `client` and `server`, non-blocking connected sockets that are its own from then on.
 
-    `first` are bytes of the client that were received already. `clock` tells the time in seconds. `on_end` is
-    called once, when both are closed, with what it ended for, if that was an error.
+    `first` are bytes of the client that were received already. `clock` tells the time in seconds, and bytes are
+    counted on `board`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
     """
 
-    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "seen", "ways")
+    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "numbers", "seen", "ways")
 
     def __init__(
         self,
         poll: Poll,
         clock: Callable[[], float],
+        board: Board,
         client: socket.socket,
         server: socket.socket,
         first: bytes,
@@ -50,8 +52,9 @@ class Relay:
         """When bytes were seen last."""
         self.ways = 2
         """How many directions have not ended."""
-        poll.add_reader(server, _Way(self, poll, server, client).read)
-        _Way(self, poll, client, server).send(first)
+        self.numbers = board.numbers
+        poll.add_reader(server, _Way(self, poll, server, client, Number.TO_CLIENTS).read)
+        _Way(self, poll, client, server, Number.FROM_CLIENTS).send(first)
 
     def end(self, error: BaseException | None = None) -> None:
         """Close both sides; what was not sent yet is lost."""
@@ -66,13 +69,14 @@ class Relay:
 class _Way:
     """One direction: what `source` sends goes to `sink`."""
 
-    __slots__ = ("_poll", "_relay", "_rest", "_sink", "_source")
+    __slots__ = ("_number", "_poll", "_relay", "_rest", "_sink", "_source")
 
-    def __init__(self, relay: Relay, poll: Poll, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, relay: Relay, poll: Poll, source: socket.socket, sink: socket.socket, number: Number) -> None:
         self._relay = relay
         self._poll = poll
         self._source = source
         self._sink = sink
+        self._number = int(number)
         self._rest: bytes | memoryview = b""
 
     def read(self) -> None:
@@ -99,6 +103,7 @@ class _Way:
 
     def _carry(self, data: bytes | memoryview) -> bool:
         """Send what the sink takes at once. Whether that is all; else the source is not read until it was sent."""
+        self._relay.numbers[self._number] += len(data)
         try:
             sent = self._sink.send(data)
         except BlockingIOError:

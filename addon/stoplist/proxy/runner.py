@@ -12,7 +12,6 @@ import asyncio
 import concurrent.futures
 import gc
 import json
-import logging
 import os
 import signal
 import sys
@@ -27,11 +26,11 @@ from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
 
-from stoplist import files, loading
-from stoplist.core.policy import ListenAddress, Policy, ProxyAuthPolicy
+from stoplist import files, loading, metrics
+from stoplist.core.policy import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, quiet
-from stoplist.proxy.addon import Stoplist
+from stoplist.proxy import modes, quiet, records
+from stoplist.proxy.addon import Stoplist, say_where
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
@@ -40,8 +39,6 @@ from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.worker import Worker
 from stoplist.proxy.workers import TASK, Supervisor, cannot_listen, terminal_is_gone
-
-log = logging.getLogger(quiet.OWN_LOGGER)
 
 SWITCH_SECONDS = 0.0005
 """How long the store's thread may hold the interpreter while the event loop waits for it. A request
@@ -53,6 +50,7 @@ GARBAGE = 20_000
 DRAIN_STEP_SECONDS = 0.05
 """How often a gate that drains looks whether anything is open."""
 
+_KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 _MAX_PASSWORD = 1024
 
 
@@ -75,10 +73,14 @@ class Gate:
     state_dir: Path
     workers: int | None
     drain: float
+    log: quiet.LogFormat
 
     def run(self) -> None:
         """Run until told to end. Raises StoplistError if it cannot start."""
         task = json.loads(os.environ.pop(TASK, "{}"))
+        for variable in _KEY_LOGS:
+            if os.environ.get(variable):
+                raise StoplistError(f"{variable} is set: keys of TLS would be written to a file", hint="unset it")
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
         faults = quiet.Faults()
@@ -89,7 +91,7 @@ class Gate:
         elif self.workers is None:
             self._serve(faults, None)
         else:
-            quiet.install(faults)
+            quiet.install(faults, self.log)
             supervisor = Supervisor(self.path, self.placed, self.state_dir, self.workers, self.drain, faults)
             asyncio.run(supervisor.run(task.get("kept")))
 
@@ -97,6 +99,9 @@ class Gate:
         """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
         self._options()
         loading.load(self.path, now=loading.now())
+        wanted = self.policy.metrics.listen if self.policy.metrics is not None else None
+        if wanted is not None and wanted.port not in {port for _, port in held}:
+            metrics.Endpoint(wanted.host, wanted.port).close()
         for host, port in modes.shared(self.placed).keys() - held:
             try:
                 for listening in listen(host, port, shared=True):
@@ -106,7 +111,7 @@ class Gate:
 
     def _serve(self, faults: quiet.Faults, worker: Worker | None) -> None:
         wanted = self._options()
-        quiet.install(faults)
+        quiet.install(faults, self.log)
         sys.setswitchinterval(SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(wanted, faults, self.drain, worker))
@@ -178,16 +183,17 @@ class _Ending:
         if terminal_is_gone():
             self.drain()
         else:
-            log.warning("SIGHUP is for gates with --workers; to take up new code, start this one again")
+            quiet.say(records.NothingToRenew())
 
     async def _drain(self) -> None:
+        stoplist = self._master.addons.get("stoplist")
+        stoplist.is_ready = False
         proxyserver = self._master.addons.get("proxyserver")
         for server in proxyserver.servers:
             if server.is_running:
                 await server.stop()
         if self._worker is not None:
             self._worker.release()
-        stoplist = self._master.addons.get("stoplist")
         for _ in range(int(self._seconds / DRAIN_STEP_SECONDS)):
             if not stoplist.connections.tunnels and not _has_streams(proxyserver.connections):
                 break
@@ -234,14 +240,7 @@ class _Ready:
                 self.failure = cannot_listen(server.last_exception)
                 self._master.shutdown()
                 return
-        for server in servers:
-            if self._worker is not None and modes.is_shared(server.mode.full_spec):
-                continue
-            mode = modes.name(server.mode)
-            for host, port in sorted({address[:2] for address in server.listen_addrs}):
-                log.info("listening on %s (%s)", ListenAddress(host, port), mode)
-            if not server.listen_addrs:
-                log.info("listening (%s)", mode)
+        say_where(server for server in servers if self._worker is None or not modes.is_shared(server.mode.full_spec))
         gc.collect()
         gc.freeze()  # what a gate is made of lives as long as it does: the collector need not look at it again
         gc.set_threshold(GARBAGE)

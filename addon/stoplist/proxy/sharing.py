@@ -17,8 +17,9 @@ import mmap
 import os
 import pickle
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.digests import DigestSet, Payload
 from stoplist.core.policy import Policy
@@ -46,8 +47,11 @@ def share(ruleset: Ruleset) -> Ruleset:
     return Ruleset.of(ruleset.policy, lists)
 
 
-def pack(ruleset: Ruleset) -> list[int]:
-    """Descriptors of a ruleset that is shared: the first is the receiver's only, the others are the ruleset's."""
+def pack(ruleset: Ruleset, layout: Mapping[Cell, int]) -> list[int]:
+    """Descriptors of a ruleset that is shared, and of where its cells stand on boards.
+
+    The first is the receiver's only, the others are the ruleset's.
+    """
     lists, files = [], list[int]()
     for signed in ruleset.lists:
         assert isinstance(signed.digests, SharedDigests)
@@ -61,20 +65,21 @@ def pack(ruleset: Ruleset) -> list[int]:
                 signed.digests.offset,
             )
         )
-    return [_file(pickle.dumps((ruleset.policy, lists))), *files]
+    return [_file(pickle.dumps((ruleset.policy, lists, dict(layout)))), *files]
 
 
-def unpack(files: Sequence[int]) -> Ruleset:
-    """The ruleset that was packed; the descriptors are its own from then on."""
+def unpack(files: Sequence[int]) -> tuple[Ruleset, Mapping[Cell, int]]:
+    """The ruleset that was packed, and where its cells stand; the descriptors are its own from then on."""
     policy: Policy
+    layout: Mapping[Cell, int]
     with os.fdopen(files[0], "rb") as description:
         description.seek(0)
-        policy, described = pickle.load(description)  # noqa: S301  from the supervisor, which started this process
+        policy, described, layout = pickle.load(description)  # noqa: S301  from the supervisor, which started this process
     lists = []
     for number, (line, signers, payload_digest, list_key, offset) in enumerate(described):
         digests = SharedDigests(list_key, offset, files[1 + 2 * number : 3 + 2 * number])
         lists.append(SignedList(ListHeader.parse(line.rstrip(b"\n")), digests, signers, payload_digest))
-    return Ruleset.of(policy, lists)
+    return Ruleset.of(policy, lists), layout
 
 
 def _share(digests: DigestSet) -> SharedDigests:

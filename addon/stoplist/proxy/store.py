@@ -16,21 +16,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from stoplist import files, loading
 from stoplist.core.decide import Ruleset
-from stoplist.core.signedlist import format_time, is_signature_of
+from stoplist.core.signedlist import is_signature_of
 from stoplist.errors import Problems, StoplistError
+from stoplist.proxy import quiet, records
 from stoplist.proxy.apart import is_signature_of_large
 from stoplist.proxy.page import StopPage
 from stoplist.proxy.places import Nudge, Places
@@ -39,10 +41,8 @@ from stoplist.state import State
 SETTLE_SECONDS = 0.1
 """How long an event is waited on for others: one save makes several."""
 _MAX_STAMP_SIZE = 1024
-_AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca")
+_AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca", "metrics")
 """Keys of a policy that are read once."""
-
-log = logging.getLogger("stoplist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,29 @@ class InForce:
     page: StopPage
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What came of changed files so far: how often, by result; when something was taken up last (POSIX seconds), and
+    how long that took to load; what is wrong with the files now. `faults` are by list file."""
+
+    results: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("activated", "refused", "held"), 0))
+    time: float = 0.0
+    seconds: float = 0.0
+    is_refused: bool = False
+    faults: Mapping[Path, loading.Fault] = field(default_factory=dict)
+
+    def after(self, result: str, **changed: Any) -> Reload:
+        """The same once more."""
+        results = {**self.results, result: self.results[result] + 1}
+        return dataclasses.replace(self, results=results, **changed)
+
+
 class RulesetStore:
     """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current.
 
     The `state` is the store's from then on, and closed with it. `observer` makes what tells of events
-    in folders; `place` puts a ruleset where it shall be kept.
+    in folders; `place` puts a ruleset where it shall be kept; `on_accept` is called with each one just before
+    it is in force.
     """
 
     def __init__(
@@ -67,9 +85,11 @@ class RulesetStore:
         on_change: Callable[[InForce], None] = lambda _: None,
         observer: Callable[[], BaseObserver] = Observer,
         place: Callable[[Ruleset], Ruleset] = lambda ruleset: ruleset,
+        on_accept: Callable[[Ruleset], None] = lambda _: None,
     ) -> None:
+        self._on_accept = on_accept
         self._place = place
-        self._path = path.absolute()
+        self.path = path.absolute()
         self._state = state
         self._on_change = on_change
         self._make_observer = observer
@@ -79,6 +99,7 @@ class RulesetStore:
         self._observer: BaseObserver | None = None
         self._places = Places(frozenset())
         self._expired: set[str] = set()
+        self.reload = Reload()
         self._reader = files.Reader()
         now = loading.now()
         try:
@@ -87,13 +108,15 @@ class RulesetStore:
             self._remember((), error.faults, now)
             self._state.close()
             raise
-        self.current = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
+        in_force = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
+        on_accept(loaded.ruleset)
+        self.current = in_force
         self._at_start: loading.Loaded | None = loaded
 
     def watch(self) -> None:
         """Say what is in force, and start to keep it equal to the files."""
         for note in self._state.notes:
-            log.warning("%s", note)
+            quiet.say(records.Noted(note))
         report(self.current.ruleset)
         if self._at_start is not None:
             self._settle(self._at_start, loading.now())
@@ -101,13 +124,17 @@ class RulesetStore:
         self._thread = threading.Thread(target=self._run, name="stoplist-store", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End both threads. The last ruleset stays in `current`."""
         self._stopped = True
         self._look.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
         self._stop_observer()
+
+    def close(self) -> None:
+        """Stop, and close the state."""
+        self.stop()
         self._state.close()
 
     def _run(self) -> None:
@@ -121,7 +148,7 @@ class RulesetStore:
                 try:
                     self._refresh(loading.now())
                 except Exception as error:  # the thread must live: without it no list is taken up again
-                    log.error("the files could not be looked at (%s); they will be again", type(error).__name__)
+                    quiet.say(records.NotLookedAt(type(error).__name__))
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
         """Load everything, and take note of which files were looked at.
@@ -134,7 +161,7 @@ class RulesetStore:
         # At the start nobody waits for an answer yet.
         judge = is_signature_of if previous is None else is_signature_of_large
         try:
-            loaded = loading.load(self._path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
+            loaded = loading.load(self.path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
         except Problems:
             self._reader = reader
             raise
@@ -145,31 +172,38 @@ class RulesetStore:
         if self._reader.is_current(loading.MAX_INPUT_SIZE):
             self._report_expiry(now)
             return
-        before = self.current.ruleset
+        before, began = self.current.ruleset, time.monotonic()
         try:
             loaded = self._load(now, before)
             in_force = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
         except Problems as error:
-            log.error("the change is refused, the last good state stays in force\n%s", error)
+            quiet.say(records.ChangeRefused(error))
+            self.reload = self.reload.after("refused", is_refused=True)
             if isinstance(error, loading.NotLoaded):
                 self._remember((), error.faults, now)
             return
         if loaded.ruleset.policy != before.policy or loaded.ruleset.lists != before.lists:
+            self._on_accept(loaded.ruleset)
             self.current = in_force
+            seconds = time.monotonic() - began
+            self.reload = self.reload.after("activated", time=now.timestamp(), seconds=seconds)
             self._on_change(in_force)
             report(loaded.ruleset)
             for key in _AT_START:
                 if attrgetter(key)(loaded.ruleset.policy) != attrgetter(key)(before.policy):
-                    log.warning("'%s' has changed in the policy; restart the gate for it", key)
+                    quiet.say(records.ReadAtStart(key))
         self._settle(loaded, now)
 
     def _settle(self, loaded: loading.Loaded, now: datetime) -> None:
         """Report and remember what came of loading."""
+        self.reload = dataclasses.replace(
+            self.reload, is_refused=False, faults={fault.file: fault for fault in loaded.faults}
+        )
         for fault in loaded.faults:
-            kept = "a list is held" if fault.held else "a list is refused"
-            log.error("%s, the last good one stays enforced\n%s", kept, fault)
+            self.reload = self.reload.after("held" if fault.held else "refused")
+            quiet.say(records.ListHeld(fault.error) if fault.held else records.ListRefused(fault.error))
         for warning in loaded.warnings:
-            log.warning("%s", warning)
+            quiet.say(records.Warned(warning))
         self._expired = {signed.header.list for signed in loaded.ruleset.lists if signed.expired(now)}
         self._remember(loaded.fresh, loaded.faults, now)
 
@@ -183,7 +217,7 @@ class RulesetStore:
                 else:
                     self._state.refuse(fault.file, fault.error.message, now)
         except StoplistError as error:
-            log.error("what is in force cannot be remembered for a restart\n%s", error)
+            quiet.say(records.NotRemembered(error))
 
     def _report_expiry(self, now: datetime) -> None:
         """Say once that a list has expired while it was in force."""
@@ -191,7 +225,7 @@ class RulesetStore:
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             if signed.expired(now) and signed.header.list not in self._expired:
                 self._expired.add(signed.header.list)
-                log.error("list %s has expired, %s; fetch a fresh one", signed.header.list, wanted.once_expired)
+                quiet.say(records.ListExpired(signed.header.list, wanted.once_expired))
 
     def _keep_observing(self) -> None:
         """Observe every folder in which a change can matter. Where that fails, polling remains."""
@@ -210,9 +244,9 @@ class RulesetStore:
             if Places.of(self._reader.seen) != places:
                 self._look.set()  # a folder went away meanwhile: look at once, and observe what is there then
             elif self._places != places:
-                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
                 poll = self.current.ruleset.policy.watch.poll
-                log.warning("no events from the file system (%s); changes are seen within %d s", why, poll)
+                quiet.say(records.NoEvents(why, poll))
         self._places = places
 
     def _stop_observer(self) -> None:
@@ -232,14 +266,6 @@ def _is_alive(observer: BaseObserver | None) -> bool:
 def report(ruleset: Ruleset) -> None:
     """Log what is in force: each list with its serial, size and end; nothing of its contents."""
     for signed, verdict in ruleset.entries:
-        header = signed.header
-        log.info(
-            "list %s serial %d in force (%s): %d domains, expires %s",
-            header.list,
-            header.serial,
-            verdict.action,
-            header.count,
-            format_time(header.expires),
-        )
+        quiet.say(records.InForce.of(signed, verdict.action))
     if ruleset.policy.tls == "intercept":
-        log.warning("'tls: intercept' decrypts the TLS of every site; clients lose what only their own TLS can give")
+        quiet.say(records.Intercepting())

@@ -1,91 +1,60 @@
-"""Tally: counts verdicts, and writes the counts of a period when it has closed.
+"""Tally: counts verdicts on a board.
 
 Rules
   - A verdict comes in without its request; nothing else is ever known here.
-  - Each list in force has its rows, whether or not it stopped anything.
-  - Used from the event loop only.
+  - The check host is never counted.
+  - Used from the event loop only, but for `follow`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping
 
-from stoplist.core.counts import Cell, Counts, Disclosure, Row
+from stoplist.core.counts import Cell, Outcome, cells_of
 from stoplist.core.decide import Action, Ruleset, Verdict
-from stoplist.core.policy import CountsPolicy
-from stoplist.proxy import quiet
+from stoplist.proxy.board import Board
 
-log = logging.getLogger(quiet.COUNTS_LOGGER)
-
-_REFUSED = Cell(None, None, Action.REFUSE)
+_OUTCOMES = {
+    Action.PASS: Outcome.PASSED,
+    Action.OBSERVE: Outcome.OBSERVED,
+    Action.REFUSE: Outcome.REFUSED,
+    Action.STOP: Outcome.NOT_SHOWN,
+}
 
 
 class Tally:
-    """The open period, and what follows it. Times are POSIX seconds."""
+    """Counts on `board`, where each cell stands as `layout` says."""
 
-    def __init__(self, ruleset: Ruleset, now: float) -> None:
-        self._ruleset = ruleset
-        self._counts = self._open(now)
+    def __init__(self, board: Board, layout: Mapping[Cell, int]) -> None:
+        self.board = board
+        self._layout = layout
+        self._places: dict[tuple[Verdict, bool], int] = {}
 
-    def follow(self, ruleset: Ruleset) -> None:
-        """Another ruleset is in force: its lists have rows from now on."""
-        self._ruleset = ruleset
-        self._counts.expect(_cells(ruleset))
+    def follow(self, layout: Mapping[Cell, int]) -> None:
+        """Another layout from now on, which must have the cells of the ruleset before as well."""
+        self._layout = layout
+        self._places = {}
 
-    def add(self, verdict: Verdict) -> None:
-        """Count one request by its verdict, if it is one that is counted."""
-        if verdict.is_counted:
-            self._counts.add(cell_of(verdict))
-
-    def add_all(self, counted: Mapping[Cell, int]) -> None:
-        """Count what a worker has counted."""
-        for cell, requests in counted.items():
-            self._counts.add(cell, requests)
-
-    def close_period(self, now: float) -> float:
-        """Write and replace the period if it has closed; the seconds that the open one has left."""
-        if not self._counts.seconds_left(now):
-            self._write(partial=False)
-            self._counts = self._open(now)
-        return self._counts.seconds_left(now)
-
-    def stop(self, now: float) -> None:
-        """Write what was counted: the gate is shutting down."""
-        self._write(partial=bool(self._counts.seconds_left(now)))
-
-    def _open(self, now: float) -> Counts:
-        policy = self._ruleset.policy.counts
-        counts = Counts(policy.period, Disclosure(policy.hide_below, policy.round_to), now)
-        counts.expect(_cells(self._ruleset))
-        return counts
-
-    def _write(self, *, partial: bool) -> None:
-        for row in self._counts.rows(partial=partial):
-            log.info("%s", json.dumps(_fields(row, self._ruleset.policy.counts)))
+    def add(self, verdict: Verdict, *, page: bool = False) -> None:
+        """Count one request by its verdict; `page` says that it was answered with the stop page."""
+        place = self._places.get((verdict, page))
+        if place is None:
+            if not verdict.is_counted:
+                return
+            place = self._places[verdict, page] = self._layout[_cell_of(verdict, page=page)]
+        self.board.numbers[place] += 1
 
 
-def _cells(ruleset: Ruleset) -> list[Cell]:
-    return [_REFUSED, *(cell_of(verdict) for _, verdict in ruleset.entries)]
+def _cell_of(verdict: Verdict, *, page: bool) -> Cell:
+    outcome = Outcome.STOPPED if page else _OUTCOMES[verdict.action]
+    return Cell(verdict.list, verdict.serial, outcome)
 
 
-def cell_of(verdict: Verdict) -> Cell:
-    """Where a verdict is counted."""
-    return Cell(verdict.list, verdict.serial, verdict.action)
-
-
-def _fields(row: Row, policy: CountsPolicy) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "event": "counts",
-        "period": row.period,
-        "list": row.cell.list,
-        "serial": row.cell.serial,
-        "action": row.cell.action,
-        "requests": row.requests,
-    }
-    if row.requests is None:
-        fields["hidden_below"] = policy.hide_below
-    if row.partial:
-        fields["partial"] = True
-    return fields
+def cells(ruleset: Ruleset) -> list[Cell]:
+    """Each cell in which something can be counted under a ruleset."""
+    return cells_of(
+        {
+            (signed.header.list, signed.header.serial): verdict.action is Action.STOP
+            for signed, verdict in ruleset.entries
+        }
+    )

@@ -1,7 +1,8 @@
 """Workers: several processes that serve one gate, and the supervisor that keeps them.
 
   supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
-  worker       a gate (runner.py) that is given all of that: rulesets in shared memory, and sockets
+  worker       a gate (runner.py) that is given all of that: rulesets in shared memory, sockets, and a board of
+               numbers that the supervisor reads (board.py)
 
 Each worker has a listening socket of its own for each address, among which the system spreads new connections
 (SO_REUSEPORT). The supervisor has them too: when a worker ends, what waits in its socket waits for the next one.
@@ -12,7 +13,7 @@ the old workers until new ones serve, and then lets the old ones finish what the
 
 Rules
   - A worker is the same command line as the supervisor, with `TASK` in its environment.
-  - Supervisor and worker speak over a socket pair: one letter, descriptors, counts. No host ever crosses it.
+  - Supervisor and worker speak over a socket pair: one letter, and descriptors. No host ever crosses it.
   - A worker whose supervisor is gone ends.
   - A ruleset is given to one worker after the other: never are all of them busy with it.
 """
@@ -21,36 +22,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
-import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stoplist import loading
+from stoplist import loading, metrics
+from stoplist.core.counts import Cell
+from stoplist.core.decide import Ruleset
 from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, quiet, sharing
+from stoplist.proxy import modes, quiet, records, sharing
+from stoplist.proxy.board import Board
 from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.checkup import Checkup
+from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.store import InForce, RulesetStore
-from stoplist.proxy.tally import Tally
-from stoplist.proxy.worker import read_counts
 from stoplist.state import State
 
 TASK = "STOPLIST_TASK"
 """The environment variable that says what a process of a gate is for; unset where a person starts it."""
-BEAT_SECONDS = 60.0
-"""How often workers are asked for their counts: a beat of its own, that follows no request."""
 ANSWER_SECONDS = 2.0
-"""How long a worker is waited for that is asked something."""
+"""How long a worker is waited for."""
 END_SECONDS = 10.0
 """How long a worker may take to end, beyond the time to drain; it is killed then."""
 START_SECONDS = 60.0
@@ -62,14 +64,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _HAD_TERMINAL = sys.stderr.isatty()
 
-log = logging.getLogger(quiet.OWN_LOGGER)
-
 
 @dataclass(eq=False)
 class _Worker:
     slot: int
     pid: int
     link: Link
+    board: Board
     has_all: bool
     """Whether it has the modes that only one process can serve."""
     is_old: bool = False
@@ -77,7 +78,7 @@ class _Worker:
     is_ready: bool = False
     is_leaving: bool = False
     born: float = field(default_factory=time.monotonic)
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    has_taken: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -101,7 +102,10 @@ class Supervisor:
         self._sockets: list[Sockets] = []
         """Those of each worker."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asking = asyncio.Lock()
+        self._spreading = asyncio.Lock()
+        self._layout: Mapping[Cell, int] = {}
+        self._restarts = 0
+        self._endpoint: metrics.Endpoint | None = None
         self._ending = asyncio.Event()
         self._ends_with: int = signal.SIGTERM
         self._failure: StoplistError | None = None
@@ -121,10 +125,16 @@ class Supervisor:
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        CertificateAuthority.open(self._state_dir, loading.now())
+        authority = CertificateAuthority.open(self._state_dir, loading.now())
         state = State.open(self._state_dir, loading.now())
-        self._store = RulesetStore(self._path, state, self._changed, place=sharing.share)
-        self._tally = Tally(self._store.current.ruleset, time.time())
+        self._ledger = Ledger(state, inherited["ledger"] if inherited else NOTHING_KEPT)
+        self._store = RulesetStore(self._path, state, self._changed, place=sharing.share, on_accept=self._accept)
+        wanted = self._store.current.ruleset.policy.metrics
+        if wanted is not None:
+            self._endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
+            checkup = Checkup(self._store, self._ledger, authority, self._is_ready, self._workers_health)
+            self._endpoint.serve(functools.partial(checkup.answer, loop))
+            quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         old = self._adopt(inherited) if inherited else []
         self._listen()
         for slot in range(self._count):
@@ -133,7 +143,7 @@ class Supervisor:
         try:
             if old:  # they judge by what was in force before, and it may take long until others serve
                 self._follow_files()
-                self._spawn(self._spread, self._store.current)
+                self._spawn(self._spread)
             await self._until_ready()
             if not self._ending.is_set():
                 if not old:
@@ -150,6 +160,13 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
 
+    def _is_ready(self) -> bool:
+        return self._serves and not self._ending.is_set()
+
+    def _workers_health(self) -> metrics.WorkersHealth:
+        serving = sum(worker.is_ready and not worker.is_leaving for worker in self._workers)
+        return metrics.WorkersHealth(serving, self._count, self._restarts)
+
     def _follow_files(self) -> None:
         self._store.watch()
         self._spawn(self._beat)
@@ -158,8 +175,15 @@ class Supervisor:
 
     def _start(self, slot: int, *, has_all: bool) -> None:
         link, theirs = Link.pair()
-        handed = {"listening": describe(self._sockets[slot]), "link": theirs.fileno(), "has_all": has_all}
-        files = [theirs.fileno(), *(each.fileno() for each in all_of(self._sockets[slot]))]
+        board = Board.make()
+        handed = {
+            "listening": describe(self._sockets[slot]),
+            "link": theirs.fileno(),
+            "board": board.file,
+            "has_all": has_all,
+            "own": [self._endpoint.address] if self._endpoint else [],
+        }
+        files = [theirs.fileno(), board.file, *(each.fileno() for each in all_of(self._sockets[slot]))]
         with theirs:
             pid = os.posix_spawn(
                 sys.executable,
@@ -167,7 +191,7 @@ class Supervisor:
                 os.environ | {TASK: json.dumps({"worker": handed})},
                 file_actions=[(os.POSIX_SPAWN_DUP2, file, file) for file in files],  # keeps them open over exec
             )
-        worker = _Worker(slot, pid, link, has_all)
+        worker = _Worker(slot, pid, link, board, has_all)
         self._keep(worker)
         try:
             self._give(worker)
@@ -176,6 +200,7 @@ class Supervisor:
 
     def _keep(self, worker: _Worker) -> None:
         self._workers.add(worker)
+        self._ledger.read(worker.board)
         worker.link.connection.setblocking(False)
         self._loop.add_reader(worker.link.connection, self._hear, worker)
 
@@ -189,15 +214,12 @@ class Supervisor:
             worker.link.close()
             self._spawn(self._bury, worker)
             return
-        word, content, _ = message
+        word, _ = message
         if word is Word.READY:
             worker.is_ready = True
             self._news.set()
         elif word is Word.TAKEN:
-            worker.answered.set()
-        elif word is Word.COUNTS:
-            self._tally.add_all(read_counts(content))
-            worker.answered.set()
+            worker.has_taken.set()
         elif word is Word.RELEASED:
             self._release(worker)
 
@@ -220,6 +242,8 @@ class Supervisor:
             self._kill(worker, signal.SIGKILL)
         status = await ended
         self._workers.discard(worker)
+        self._ledger.leave(worker.board)
+        worker.board.close()
         worker.gone.set()
         if worker.is_leaving or self._ending.is_set():
             self._release(worker)
@@ -227,9 +251,8 @@ class Supervisor:
         if not worker.is_ready and not self._serves:
             self._fail(StoplistError(f"a worker could not start ({_end_of(status)})", hint="see above"))
             return
-        log.error(
-            "worker %d has ended (%s), and is started again; what it carried is lost", worker.slot + 1, _end_of(status)
-        )
+        quiet.say(records.WorkerEnded(worker.slot + 1, _end_of(status)))
+        self._restarts += 1
         if worker.is_old:  # there is another for its slot, or will be
             self._release(worker)
             return
@@ -246,7 +269,7 @@ class Supervisor:
                 self._start(worker.slot, has_all=worker.has_all)
                 return
             except OSError as error:
-                log.error("worker %d cannot be started (%s), and will be tried again", worker.slot + 1, error.strerror)
+                quiet.say(records.WorkerNotStarted(worker.slot + 1, error.strerror or type(error).__name__))
                 self._pause = MAX_PAUSE_SECONDS
 
     def _dismiss(self, worker: _Worker, number: int) -> None:
@@ -286,52 +309,52 @@ class Supervisor:
 
     # Rulesets and counts
 
-    def _changed(self, in_force: InForce) -> None:
+    def _changed(self, _: InForce) -> None:
         """Called by the store's thread when another ruleset is in force; it goes on when all workers have it."""
-        spread = asyncio.run_coroutine_threadsafe(self._spread(in_force), self._loop)
+        spread = asyncio.run_coroutine_threadsafe(self._spread(), self._loop)
         with contextlib.suppress(TimeoutError):
             spread.result(ANSWER_SECONDS * (len(self._workers) + 1))
 
-    async def _spread(self, in_force: InForce) -> None:
-        self._tally.follow(in_force.ruleset)
-        async with self._asking:
+    def _accept(self, ruleset: Ruleset) -> None:
+        self._layout = self._ledger.follow(ruleset, time.time())
+
+    async def _spread(self) -> None:
+        """Give each worker the ruleset in force, one after the other."""
+        async with self._spreading:
             for worker in list(self._workers):
-                await self._ask(worker, self._give)
+                await self._convince(worker)
 
-    def _give(self, worker: _Worker) -> None:
-        """Send a worker the ruleset in force."""
-        files = sharing.pack(self._store.current.ruleset)
+    async def _convince(self, worker: _Worker) -> None:
+        """Give a worker the ruleset in force, and wait until it has it. One that does not listen is ended."""
+        worker.has_taken.clear()
         try:
-            worker.link.send(Word.RULESET, files=files)
-        finally:
-            os.close(files[0])
-
-    async def _ask(self, worker: _Worker, ask: Callable[[_Worker], None]) -> None:
-        """Ask a worker something, and wait for its answer. One that does not take the question is ended."""
-        worker.answered.clear()
-        try:
-            ask(worker)
+            self._give(worker)
         except BlockingIOError:
-            log.error("worker %d does not listen, and is ended", worker.slot + 1)
+            quiet.say(records.WorkerDeaf(worker.slot + 1))
             self._kill(worker, signal.SIGKILL)
         except OSError:
             return  # it has ended
         if worker.is_ready:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(worker.answered.wait(), ANSWER_SECONDS)
+                await asyncio.wait_for(worker.has_taken.wait(), ANSWER_SECONDS)
+
+    def _give(self, worker: _Worker) -> None:
+        files = sharing.pack(self._store.current.ruleset, self._layout)
+        try:
+            worker.link.send(Word.RULESET, files=files)
+        finally:
+            os.close(files[0])
 
     async def _beat(self) -> None:
         """Gather what the workers counted, and write the period when it has closed."""
         while True:
-            seconds = self._tally.close_period(time.time())
-            await asyncio.sleep(min(BEAT_SECONDS, seconds + 0.01))
-            await self._gather()
+            seconds = BEAT_SECONDS
+            try:
+                seconds = await asyncio.to_thread(self._ledger.beat, time.time())
+            except Exception as error:
+                self._faults.add("beat", error)
+            await asyncio.sleep(seconds)
             self._faults.report()
-
-    async def _gather(self) -> None:
-        async with self._asking:
-            for worker in list(self._workers):
-                await self._ask(worker, _ask_for_report)
 
     # Sockets
 
@@ -359,7 +382,7 @@ class Supervisor:
     def _say_where(self) -> None:
         for place, mode in modes.shared(self._placed).items():
             for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
-                log.info("listening on %s (%s, %d workers)", ListenAddress(host, port), mode, self._count)
+                quiet.say(records.Listening(str(ListenAddress(host, port)), mode, self._count))
 
     # The end, and a new beginning
 
@@ -388,41 +411,51 @@ class Supervisor:
 
     async def _close(self) -> None:
         self._ending.set()
-        await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._store.stop)
         for sockets in self._sockets:
             for each in all_of(sockets):
                 each.close()
         for worker in list(self._workers):
             self._dismiss(worker, self._ends_with)
         await asyncio.gather(*map(self._see_off, list(self._workers)))
-        self._tally.stop(time.time())
+        await asyncio.to_thread(self._ledger.beat, time.time())
+        self._store.close()
         self._faults.report()
+        if self._endpoint is not None:
+            self._endpoint.close()
 
     async def _renew(self) -> None:
         """Execute this process anew, with the code and the policy that are on disk now, if they start."""
         if self._renewing or self._ending.is_set():
             return
         self._renewing = True
-        log.info("trying what is on disk")
+        quiet.say(records.Renewing())
         if not await self._would_start():
-            log.error("what is on disk does not start; what runs goes on")
+            quiet.say(records.NotRenewed())
             self._renewing = False
             return
-        await self._gather()
-        await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._store.stop)
         if self._ending.is_set():
             return
-        self._tally.stop(time.time())
+        await asyncio.to_thread(self._ledger.beat, time.time())
+        self._store.close()
         self._faults.report()
         kept = {
+            "ledger": self._ledger.keep(),
             "workers": [
-                [worker.slot, worker.pid, worker.link.connection.fileno(), worker.has_all, worker.is_leaving]
+                [
+                    *(worker.slot, worker.pid, worker.link.connection.fileno(), worker.board.file),
+                    *(worker.has_all, worker.is_leaving),
+                ]
                 for worker in self._workers
             ],
             "sockets": [describe(sockets) for sockets in self._sockets],
         }
         for each in (*(each for sockets in self._sockets for each in all_of(sockets)), *self._links()):
             each.set_inheritable(True)
+        for worker in self._workers:
+            assert worker.board.file is not None
+            os.set_inheritable(worker.board.file, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until they are handled again
         os.execve(  # noqa: S606  this very program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TASK: json.dumps({"kept": kept})}
@@ -430,7 +463,8 @@ class Supervisor:
 
     async def _would_start(self) -> bool:
         """Whether this very command would start now, beside what runs."""
-        environment = os.environ | {TASK: json.dumps({"check": list(self._sockets[0])})}
+        own = [self._endpoint.address] if self._endpoint is not None else []
+        environment = os.environ | {TASK: json.dumps({"check": [*self._sockets[0], *own]})}
         try:
             process = await asyncio.create_subprocess_exec(sys.executable, *sys.orig_argv[1:], env=environment)
         except OSError:
@@ -448,11 +482,13 @@ class Supervisor:
         """Take over sockets and workers of what this process was before."""
         self._sockets = [adopt(sockets) for sockets in kept["sockets"]]
         old = []
-        for slot, pid, link, has_all, is_leaving in kept["workers"]:
+        for slot, pid, link, board, has_all, is_leaving in kept["workers"]:
+            connection = Link(socket.socket(fileno=link))
             worker = _Worker(
-                slot, pid, Link(socket.socket(fileno=link)), has_all, is_old=True, is_ready=True, is_leaving=is_leaving
+                slot, pid, connection, Board(board), has_all, is_old=True, is_ready=True, is_leaving=is_leaving
             )
-            worker.link.connection.set_inheritable(False)
+            for file in (link, board):
+                os.set_inheritable(file, False)
             self._keep(worker)
             old.append(worker)
         return old
@@ -473,10 +509,6 @@ def cannot_listen(error: BaseException) -> StoplistError:
         f"cannot listen: {error}",
         hint="choose another address with --listen HOST:PORT, or with --mode MODE@HOST:PORT",
     )
-
-
-def _ask_for_report(worker: _Worker) -> None:
-    worker.link.send(Word.REPORT)
 
 
 def _wait_for(pid: int) -> int:

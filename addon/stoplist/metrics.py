@@ -1,0 +1,308 @@
+"""Metrics: how a gate is, for Prometheus and OpenMetrics, and whether it lives and is ready. Owns prometheus_client.
+
+  /metrics   a `Health`, asked for at each scrape
+  /healthz   200 while the gate answers; else it wants to be started again
+  /readyz    200 while it takes requests
+
+Rules
+  - What may be seen at any time has to do with lists, processes and what passes, and does not change when a request
+    is stopped. Nothing tells of the CPU or the memory of the process: stopping takes some of both.
+  - Requests are those of the period that closed last, as core/counts.py shows them.
+  - Labels are names of lists and closed sets of words. Who asks is not logged.
+"""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from stoplist.core.counts import Row
+from stoplist.errors import StoplistError
+
+MAX_SCRAPES = 8
+"""How many may ask at once; others are hung up on."""
+ASK_SECONDS = 10
+"""How long who asks may take for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListHealth:
+    """One list in force. Times are POSIX seconds; `held` is the serial of one that waits for release."""
+
+    list: str
+    serial: int
+    domains: int
+    signers: int
+    issued: float
+    expires: float
+    is_enforced: bool
+    is_refused: bool
+    held: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersHealth:
+    """How many processes serve, of how many that should, and how often one was started again."""
+
+    serving: int
+    wanted: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneHealth:
+    """What the lane carries. `opened` are numbers of tunnels by how long they took to open, for each step of
+    `opened_within` (seconds), and those that took longer; `opened_seconds` is what all took together."""
+
+    tunnels: int
+    bytes_from_clients: int
+    bytes_to_clients: int
+    opened_within: Sequence[float]
+    opened: Sequence[int]
+    opened_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A gate at one moment. `closed` is what may be shown of the period that closed last."""
+
+    version: str
+    started: float
+    is_ready: bool
+    lists: Sequence[ListHealth]
+    is_change_refused: bool
+    reloads: Mapping[str, int]
+    reloaded: float
+    reload_seconds: float
+    workers: WorkersHealth | None
+    lane: LaneHealth
+    faults: int
+    ca_expires: float
+    has_unwritten_counts: bool
+    closed: Sequence[Row]
+
+
+class Endpoint:
+    """Listens at `host` and `port` (0: any free one) from when it is made; answers from `serve` on.
+
+    Raises StoplistError where it cannot listen.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(family, address[:2])
+        except OSError as error:
+            raise StoplistError(
+                f"cannot listen for metrics on port {port} ({error.strerror})",
+                hint="choose another address with 'metrics: {listen: ADDRESS:PORT}'",
+            ) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="stoplist-metrics", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self._server.socket.getsockname()[:2]
+        return host, port
+
+    def serve(self, health: Callable[[], Health]) -> None:
+        """Answer with what `health` says; it is called by threads, and raises where the gate does not answer."""
+        self._server.health = health
+        self._server.registry.register(_Collector(health))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each that asks, a few at once; it writes nothing to any log."""
+
+    def __init__(self, family: int, address: Any) -> None:
+        self.address_family = family
+        self.registry = CollectorRegistry()
+        self.health: Callable[[], Health] | None = None
+        self._free = threading.BoundedSemaphore(MAX_SCRAPES)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # http.server would ask the DNS for its own name
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who asked is gone, or said nothing that can be read."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "stoplist"
+    sys_version = ""
+    timeout = ASK_SECONDS
+
+    def do_GET(self) -> None:
+        assert self.server.health is not None
+        path = urlsplit(self.path).path
+        if path not in ("/metrics", "/healthz", "/readyz"):
+            self._answer(404, "there is /metrics, /healthz and /readyz\n")
+            return
+        try:
+            is_ready = self.server.health().is_ready
+        except Exception:  # whatever it is, the gate does not answer as it should
+            self._answer(503, "the gate does not answer\n")
+            return
+        if path == "/healthz":
+            self._answer(200, "alive\n")
+        elif path == "/readyz":
+            self._answer(*((200, "ready\n") if is_ready else (503, "not ready\n")))
+        else:
+            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(200, encode(self.server.registry), kind)
+
+    def _answer(self, status: int, content: str | bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        body = content.encode() if isinstance(content, str) else content
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  as http.server calls it
+        """Who asks is not logged."""
+
+
+class _Collector(Collector):
+    """Turns a Health into metrics, in a fixed order."""
+
+    def __init__(self, health: Callable[[], Health]) -> None:
+        self._health = health
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # what there is depends on the gate
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._health()
+        yield _gauge("build_info", "The version of the gate.", {(("version", health.version),): 1})
+        yield _gauge("start_time_seconds", "When the gate was started.", {(): health.started})
+        yield _gauge("ready", "Whether the gate takes requests.", {(): health.is_ready})
+        yield from _lists(health.lists)
+        yield _gauge(
+            "change_refused",
+            "Whether the files on disk have a fault, and the last good state stays in force.",
+            {(): health.is_change_refused},
+        )
+        yield _counter(
+            "reloads", "What came of changed files.", {(("result", k),): n for k, n in health.reloads.items()}
+        )
+        yield _gauge("reload_timestamp_seconds", "When something was taken up last.", {(): health.reloaded})
+        yield _gauge(
+            "reload_duration_seconds", "How long the last look at changed files took.", {(): health.reload_seconds}
+        )
+        if health.workers is not None:
+            yield _gauge("workers", "Processes that serve.", {(): health.workers.serving})
+            yield _gauge("workers_wanted", "Processes that should serve.", {(): health.workers.wanted})
+            yield _counter(
+                "worker_restarts", "Processes that ended, and were started again.", {(): health.workers.restarts}
+            )
+        yield from _lane(health.lane)
+        yield _counter("faults", "What broke, and was refused; counted once a minute.", {(): health.faults})
+        yield _gauge("ca_expires_timestamp_seconds", "When the gate's CA ends.", {(): health.ca_expires})
+        yield _gauge(
+            "counts_unwritten", "Whether counts wait for a disk that takes them.", {(): health.has_unwritten_counts}
+        )
+        yield from _closed(health.closed)
+
+
+type _Labels = tuple[tuple[str, str], ...]
+
+
+def _lists(lists: Sequence[ListHealth]) -> Iterator[Metric]:
+    def each(name: str, text: str, value: Callable[[ListHealth], float | None]) -> Metric:
+        values = {(("list", entry.list),): value(entry) for entry in lists}
+        return _gauge(f"list_{name}", text, {labels: number for labels, number in values.items() if number is not None})
+
+    yield each("serial", "The serial of the list in force.", lambda entry: entry.serial)
+    yield each("domains", "How many domains the list in force holds.", lambda entry: entry.domains)
+    yield each("signers", "How many trusted keys have signed the list in force.", lambda entry: entry.signers)
+    yield each("issued_timestamp_seconds", "When the list in force was issued.", lambda entry: entry.issued)
+    yield each("expires_timestamp_seconds", "When the list in force expires.", lambda entry: entry.expires)
+    yield each("enforced", "1 where the list is enforced, 0 where it is observed.", lambda entry: entry.is_enforced)
+    yield each("refused", "Whether the list's file on disk is refused.", lambda entry: entry.is_refused)
+    yield each("held_serial", "The serial of a list that waits for release.", lambda entry: entry.held)
+
+
+def _lane(lane: LaneHealth) -> Iterator[Metric]:
+    yield _gauge("lane_tunnels", "Tunnels that pass in the lane, and are open.", {(): lane.tunnels})
+    yield _counter(
+        "lane_bytes",
+        "Bytes carried in the lane's tunnels.",
+        {(("from", "client"),): lane.bytes_from_clients, (("from", "server"),): lane.bytes_to_clients},
+    )
+    sums = list(accumulate(lane.opened))
+    steps = [*map(str, lane.opened_within), "+Inf"]
+    opened = HistogramMetricFamily(
+        "stoplist_lane_open_duration_seconds",
+        "From the request of a tunnel that passes to the moment it is open: name, connection, answer.",
+        buckets=list(zip(steps, sums, strict=True)),
+        sum_value=lane.opened_seconds,
+    )
+    yield opened
+
+
+def _closed(rows: Sequence[Row]) -> Iterator[Metric]:
+    """What may be shown of the period that closed last."""
+    ends: dict[_Labels, float] = {(): rows[0].period.ends} if rows else {}
+    yield _gauge("period_end_timestamp_seconds", "When the period closed that is shown.", ends)
+    shown: dict[_Labels, float] = {}
+    hidden: dict[_Labels, float] = {}
+    for row in rows:
+        labels = (("list", row.list or ""), ("outcome", str(row.outcome)))
+        hidden[labels] = row.shown.requests is None
+        if row.shown.requests is not None:
+            shown[labels] = row.shown.requests
+    yield _gauge("period_requests", "Requests of the closed period, rounded; missing where hidden.", shown)
+    yield _gauge("period_requests_hidden", "Whether the number of the closed period is hidden.", hidden)
+
+
+def _gauge(name: str, text: str, values: Mapping[_Labels, float]) -> Metric:
+    return _filled(GaugeMetricFamily, name, text, values)
+
+
+def _counter(name: str, text: str, values: Mapping[_Labels, float]) -> Metric:
+    return _filled(CounterMetricFamily, name, text, values)
+
+
+def _filled(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, values: Mapping[_Labels, float]
+) -> Metric:
+    labels = [label for label, _ in next(iter(values), ())]
+    family = kind(f"stoplist_{name}", text, labels=labels)
+    for key, number in values.items():
+        family.add_metric([value for _, value in key], float(number))
+    return family

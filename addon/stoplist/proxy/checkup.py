@@ -1,0 +1,100 @@
+"""Checkup: how this gate is, as metrics.py wants to know it. Asked by threads of the metrics' endpoint.
+
+Rules
+  - An answer comes only while the event loop still turns: a gate that hangs does not look well.
+  - Nothing is read that changes when a request is stopped, but what was counted in closed periods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+from stoplist import __version__, loading
+from stoplist.core.decide import Action
+from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
+from stoplist.proxy.board import OPENED_WITHIN, Number
+from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.ledger import Ledger
+from stoplist.proxy.store import RulesetStore
+
+ANSWER_SECONDS = 2.0
+"""How long the event loop may take to turn."""
+
+
+class Checkup:
+    """Looks at what a gate of one process, or a supervisor, has. `workers` is for the latter."""
+
+    def __init__(
+        self,
+        store: RulesetStore,
+        ledger: Ledger,
+        authority: CertificateAuthority,
+        is_ready: Callable[[], bool],
+        workers: Callable[[], WorkersHealth] | None = None,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._authority = authority
+        self._is_ready = is_ready
+        self._workers = workers
+        self._started = time.time()
+
+    def answer(self, loop: asyncio.AbstractEventLoop) -> Health:
+        """How the gate is. Raises TimeoutError where the event loop does not turn, RuntimeError where it has ended."""
+        turned = threading.Event()
+        loop.call_soon_threadsafe(turned.set)
+        if not turned.wait(ANSWER_SECONDS):
+            raise TimeoutError
+        reload = self._store.reload
+        return Health(
+            version=__version__,
+            started=self._started,
+            is_ready=self._is_ready(),
+            lists=self._lists(),
+            is_change_refused=reload.is_refused,
+            reloads=reload.results,
+            reloaded=reload.time or self._started,
+            reload_seconds=reload.seconds,
+            workers=self._workers() if self._workers is not None else None,
+            lane=_lane(self._ledger.numbers()),
+            faults=self._ledger.numbers()[Number.FAULTS],
+            ca_expires=self._authority.certificate.not_valid_after_utc.timestamp(),
+            has_unwritten_counts=self._ledger.has_unwritten,
+            closed=self._ledger.closed,
+        )
+
+    def _lists(self) -> list[ListHealth]:
+        ruleset, faults = self._store.current.ruleset, self._store.reload.faults
+        actions = {signed.header.list: verdict.action for signed, verdict in ruleset.entries}
+        found = []
+        for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
+            header = signed.header
+            fault = faults.get(loading.list_file(self._store.path, wanted))
+            found.append(
+                ListHealth(
+                    list=header.list,
+                    serial=header.serial,
+                    domains=header.count,
+                    signers=len(signed.signers),
+                    issued=header.issued.timestamp(),
+                    expires=header.expires.timestamp(),
+                    is_enforced=actions[header.list] is Action.STOP,
+                    is_refused=fault is not None and fault.held is None,
+                    held=fault.held.header.serial if fault is not None and fault.held is not None else None,
+                )
+            )
+        return found
+
+
+def _lane(numbers: list[int]) -> LaneHealth:
+    return LaneHealth(
+        tunnels=numbers[Number.TUNNELS],
+        bytes_from_clients=numbers[Number.FROM_CLIENTS],
+        bytes_to_clients=numbers[Number.TO_CLIENTS],
+        opened_within=OPENED_WITHIN,
+        opened=numbers[Number.OPENED : Number.OPENED + len(OPENED_WITHIN) + 1],
+        opened_seconds=numbers[Number.OPENED_MICROSECONDS] / 1_000_000,
+    )

@@ -1,0 +1,241 @@
+"""Ledger: takes what the boards of a gate have counted, on a fixed beat, into the periods that the state keeps.
+
+One for each gate, in the process that has its state. When a period has closed, what may be shown of it is
+written to the log, once, and is what metrics show until the next one closes.
+
+Rules
+  - The beat follows no request: every `BEAT_SECONDS`, and when a period closes. Each time every row of the open
+    period is written, whether or not anything was counted.
+  - What could not be written is kept, and written later. Nothing is counted twice: a number is taken from a
+    board once, and added to the state in one transaction.
+  - A period does not begin anew when the clock is set back, and ends when it closes, whatever the policy says by
+    then: another length or time zone applies from the next one on.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row
+from stoplist.core.decide import Ruleset
+from stoplist.core.policy import Policy
+from stoplist.errors import StoplistError
+from stoplist.proxy import quiet, records, tally
+from stoplist.proxy.board import FIRST_CELL, Board, Layout, Number
+from stoplist.state import State
+
+BEAT_SECONDS = 60.0
+"""How often counts are written, faults reported, and open connections judged again."""
+_LONGEST_PERIOD = 26 * 3600
+_LATER = 0.01
+"""A period has closed for sure this long after its end, in seconds."""
+
+
+class Kept(TypedDict):
+    """A ledger's cells, in the order of their places, and what it could not write; as JSON has them."""
+
+    cells: Sequence[Sequence[Any]]
+    unwritten: Sequence[Sequence[Any]]
+
+
+NOTHING_KEPT = Kept(cells=(), unwritten=())
+
+
+@dataclass
+class _Entry:
+    """What is to be added to a cell: requests, and the seconds in which they were counted."""
+
+    requests: int = 0
+    fresh: int = 0
+    expired: int = 0
+
+
+class Ledger:
+    """Counts of the gate with this state. `kept` is what an earlier ledger of the same gate had to `keep`.
+
+    `follow` must be called before the first beat. Times are POSIX seconds.
+    """
+
+    def __init__(self, state: State, kept: Kept = NOTHING_KEPT) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._beating = threading.Lock()
+        """Held through a beat: what one has taken is written, or kept, before the next one takes any."""
+        self._boards: list[Board] = []
+        self._layout = Layout(_cell(*cell) for cell in kept["cells"])
+        self._policy: Policy | None = None
+        self._expiry: dict[Cell, float] = {}
+        self._leaving: frozenset[Cell] = frozenset()
+        """Cells that a request may still be counted in which was judged before: they have a row, so that it shows no
+        more than one of a cell in force."""
+        self._period: Period | None = None
+        self._since = time.monotonic()
+        self._unwritten = {(Period(*period), _cell(*cell)): _Entry(*entry) for period, cell, entry in kept["unwritten"]}
+        self._reported_until: int | None = None
+        self._has_failed = False
+        self._gone = [0] * FIRST_CELL
+        self.closed: tuple[Row, ...] = ()
+        """What is shown of the period that closed last."""
+
+    def keep(self) -> Kept:
+        """What a ledger must know that takes over from this one: plain values."""
+        with self._lock:
+            return {
+                "cells": [astuple(cell) for cell in self._layout.by_place()],
+                "unwritten": [
+                    (astuple(period), astuple(cell), astuple(entry))
+                    for (period, cell), entry in self._unwritten.items()
+                ],
+            }
+
+    def follow(self, ruleset: Ruleset, now: float) -> Mapping[Cell, int]:
+        """This ruleset is in force in a moment: where its cells stand on the boards, and those of the one before."""
+        with self._lock:
+            self._take(now)
+            before = self._expiry.keys() or dict(self._layout.items()).keys()  # all that were kept
+            self._leaving = frozenset(before)
+            self._policy = ruleset.policy
+            expiry = {signed.header.list: signed.header.expires.timestamp() for signed in ruleset.lists}
+            self._expiry = {cell: expiry.get(cell.list or "", float("inf")) for cell in tally.cells(ruleset)}
+            if self._period is None:
+                self._period = self._period_at(now)
+            return self._layout.of(self._expiry.keys() | before)
+
+    def read(self, board: Board) -> None:
+        """A board belongs to the gate from now on."""
+        with self._lock:
+            self._boards.append(board)
+
+    def leave(self, board: Board) -> None:
+        """Nothing is counted on this board any more."""
+        with self._lock:
+            self._collect(board)
+            self._boards.remove(board)
+            self._gone = _sum(self._gone, board)
+            self._gone[Number.TUNNELS] = 0
+
+    def numbers(self) -> list[int]:
+        """The numbers that are no cells (see board.Number), added up over all boards there were."""
+        with self._lock:
+            return functools.reduce(_sum, self._boards, self._gone)
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether what was counted could not be written the last time."""
+        return self._has_failed
+
+    def beat(self, now: float) -> float:
+        """Take and write what was counted, and what has closed. The seconds until the next beat."""
+        with self._beating:
+            left = self._write(now)
+            self._report(now)
+        return min(BEAT_SECONDS, left + _LATER)
+
+    def _write(self, now: float) -> float:
+        """Take and write what was counted. The seconds that the open period has left."""
+        with self._lock:
+            self._take(now)
+            unwritten, self._unwritten = self._unwritten, {}
+            assert self._period is not None
+            if not self._period.seconds_left(now):
+                self._period = self._period_at(now)
+            left = self._period.seconds_left(now)
+        try:
+            self._state.count(_counts(unwritten))
+            unwritten, self._has_failed = {}, False
+        except StoplistError as error:
+            self._complain(error)
+        finally:
+            with self._lock:
+                for (period, cell), entry in unwritten.items():
+                    self._add(period, cell, entry.requests, entry.fresh, entry.expired)
+        return left
+
+    def _period_at(self, now: float) -> Period:
+        assert self._policy is not None
+        return Period.at(now, self._policy.counts.period, self._policy.time_zone)
+
+    def _take(self, now: float) -> None:
+        """Take what was counted since the last time, for the open period."""
+        elapsed = int(time.monotonic() - self._since)
+        self._since += elapsed
+        for board in self._boards:
+            self._collect(board)
+        if self._period is None:
+            return
+        for cell in self._leaving:
+            self._add(self._period, cell, 0)
+        self._leaving = frozenset()
+        for cell, expires in self._expiry.items():
+            fresh = elapsed if now < expires else 0
+            self._add(self._period, cell, 0, fresh, elapsed - fresh)
+
+    def _collect(self, board: Board) -> None:
+        assert self._period is not None
+        for cell, place in self._layout.items():
+            counted = board.numbers[place]
+            if counted != board.taken[place]:
+                self._add(self._period, cell, counted - board.taken[place])
+                board.taken[place] = counted
+
+    def _add(self, period: Period, cell: Cell, requests: int, fresh: int = 0, expired: int = 0) -> None:
+        entry = self._unwritten.setdefault((period, cell), _Entry())
+        entry.requests += requests
+        entry.fresh += fresh
+        entry.expired += expired
+
+    def _report(self, now: float) -> None:
+        """Write to the log what has closed since the last time."""
+        assert self._policy is not None
+        policy = self._policy.counts
+        with self._lock:
+            counts = _counts(self._unwritten)
+        try:
+            if self._reported_until is None:
+                self._reported_until = self._state.reported_until()
+            counts += self._state.counts(self._reported_until - _LONGEST_PERIOD, now)
+        except StoplistError as error:
+            self._complain(error)
+            return  # a part of a number would be taken for all of it
+        rows = Disclosure(policy.hide_below, policy.round_to).rows(
+            [[each for each in counts if each.period.ends <= now]]
+        )
+        if not rows:
+            return
+        last = max(row.period.ends for row in rows)
+        self.closed = tuple(row for row in rows if row.period.ends == last)
+        new = [row for row in rows if row.period.ends > self._reported_until]
+        if not new:
+            return
+        for row in new:
+            quiet.say(records.Counts.of(row, policy.hide_below))
+        self._reported_until = last
+        try:
+            self._state.report_until(last, policy.keep.before(datetime.fromtimestamp(now, UTC)).timestamp())
+        except StoplistError as error:
+            self._complain(error)
+
+    def _complain(self, error: StoplistError) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            quiet.say(records.CountsNotWritten(error))
+
+
+def _sum(numbers: list[int], board: Board) -> list[int]:
+    return [number + more for number, more in zip(numbers, board.numbers, strict=False)]
+
+
+def _cell(list_id: str | None, serial: int | None, outcome: str) -> Cell:
+    return Cell(list_id, serial, Outcome(outcome))
+
+
+def _counts(entries: Mapping[tuple[Period, Cell], _Entry]) -> list[Count]:
+    return [
+        Count(period, cell, entry.requests, entry.fresh, entry.expired) for (period, cell), entry in entries.items()
+    ]

@@ -1,0 +1,332 @@
+"""Records: all that a gate can write to its log. What is not one of these is never written (see quiet.py).
+
+Rules
+  - A record is made of fields: numbers, names of lists, and what operators wrote into files of theirs (paths, keys
+    of a policy, why a file was refused). No field has to do with a request or a client.
+  - `event` is its name for programs, `str()` its sentence for people.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from stoplist.core import counts
+from stoplist.core.signedlist import SignedList, format_time
+from stoplist.errors import StoplistError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The base of all records."""
+
+    event: ClassVar[str]
+    level: ClassVar[int] = logging.INFO
+
+
+# What is in force, and what is not taken up
+
+
+@dataclass(frozen=True, slots=True)
+class InForce(Record):
+    event = "list in force"
+    list: str
+    serial: int
+    action: str
+    domains: int
+    expires: str
+
+    @classmethod
+    def of(cls, signed: SignedList, action: str) -> Self:
+        header = signed.header
+        return cls(header.list, header.serial, action, header.count, format_time(header.expires))
+
+    def __str__(self) -> str:
+        return (
+            f"list {self.list} serial {self.serial} in force ({self.action}): {self.domains} domains, "
+            f"expires {self.expires}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused(Record):
+    event = "change refused"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"the change is refused, the last good state stays in force\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListRefused(Record):
+    event = "list refused"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"a list is refused, the last good one stays enforced\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListHeld(Record):
+    event = "list held"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"a list is held, the last good one stays enforced\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListExpired(Record):
+    event = "list expired"
+    level = logging.ERROR
+    list: str
+    consequence: str
+
+    def __str__(self) -> str:
+        return f"list {self.list} has expired, {self.consequence}; fetch a fresh one"
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Record):
+    """Something about the files of the operator that should be mended."""
+
+    event = "warning"
+    level = logging.WARNING
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Record):
+    """How the state directory was found."""
+
+    event = "state"
+    level = logging.WARNING
+    note: str
+
+    def __str__(self) -> str:
+        return self.note
+
+
+@dataclass(frozen=True, slots=True)
+class NotRemembered(Record):
+    event = "state not written"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"what is in force cannot be remembered for a restart\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAtStart(Record):
+    event = "restart needed"
+    level = logging.WARNING
+    key: str
+
+    def __str__(self) -> str:
+        return f"'{self.key}' has changed in the policy; restart the gate for it"
+
+
+@dataclass(frozen=True, slots=True)
+class NotLookedAt(Record):
+    event = "files not looked at"
+    level = logging.ERROR
+    kind: str
+
+    def __str__(self) -> str:
+        return f"the files could not be looked at ({self.kind}); they will be again"
+
+
+@dataclass(frozen=True, slots=True)
+class NoEvents(Record):
+    event = "no file events"
+    level = logging.WARNING
+    why: str
+    poll: int
+
+    def __str__(self) -> str:
+        return f"no events from the file system ({self.why}); changes are seen within {self.poll} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Intercepting(Record):
+    event = "tls intercept"
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return "'tls: intercept' decrypts the TLS of every site; clients lose what only their own TLS can give"
+
+
+# Counts and faults
+
+
+@dataclass(frozen=True, slots=True)
+class Counts(Record):
+    """What may be shown of one number of a closed period (see core/counts.py)."""
+
+    event = "counts"
+    period: str
+    list: str | None
+    serials: tuple[int, ...]
+    outcome: str
+    requests: int | None
+    hidden_below: int | None
+
+    @classmethod
+    def of(cls, row: counts.Row, hide_below: int) -> Self:
+        requests = row.shown.requests
+        hidden_below = hide_below if requests is None else None
+        return cls(row.period.name, row.list, row.serials, row.outcome, requests, hidden_below)
+
+    def __str__(self) -> str:
+        of_list = f" by list {self.list}" if self.list else ""
+        number = f"fewer than {self.hidden_below}" if self.requests is None else f"about {self.requests}"
+        return f"counts of {self.period}: {number} requests {self.outcome}{of_list}"
+
+
+@dataclass(frozen=True, slots=True)
+class CountsNotWritten(Record):
+    event = "counts not written"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"counts cannot be written, and are kept in memory until they can\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(Record):
+    """How often something broke since the last time, and where; of whose records only the type was kept."""
+
+    event = "fault"
+    level = logging.ERROR
+    where: str
+    kind: str
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.times} x fault in {self.where} ({self.kind}); what it concerned was refused"
+
+
+# The processes
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Record):
+    event = "listening"
+    address: str | None
+    mode: str
+    workers: int | None = None
+
+    def __str__(self) -> str:
+        where = f" on {self.address}" if self.address else ""
+        workers = f", {self.workers} workers" if self.workers is not None else ""
+        return f"listening{where} ({self.mode}{workers})"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsAt(Record):
+    event = "metrics"
+    address: str
+
+    def __str__(self) -> str:
+        return f"metrics at http://{self.address}/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded(Record):
+    event = "worker ended"
+    level = logging.ERROR
+    worker: int
+    how: str
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} has ended ({self.how}), and is started again; what it carried is lost"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNotStarted(Record):
+    event = "worker not started"
+    level = logging.ERROR
+    worker: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} cannot be started ({self.why}), and will be tried again"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDeaf(Record):
+    event = "worker does not listen"
+    level = logging.ERROR
+    worker: int
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} does not listen, and is ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Renewing(Record):
+    event = "renewing"
+
+    def __str__(self) -> str:
+        return "trying what is on disk"
+
+
+@dataclass(frozen=True, slots=True)
+class NotRenewed(Record):
+    event = "not renewed"
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return "what is on disk does not start; what runs goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToRenew(Record):
+    event = "not renewed"
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return "SIGHUP is for gates with --workers; to take up new code, start this one again"
+
+
+# Inside mitmproxy
+
+
+@dataclass(frozen=True, slots=True)
+class NoPolicy(Record):
+    event = "no policy"
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return "no policy is in force, every request is refused; use --set stoplist_policy=FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class NoPasswords(Record):
+    event = "no passwords"
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return "passwords cannot be checked, every request is refused; see to the option proxyauth"
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard(Record):
+    """Something of mitmproxy's that breaks a promise as it is set."""
+
+    event = "hazard"
+    level = logging.WARNING
+    what: str
+    does: str
+
+    def __str__(self) -> str:
+        return f"mitmproxy's {self.what} {self.does}"

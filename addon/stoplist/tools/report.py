@@ -1,0 +1,234 @@
+"""Report: what an operator hands to the list provider, and what a data protection officer can check.
+
+It says how many requests were stopped in periods that have closed, as far as core/counts.py lets a number be
+shown; when a fresh list was enforced; how lists changed; and whether the gate's own tests pass now.
+
+Rules
+  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times, and
+    what the policy says of its operator. No path, no reason in words, no key id.
+  - Exact numbers end in `make`: a report holds none, and so can no rendering of it.
+  - States are only read. Gates are added up before anything is hidden, and each of them once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from stoplist import __version__, loading
+from stoplist.core.counts import Count, Disclosure, Outcome, Period, PeriodLength, Row
+from stoplist.core.decide import Reason, decide
+from stoplist.core.hosts import Host
+from stoplist.core.policy import Policy
+from stoplist.errors import StoplistError
+from stoplist.state import DATABASE, JOURNAL_ROWS, Entry, State
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a list was in force in a period, and for how many seconds gates counted by it, while it was fresh or not.
+
+    `is_fresh` says that it never was expired there, at any of the `gates` that have it.
+    """
+
+    period: Period
+    list: str
+    is_enforced: bool
+    gates: int
+    is_fresh: bool
+    fresh: int
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a list at a gate, which has the number of its place among those of the report, from 1 on."""
+
+    gate: int
+    time: datetime
+    result: str
+    list: str | None
+    serial: int | None
+    signers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Whether the check host of each list is stopped, and every test of the policy passes."""
+
+    passed: bool
+    tests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted."""
+
+    made: datetime
+    version: str
+    operator: str
+    authority: str
+    time_zone: ZoneInfo
+    length: PeriodLength
+    disclosure: Disclosure
+    gates: int
+    periods: tuple[Period, ...]
+    silent: frozenset[Period]
+    rows: tuple[Row, ...]
+    coverage: tuple[Coverage, ...]
+    changes: tuple[Change, ...]
+    self_test: SelfTest
+
+
+def make(
+    policy: Path, states: Sequence[Path], *, since: date | None, until: date | None, now: datetime
+) -> tuple[Report, list[StoplistError]]:
+    """Report on the gates with these state directories, from one day of the policy's time zone to another.
+
+    Without days: on all that is kept. Also gives what whoever asks should know, and the report does not say: why
+    the self-test fails. Raises StoplistError where the policy or a state cannot be read.
+    """
+    _check_distinct(states)
+    text = loading.read_policy(policy)
+    days = _Days.of(text.policy, since, until, now)
+    gates, changes = _read(states, days)
+    disclosure = Disclosure(text.policy.counts.hide_below, text.policy.counts.round_to)
+    rows = disclosure.rows(gates)
+    counted = sorted({row.period for row in rows})
+    silent = _without(counted, _calendar(text.policy, days, counted[0].starts if counted else None))
+    self_test, problems = _test(policy, text.policy, now)
+    report = Report(
+        made=now.replace(microsecond=0),
+        version=__version__,
+        operator=text.policy.stop_page.operator,
+        authority=text.policy.stop_page.authority,
+        time_zone=text.policy.time_zone,
+        length=text.policy.counts.period,
+        disclosure=disclosure,
+        gates=len(states),
+        periods=tuple(sorted([*counted, *silent])),
+        silent=frozenset(silent),
+        rows=tuple(rows),
+        coverage=tuple(_coverage(gates)),
+        changes=tuple(changes),
+        self_test=self_test,
+    )
+    return report, problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """From when to when a report goes, in POSIX seconds. `is_first_given` says that its first day was asked for."""
+
+    starts: float
+    ends: float
+    is_first_given: bool
+
+    @classmethod
+    def of(cls, policy: Policy, since: date | None, until: date | None, now: datetime) -> _Days:
+        """Nothing is reported that the policy would have forgotten, and nothing that has not closed."""
+
+        def midnight(day: date) -> float:
+            return datetime.combine(day, time(), policy.time_zone).timestamp()
+
+        first = policy.counts.keep.before(now).astimezone(policy.time_zone).date()
+        last = now.astimezone(policy.time_zone).date()
+        return cls(
+            midnight(max(first, since or first)),
+            min(midnight(min(last, until or last) + timedelta(days=1)), now.timestamp()),
+            since is not None,
+        )
+
+
+def _check_distinct(states: Sequence[Path]) -> None:
+    """A gate that is added up twice would give away what hides: refuse it. Raises StoplistError."""
+    known: list[Path] = []
+    for folder in states:
+        database = folder / DATABASE
+        if database.exists():
+            if any(database.samefile(other) for other in known):
+                raise StoplistError(
+                    "the state of one gate is named twice", hint="name each gate once", place=str(folder)
+                )
+            known.append(database)
+
+
+def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[Change]]:
+    """What each gate has counted, exactly, and what happened to lists, the oldest first."""
+    gates: list[list[Count]] = []
+    changes: list[Change] = []
+    for number, folder in enumerate(states, 1):
+        state = State.open_read_only(folder)
+        try:
+            gates.append(state.counts(days.starts, days.ends))
+            changes += [_change(number, entry) for entry in reversed(state.journal(JOURNAL_ROWS))]
+        finally:
+            state.close()
+    within = [change for change in changes if days.starts <= change.time.timestamp() < days.ends]
+    return gates, sorted(within, key=lambda change: change.time)
+
+
+def _change(gate: int, entry: Entry) -> Change:
+    return Change(gate, datetime.fromisoformat(entry.time), entry.result, entry.list, entry.serial, len(entry.signers))
+
+
+def _calendar(policy: Policy, days: _Days, first_counted: int | None) -> Iterator[Period]:
+    """The periods in which gates should have counted."""
+    starts = days.starts if days.is_first_given else first_counted
+    if starts is not None:
+        period = Period.at(starts, policy.counts.period, policy.time_zone)
+        while period.ends <= days.ends:
+            yield period
+            period = Period.at(period.ends, policy.counts.period, policy.time_zone)
+
+
+def _without(counted: Sequence[Period], periods: Iterable[Period]) -> list[Period]:
+    """Those of the periods, in order, that have no time in common with one of `counted`, in order."""
+    found, at = [], 0
+    for period in periods:
+        while at < len(counted) and counted[at].ends <= period.starts:
+            at += 1
+        if at == len(counted) or period.ends <= counted[at].starts:
+            found.append(period)
+    return found
+
+
+def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
+    """For each list and period how it was in force, where it was: a number alone does not make it so."""
+    parts: defaultdict[tuple[Period, str, bool], list[tuple[int, int]]] = defaultdict(list)
+    for gate in gates:
+        seconds: defaultdict[tuple[Period, str, bool], tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for count in gate:
+            if count.cell.list is not None and count.cell.outcome in (Outcome.STOPPED, Outcome.OBSERVED):
+                key = (count.period, count.cell.list, count.cell.outcome is Outcome.STOPPED)
+                fresh, expired = seconds[key]
+                seconds[key] = (fresh + count.fresh, expired + count.expired)
+        for key, each in seconds.items():
+            if any(each):
+                parts[key].append(each)
+    return [
+        Coverage(
+            *key,
+            gates=len(parts[key]),
+            is_fresh=all(fresh > 0 and not expired for fresh, expired in parts[key]),
+            fresh=sum(fresh for fresh, _ in parts[key]),
+            expired=sum(expired for _, expired in parts[key]),
+        )
+        for key in sorted(parts)
+    ]
+
+
+def _test(path: Path, policy: Policy, now: datetime) -> tuple[SelfTest, list[StoplistError]]:
+    tests = len(policy.lists) + len(policy.tests)
+    try:
+        loaded = loading.load(path, now=now)
+    except StoplistError as error:
+        return SelfTest(passed=False, tests=tests), [error]
+    hosts = [Host.parse(signed.header.check_host) for signed in loaded.ruleset.lists]
+    verdicts = [decide(loaded.ruleset, host, now.timestamp()) for host in hosts]
+    passed = all(verdict.reason is Reason.CHECK_HOST for verdict in verdicts)
+    return SelfTest(passed, tests), list(loaded.warnings)

@@ -1,0 +1,129 @@
+"""Before anything is hidden, counts are exact: the sum is what the client sent, whoever was killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stoplist.core.counts import Outcome
+from stoplist.state import State
+from tests.e2e.clocks import before_the_hour
+from tests.e2e.desk import Desk
+from tests.e2e.network import META_ADDRESS, STOPLIST, Gate, Network, need, wait_until
+from tests.e2e.processes import counted, workers
+
+STOPPED = "http://listed.test/"
+PASSED = "http://pass.test/"
+REFUSED = f"http://{META_ADDRESS}/"
+AT_ONCE = 20
+
+
+def _hey(gate: Gate, requests: int, url: str, *options: str) -> Counter[int]:
+    """Ask so many times; how often each status came."""
+    need("hey")
+    done = subprocess.run(
+        gate.network.enter("hey", "-n", str(requests), "-c", str(AT_ONCE), "-t", "20", "-x", gate.url, *options, url),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=True,
+    )
+    return Counter(
+        {int(status): int(times) for status, times in re.findall(r"\[(\d+)\]\s+(\d+) responses", done.stdout)}
+    )
+
+
+def _kill(gate: Gate, number: int, *, all_of_them: bool = False) -> int:
+    """Kill a worker, or each; how many there were."""
+    before = workers(gate.process.pid)
+    victims = sorted(before) if all_of_them else [min(before)]
+    for pid in victims:
+        os.kill(pid, number)
+    wait_until(lambda: len(workers(gate.process.pid) - set(victims)) == len(before), "new workers")
+    return len(victims)
+
+
+def _two_workers(net: Network, desk: Desk, state: Path) -> Gate:
+    return net.gate(desk.policy, state, "--workers", "2")
+
+
+@pytest.mark.timeout(300)
+def test_counts_are_exact_over_workers_restarts_and_kills(net: Network, desk: Desk, tmp_path: Path):
+    state, kills = tmp_path / "state", 0
+    gate = _two_workers(net, desk, state)
+    assert _hey(gate, 4000, STOPPED) == {403: 4000}
+    kills += _kill(gate, signal.SIGKILL)
+    assert _hey(gate, 4000, PASSED) == {200: 4000}
+    kills += _kill(gate, signal.SIGSEGV)
+    assert _hey(gate, 4000, REFUSED) == {403: 4000}
+    kills += _kill(gate, signal.SIGKILL, all_of_them=True)
+    gate.process.end()
+    assert counted(state) == {Outcome.STOPPED: 4000, Outcome.PASSED: 4000, Outcome.REFUSED: 4000}
+
+    gate = _two_workers(net, desk, state)
+    assert _hey(gate, 4000, STOPPED) == {403: 4000}
+    seen = len(gate.process.err)
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=60)
+    desk.publish(["listed.test", "second.test"])
+    gate.process.wait_for("serial 2 in force", after=seen)
+    assert _hey(gate, 4000, STOPPED) == {403: 4000}
+    kills += _kill(gate, signal.SIGKILL)
+    gate.process.end()
+    assert counted(state) == {Outcome.STOPPED: 12_000, Outcome.PASSED: 4000, Outcome.REFUSED: 4000}
+    assert kills == 5
+
+
+@pytest.mark.timeout(120)
+def test_what_is_under_way_when_a_worker_is_killed_is_counted_once_or_not_at_all(
+    net: Network, desk: Desk, tmp_path: Path
+):
+    gate = _two_workers(net, desk, tmp_path / "state")
+    load = subprocess.Popen(
+        net.enter("hey", "-n", "3000", "-c", str(AT_ONCE), "-t", "20", "-x", gate.url, STOPPED),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(3):
+        wait_until(lambda: len(workers(gate.process.pid)) == 2, "both workers")
+        _kill(gate, signal.SIGKILL)
+    said, _ = load.communicate(timeout=100)
+    answered = sum(int(times) for times in re.findall(r"\[403\]\s+(\d+) responses", said))
+    gate.process.end()
+    assert answered <= counted(gate.state_dir)[Outcome.STOPPED] <= 3000
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_a_gate_that_is_killed_loses_the_last_minute_and_counts_nothing_twice(
+    net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
+):
+    """A gate writes what it has when it starts, when a period closes, and each minute."""
+    desk.policy.write_text(desk.policy.read_text() + "counts: {period: hour, hide_below: 10, round_to: 5}\n")
+    hour, clock = before_the_hour(10)
+    state = tmp_path / "state"
+    gate = net.gate(desk.policy, state, *options, program=(*clock, str(STOPLIST)))
+    assert _hey(gate, 100, STOPPED) == {403: 100}
+    gate.process.wait_for(r'"event": "counts".*"outcome": "stopped", "requests": 100', seconds=40)
+    assert _hey(gate, 60, STOPPED) == {403: 60}
+    gate.process.send(signal.SIGKILL)
+    gate.process.wait()
+
+    again = net.gate(desk.policy, state, *options, program=(*clock, str(STOPLIST)))
+    assert _hey(again, 40, STOPPED) == {403: 40}
+    again.process.end()
+    opened = State.open_read_only(state)
+    stops = {
+        count.period.name: count.requests for count in opened.counts(0, 2**40) if count.cell.outcome is Outcome.STOPPED
+    }
+    opened.close()
+    closed = f"{hour.replace(hour=(hour.hour - 1) % 24):%Y-%m-%dT%HZ}"
+    assert stops[closed] == 100
+    assert stops[f"{hour:%Y-%m-%dT%HZ}"] == 40
+    assert "counts" not in again.log()
