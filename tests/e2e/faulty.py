@@ -30,7 +30,8 @@ def start(code: CodeType, _: int) -> object:
 
 
 def line(code: CodeType, number: int) -> object:
-    is_hook = code.co_qualname.startswith("Stoplist.") and code.co_name not in ("answer", "count_fault")
+    others = ("answer", "count_fault", "client_disconnected")
+    is_hook = code.co_qualname.startswith("Stoplist.") and code.co_name not in others
     return at(code, str(number)) if is_hook else sys.monitoring.DISABLE
 
 

@@ -231,13 +231,18 @@ class Gate:
         return "".join(self.process.err)
 
     def counts(self) -> Counter[tuple[str | None, Outcome]]:
-        """What it has counted once it has ended, exactly, whatever period it was in."""
-        state = State.open_read_only(self.state_dir)
-        sums = Counter[tuple[str | None, Outcome]]()
-        for each in state.counts(0, EVER):
-            sums[each.cell.list, each.cell.outcome] += each.requests
-        state.close()
-        return sums
+        """What it has counted once it has ended."""
+        return counted(self.state_dir)
+
+
+def counted(state_dir: Path) -> Counter[tuple[str | None, Outcome]]:
+    """What is counted in a state directory, exactly, whatever period it was in."""
+    state = State.open_read_only(state_dir)
+    sums = Counter[tuple[str | None, Outcome]]()
+    for each in state.counts(0, EVER):
+        sums[each.cell.list, each.cell.outcome] += each.requests
+    state.close()
+    return sums
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,9 @@
-"""Processes: what the system knows of those of a gate, and what they have counted."""
+"""Processes: what the system knows of those of a gate."""
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-
-from stoplist.core.counts import Outcome
-from stoplist.state import State
 
 
 def children(pid: int) -> list[int]:
@@ -18,7 +14,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def workers(supervisor: int) -> set[int]:
+def workers_of(supervisor: int) -> set[int]:
     return {pid for pid in children(supervisor) if _is_worker(pid)}
 
 
@@ -26,13 +22,3 @@ def _is_worker(pid: int) -> bool:
     with suppress(OSError):
         return b'STOPLIST_TASK={"worker"' in Path(f"/proc/{pid}/environ").read_bytes()
     return False
-
-
-def counted(state: Path) -> Counter[Outcome]:
-    """The exact numbers of a gate that has ended, whatever period they are of."""
-    opened = State.open_read_only(state)
-    sums: Counter[Outcome] = Counter()
-    for count in opened.counts(0, 2**40):
-        sums[count.cell.outcome] += count.requests
-    opened.close()
-    return +sums

@@ -7,15 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from stoplist.core.counts import Outcome
 from stoplist.state import State
+from tests.e2e.clocks import before_the_hour, clock
 from tests.e2e.desk import Desk
-from tests.e2e.network import EVER, STOPLIST, Gate, Network, need, wait_until
+from tests.e2e.network import EVER, STOPLIST, Gate, Network, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = 200
@@ -132,26 +133,11 @@ def test_a_read_only_state_is_read_and_said(net: Network, desk: Desk, small_disk
     assert again.curl("http://listed.test/").status == 403
 
 
-@pytest.fixture
-def clock() -> Callable[[str], tuple[str, ...]]:
-    """What to put before a command so that its clock is off: ``clock("+1y")``.
-
-    The library by itself, not the program `faketime`, which would stand between a signal and the gate.
-    """
-    need("faketime")
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return lambda offset: ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", f"LD_PRELOAD={library}", f"FAKETIME={offset}")
-
-
-def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(
-    desk: Desk, tmp_path: Path, start: Start, clock
-):
+def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(desk: Desk, tmp_path: Path, start: Start):
     """The log says it, once, and the state has both periods; no other number is in the log."""
     desk.policy.write_text(desk.policy.read_text() + "counts: {period: hour, hide_below: 10, round_to: 5}\n")
-    now = datetime.now(UTC)
-    close = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    seconds = int((close - now).total_seconds()) - 10
-    gate = start(tmp_path / "state", *clock(f"+{seconds}s"))
+    close, late = before_the_hour(10)
+    gate = start(tmp_path / "state", *late)
     for _ in range(20):
         assert gate.curl("http://listed.test/").status == 403
     gate.process.wait_for(r'"event": "counts".*"outcome": "passed"', seconds=30)
@@ -172,7 +158,7 @@ def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(
     assert kept == {before: 20, after: 30}
 
 
-def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start, clock):
+def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start):
     start(tmp_path / "state").process.end()
     gate = start(tmp_path / "state", *clock("-1y"))
     assert gate.curl("http://listed.test/").status == 403
@@ -199,7 +185,7 @@ def _expire_in_a_month(desk: Desk) -> None:
 
 
 def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
-    net: Network, desk: Desk, tmp_path: Path, start: Start, clock
+    net: Network, desk: Desk, tmp_path: Path, start: Start
 ):
     _expire_in_a_month(desk)
     gate = start(tmp_path / "state", *clock("+1y"))
@@ -213,7 +199,7 @@ def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
     assert "fine" in _in(net, *command).stdout
 
 
-def test_where_the_policy_says_so_an_expired_list_refuses_everything(desk: Desk, tmp_path: Path, start: Start, clock):
+def test_where_the_policy_says_so_an_expired_list_refuses_everything(desk: Desk, tmp_path: Path, start: Start):
     _expire_in_a_month(desk)
     desk.policy.write_text(
         desk.policy.read_text().replace("threshold: 2", "threshold: 2\n    when_expired: refuse-all")

@@ -15,12 +15,13 @@ from stoplist.core.counts import Outcome
 from stoplist.state import State
 from tests.e2e.clocks import before_the_hour
 from tests.e2e.desk import Desk
-from tests.e2e.network import META_ADDRESS, STOPLIST, Gate, Network, need, wait_until
-from tests.e2e.processes import counted, workers
+from tests.e2e.network import EVER, META_ADDRESS, STOPLIST, Gate, Network, need, wait_until
+from tests.e2e.processes import workers_of
 
 STOPPED = "http://listed.test/"
 PASSED = "http://pass.test/"
 REFUSED = f"http://{META_ADDRESS}/"
+STOPS, PASSES, REFUSALS = ("test", Outcome.STOPPED), (None, Outcome.PASSED), (None, Outcome.REFUSED)
 AT_ONCE = 20
 
 
@@ -41,11 +42,11 @@ def _hey(gate: Gate, requests: int, url: str, *options: str) -> Counter[int]:
 
 def _kill(gate: Gate, number: int, *, all_of_them: bool = False) -> int:
     """Kill a worker, or each; how many there were."""
-    before = workers(gate.process.pid)
+    before = workers_of(gate.process.pid)
     victims = sorted(before) if all_of_them else [min(before)]
     for pid in victims:
         os.kill(pid, number)
-    wait_until(lambda: len(workers(gate.process.pid) - set(victims)) == len(before), "new workers")
+    wait_until(lambda: len(workers_of(gate.process.pid) - set(victims)) == len(before), "new workers")
     return len(victims)
 
 
@@ -64,7 +65,7 @@ def test_counts_are_exact_over_workers_restarts_and_kills(net: Network, desk: De
     assert _hey(gate, 4000, REFUSED) == {403: 4000}
     kills += _kill(gate, signal.SIGKILL, all_of_them=True)
     gate.process.end()
-    assert counted(state) == {Outcome.STOPPED: 4000, Outcome.PASSED: 4000, Outcome.REFUSED: 4000}
+    assert +gate.counts() == {STOPS: 4000, PASSES: 4000, REFUSALS: 4000}
 
     gate = _two_workers(net, desk, state)
     assert _hey(gate, 4000, STOPPED) == {403: 4000}
@@ -76,7 +77,7 @@ def test_counts_are_exact_over_workers_restarts_and_kills(net: Network, desk: De
     assert _hey(gate, 4000, STOPPED) == {403: 4000}
     kills += _kill(gate, signal.SIGKILL)
     gate.process.end()
-    assert counted(state) == {Outcome.STOPPED: 12_000, Outcome.PASSED: 4000, Outcome.REFUSED: 4000}
+    assert +gate.counts() == {STOPS: 12_000, PASSES: 4000, REFUSALS: 4000}
     assert kills == 5
 
 
@@ -91,12 +92,12 @@ def test_what_is_under_way_when_a_worker_is_killed_is_counted_once_or_not_at_all
         text=True,
     )
     for _ in range(3):
-        wait_until(lambda: len(workers(gate.process.pid)) == 2, "both workers")
+        wait_until(lambda: len(workers_of(gate.process.pid)) == 2, "both workers")
         _kill(gate, signal.SIGKILL)
     said, _ = load.communicate(timeout=100)
     answered = sum(int(times) for times in re.findall(r"\[403\]\s+(\d+) responses", said))
     gate.process.end()
-    assert answered <= counted(gate.state_dir)[Outcome.STOPPED] <= 3000
+    assert answered <= gate.counts()[STOPS] <= 3000
 
 
 @pytest.mark.timeout(120)
@@ -120,7 +121,7 @@ def test_a_gate_that_is_killed_loses_the_last_minute_and_counts_nothing_twice(
     again.process.end()
     opened = State.open_read_only(state)
     stops = {
-        count.period.name: count.requests for count in opened.counts(0, 2**40) if count.cell.outcome is Outcome.STOPPED
+        count.period.name: count.requests for count in opened.counts(0, EVER) if count.cell.outcome is Outcome.STOPPED
     }
     opened.close()
     closed = f"{hour.replace(hour=(hour.hour - 1) % 24):%Y-%m-%dT%HZ}"

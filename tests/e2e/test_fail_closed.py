@@ -45,6 +45,7 @@ AFTER = {
         "poll:_Epoll.remove_reader",
     ),
     *("outbound:Opened.close", "poll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
+    *("addon:Stoplist.client_disconnected", "connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
 PLACE_SIZE = 256

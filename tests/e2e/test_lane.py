@@ -814,6 +814,29 @@ def test_a_thousand_idle_tunnels_are_all_alive(lane: Lane, site: Site):
     wait_until(lambda: lane.descriptors <= before, "the end of all tunnels")
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(CONNECT % (b"listed.test", 443, b"listed.test", 443) + b"\xffno TLS", id="what has a page only"),
+        pytest.param(CONNECT % (b"loop.test", 80, b"loop.test", 80) + get(b"loop.test"), id="a denied address"),
+        pytest.param(CONNECT % (b"pass.test", 80, b"pass.test", 80) + get(b"pass.test"), id="HTTP in a tunnel"),
+        pytest.param(get(b"down.pass.test", target=b"http://down.pass.test:4444/"), id="a server that is down"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01" + bytes(60), id="a ClientHello that goes on"),
+    ],
+)
+def test_who_asks_and_leaves_at_once_leaves_nothing_open(lane: Lane, request_: bytes):
+    """Its end comes with its request: mitmproxy would forget to close it now and then, and the gate end by that."""
+    its_own = lane.descriptors + 10  # of which some come when it has served for a moment
+    for _ in range(4):
+        with ExitStack() as stack:
+            for _ in range(60):
+                client = stack.enter_context(lane.connect())
+                client.sendall(request_)
+                client.shutdown(socket.SHUT_WR)
+    wait_until(lambda: lane.descriptors <= its_own, "the end of all that they asked for")
+    assert seen(lambda: _ask(lane, get(b"listed.test", target=b"http://listed.test/"))) is View.PAGE
+
+
 def test_a_gate_without_descriptors_refuses_and_recovers(net: Network, desk: Desk, tmp_path: Path, site: Site):
     request = CONNECT % (b"www.pass.test", site.port, b"www.pass.test", site.port)
     with _lane(net, desk, tmp_path, "prlimit", "--nofile=64") as lane:

@@ -25,6 +25,7 @@ from stoplist.core.signedlist import ListKey, build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, Process
+from tests.e2e.processes import children, workers_of
 from tests.e2e.ways import Door, View, ask, get, read_answer, read_head, seen, view
 from tests.keys import NOW
 from tests.published import Publisher
@@ -65,24 +66,6 @@ def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
 # What the system knows of the processes
 
 
-def _workers(gate: Gate) -> set[int]:
-    return {pid for pid in _children(gate.process.pid) if _is_worker(pid)}
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def _is_worker(pid: int) -> bool:
-    with suppress(OSError):
-        return b'STOPLIST_TASK={"worker"' in Path(f"/proc/{pid}/environ").read_bytes()
-    return False
-
-
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -103,11 +86,11 @@ def _carried(gate: Gate, pid: int) -> int:
 
 def _renew(gate: Gate) -> set[int]:
     """SIGHUP; the workers that serve after it, once the ones before are told to end."""
-    before, seen = _workers(gate), len(gate.process.err)
+    before, seen = workers_of(gate.process.pid), len(gate.process.err)
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
-    _until(lambda: len(_workers(gate) - before) == 2, "two new workers")
-    return _workers(gate) - before
+    _until(lambda: len(workers_of(gate.process.pid) - before) == 2, "two new workers")
+    return workers_of(gate.process.pid) - before
 
 
 # What clients see
@@ -197,7 +180,7 @@ def _says_nothing_of_anybody(gate: Gate) -> bool:
 
 def test_connections_are_spread_over_the_workers(start: Start):
     gate = start()
-    workers = _workers(gate)
+    workers = workers_of(gate.process.pid)
     assert len(workers) == 2
     with ExitStack() as stack:
         for _ in range(40):
@@ -228,7 +211,7 @@ def test_a_new_list_reaches_every_worker_and_no_request_notices(desk: Desk, star
     with ExitStack() as stack:
         load = stack.enter_context(_load(gate))
         tunnels = [stack.enter_context(_tunnel_to(gate, b"new.pass.test")) for _ in range(20)]
-        assert all(_carried(gate, pid) for pid in _workers(gate))
+        assert all(_carried(gate, pid) for pid in workers_of(gate.process.pid))
         desk.publish(["listed.test", "new.pass.test"])
         gate.process.wait_for("serial 2 in force")
         _until(lambda: all(_has_ended(tunnel) for tunnel in tunnels), "the end of what is listed now", 3)
@@ -271,7 +254,7 @@ def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     publisher.list.write_bytes(publisher.build(1, domains=million // 50))
     gate = start("--workers", "2", policy=publisher.policy)
     _ask(gate, STOPPED)
-    processes = [gate.process.pid, *_workers(gate)]
+    processes = [gate.process.pid, *workers_of(gate.process.pid)]
     before = sum(map(_proportional_bytes, processes))
     publisher.list.write_bytes(_large(publisher.list_key, million).signed_by(publisher.signer).to_bytes())
     gate.process.wait_for("serial 2 in force", seconds=60)
@@ -303,12 +286,12 @@ def test_a_worker_that_dies_under_load_is_started_again(start: Start):
     gate = start()
     with _load(gate) as load:
         for number in (signal.SIGKILL, signal.SIGSEGV):
-            victim, other = sorted(_workers(gate))
+            victim, other = sorted(workers_of(gate.process.pid))
             _until(lambda: load.answers > 50, "answers")
             os.kill(victim, number)
             gate.process.wait_for(rf"worker \d has ended \(signal {number}\), and is started again")
-            _until(lambda victim=victim: len(_workers(gate) - {victim}) == 2, "another worker")
-            assert other in _workers(gate)
+            _until(lambda victim=victim: len(workers_of(gate.process.pid) - {victim}) == 2, "another worker")
+            assert other in workers_of(gate.process.pid)
             load.answers = 0
         _until(lambda: load.answers > 100, "more answers")
     assert len(load.failures) <= 8
@@ -323,7 +306,7 @@ def test_what_a_worker_counted_outlives_it(start: Start):
             connection = stack.enter_context(gate.connect())
             connection.sendall(get(b"listed.test", target=b"http://listed.test/"))
             assert view(read_answer(connection)) is View.PAGE
-        held = {pid: _carried(gate, pid) for pid in _workers(gate)}
+        held = {pid: _carried(gate, pid) for pid in workers_of(gate.process.pid)}
         assert sum(held.values()) == 40
         assert all(held.values())
         os.kill(min(held), signal.SIGKILL)
@@ -334,7 +317,7 @@ def test_what_a_worker_counted_outlives_it(start: Start):
 
 def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: Start):
     gate = start("--workers", "2", "--drain", "0s")
-    stuck = min(_workers(gate))
+    stuck = min(workers_of(gate.process.pid))
     os.kill(stuck, signal.SIGSTOP)
     desk.publish(["listed.test", "new.pass.test"])
     gate.process.wait_for("serial 2 in force")
@@ -360,7 +343,7 @@ def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: S
 
 def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
     gate = start("--workers", "2", "--drain", "1s")
-    workers = _workers(gate)
+    workers = workers_of(gate.process.pid)
     with _tunnel(gate) as tunnel:
         os.kill(gate.process.pid, signal.SIGKILL)
         _until(lambda: not any(map(_lives, workers)), "the end of the workers")
@@ -388,7 +371,7 @@ def test_open_connections_may_end_by_themselves(net: Network, start: Start, work
 def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
     """As systemd does by itself (KillMode=control-group)."""
     gate = start("--workers", "2", "--drain", "60s")
-    workers = _workers(gate)
+    workers = workers_of(gate.process.pid)
     with ExitStack() as stack:
         tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
         for pid in (*workers, gate.process.pid):
@@ -437,7 +420,7 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
     with ExitStack() as stack:
         load = stack.enter_context(_load(gate, clients=6))
         tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(10)]
-        first = _workers(gate)
+        first = workers_of(gate.process.pid)
         second = _renew(gate)
         third = _renew(gate)
         assert len(first | second | third) == 6
@@ -446,7 +429,7 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
         assert all(map(_talks, tunnels))
         for tunnel in tunnels:
             tunnel.close()
-        _until(lambda: _workers(gate) == third, "the end of the old workers")
+        _until(lambda: workers_of(gate.process.pid) == third, "the end of the old workers")
     assert not load.failures
     assert gate.process.pid == pid
     gate.process.end()
@@ -457,24 +440,27 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
 
 def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
     gate = start("--workers", "2", "--drain", "2s")
-    first = _workers(gate)
+    first = workers_of(gate.process.pid)
     with _tunnel(gate) as tunnel:
         second = _renew(gate)
         _until(lambda: not any(map(_lives, first)), "the end of the old workers", 10)
         assert _has_ended(tunnel)
-    assert _workers(gate) == second
-    _until(lambda: set(_children(gate.process.pid)) == second, "nobody else")
+    assert workers_of(gate.process.pid) == second
+    _until(lambda: set(children(gate.process.pid)) == second, "nobody else")
 
 
 def test_many_signals_at_once_are_one_or_a_few(start: Start):
     gate = start("--workers", "2", "--drain", "30s")
-    first, seen = _workers(gate), len(gate.process.err)
+    first, seen = workers_of(gate.process.pid), len(gate.process.err)
     with _load(gate) as load:
         for _ in range(5):
             gate.process.send(signal.SIGHUP)
             time.sleep(0.3)
         gate.process.wait_for(r"listening on .* workers\)", after=seen)
-        _until(lambda: len(_workers(gate)) == 2 and not _workers(gate) & first, "two workers, both new")
+        _until(
+            lambda: len(workers_of(gate.process.pid)) == 2 and not workers_of(gate.process.pid) & first,
+            "two workers, both new",
+        )
         time.sleep(1)
     assert not load.failures
     assert _says_nothing_of_anybody(gate)
@@ -482,11 +468,11 @@ def test_many_signals_at_once_are_one_or_a_few(start: Start):
 
 def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
     gate = start()
-    workers = _workers(gate)
+    workers = workers_of(gate.process.pid)
     desk.policy.write_text("nonsense")
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
-    assert _workers(gate) == workers
+    assert workers_of(gate.process.pid) == workers
     assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
 
 
@@ -498,13 +484,13 @@ def code(tmp_path: Path) -> Path:
 
 def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     gate = start("--workers", "2", program=("env", f"PYTHONPATH={code.parent}", str(STOPLIST)))
-    workers = _workers(gate)
+    workers = workers_of(gate.process.pid)
     module = code / "proxy" / "runner.py"
     text = module.read_text()
     module.write_text(text + "\nraise SystemExit('broken')\n")
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
-    assert _workers(gate) == workers
+    assert workers_of(gate.process.pid) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)
     records = code / "proxy" / "records.py"
@@ -517,13 +503,13 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
 def test_workers_that_cannot_start_leave_the_old_ones_as_they_are(desk: Desk, start: Start):
     """What a worker alone finds out; lists are followed all the same."""
     gate = start()
-    workers, text = _workers(gate), desk.policy.read_text()
+    workers, text = workers_of(gate.process.pid), desk.policy.read_text()
     desk.policy.write_text(text + "\ncertificate: {cert: gone.pem, key: gone.pem}\n")
     gate.process.wait_for("has changed in the policy")
     seen = len(gate.process.err)
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for(r"no such file|does not start", after=seen, seconds=LATE)
-    assert workers <= _workers(gate)
+    assert workers <= workers_of(gate.process.pid)
     desk.publish(["stopped.example", "new.pass.test"])
     gate.process.wait_for("serial 2 in force", after=seen)
     new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
@@ -535,19 +521,19 @@ def test_workers_that_cannot_start_leave_the_old_ones_as_they_are(desk: Desk, st
 
 
 def _ends_well(gate: Gate, old: set[int], seen: int) -> bool:
-    return len(_workers(gate)) == 2 and not _workers(gate) & old
+    return len(workers_of(gate.process.pid)) == 2 and not workers_of(gate.process.pid) & old
 
 
 def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(start: Start):
     gate = start()
-    before, seen = _workers(gate), len(gate.process.err)
+    before, seen = workers_of(gate.process.pid), len(gate.process.err)
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for("serial 1 in force", after=seen, seconds=LATE)  # by what the gate is now
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
     time.sleep(1)
-    _until(lambda: len(_workers(gate)) == 2, "two workers")
+    _until(lambda: len(workers_of(gate.process.pid)) == 2, "two workers")
     assert [_ask(gate, STOPPED) for _ in range(10)] == [View.PAGE] * 10
 
 
@@ -587,7 +573,7 @@ def test_without_workers_a_hang_up_is_only_answered(start: Start):
     gate.process.send(signal.SIGHUP)
     gate.process.wait_for("SIGHUP is for gates with --workers")
     assert _ask(gate, STOPPED) is View.PAGE
-    assert not _children(gate.process.pid)
+    assert not children(gate.process.pid)
 
 
 # What only one process can serve
@@ -600,16 +586,16 @@ def test_dns_is_served_through_every_change(net: Network, start: Start):
         *("--mode", f"regular@{GATEWAY_ADDRESS}:8382"),
         address=GATEWAY_ADDRESS,
     )
-    assert sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1
+    assert sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1
     assert _is_blocked(net, port)
 
     _renew(gate)
-    _until(lambda: sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1, "one that serves")
+    _until(lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "one that serves")
     _until(lambda: _is_blocked(net, port), "answers after a renewal")
 
-    (server,) = (pid for pid in _workers(gate) if _has_udp(pid, gate, port))
+    (server,) = (pid for pid in workers_of(gate.process.pid) if _has_udp(pid, gate, port))
     os.kill(server, signal.SIGKILL)
-    _until(lambda: sum(_has_udp(pid, gate, port) for pid in _workers(gate)) == 1, "another that serves")
+    _until(lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "another that serves")
     _until(lambda: _is_blocked(net, port), "answers after a death")
     assert _says_nothing_of_anybody(gate)
 
@@ -670,7 +656,7 @@ def test_told_to_end_before_it_serves_it_ends_without_a_word_of_python(net: Netw
                 *("--state-dir", str(tmp_path / f"state{moment}")),
             )
         )
-        _until(lambda process=process: bool(_children(process.pid)), "the first worker")
+        _until(lambda process=process: bool(children(process.pid)), "the first worker")
         time.sleep(moment)
         process.send(signal.SIGINT)
         assert process.wait(LATE) == 0

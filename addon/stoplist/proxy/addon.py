@@ -70,7 +70,7 @@ from stoplist.proxy import layers, modes, quiet, records, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.checkup import Checkup
-from stoplist.proxy.connections import Connections
+from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
@@ -355,6 +355,9 @@ class Stoplist:
             handler.layer.context.server.address = self._resolver
         run_now = getattr(ctx.master.addons, "run_now", None)  # in mitmdump, hooks may wait
         handler.layer = layers.Guarded(layers.first_layer(handler.layer, self.judge), self.faults, run_now)
+
+    def client_disconnected(self, client: Client) -> None:
+        close_left(ctx.master.addons.get("proxyserver").connections[client.id])
 
     @_guarded(_refuse_layer)
     def next_layer(self, nextlayer: NextLayer) -> None:

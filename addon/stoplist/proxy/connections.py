@@ -113,6 +113,18 @@ async def _in_batches[T](things: Collection[T]) -> AsyncIterator[T]:
         yield thing
 
 
+def close_left(handler: ConnectionHandler) -> None:
+    """Close what a client that is gone has left open.
+
+    mitmproxy forgets to close a connection whose task was cancelled while it waited for its turn to tell of the
+    end (`server_event`). uvloop would have the socket of such a one closed as garbage, and libuv ends the
+    process that closes a descriptor which it watches.
+    """
+    for transport in handler.transports.values():
+        if isinstance(transport.writer, asyncio.StreamWriter):
+            transport.writer.close()
+
+
 def abort_all(handlers: Handlers) -> None:
     for handler in list(handlers.values()):
         abort(handler)

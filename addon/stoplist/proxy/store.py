@@ -15,6 +15,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import threading
 import time
@@ -41,6 +42,10 @@ from stoplist.state import State
 SETTLE_SECONDS = 0.1
 """How long an event is waited on for others: one save makes several."""
 _MAX_STAMP_SIZE = 1024
+_M_MMAP_THRESHOLD = -3
+"""Of mallopt(3), as <malloc.h> has it."""
+_LARGE = 1024 * 1024
+"""In bytes."""
 _AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca", "metrics")
 """Keys of a policy that are read once."""
 
@@ -87,6 +92,7 @@ class RulesetStore:
         place: Callable[[Ruleset], Ruleset] = lambda ruleset: ruleset,
         on_accept: Callable[[Ruleset], None] = lambda _: None,
     ) -> None:
+        _return_large_memory()
         self._on_accept = on_accept
         self._place = place
         self.path = path.absolute()
@@ -257,6 +263,13 @@ class RulesetStore:
                 self._observer.stop()
                 self._observer.join(timeout=5)
         self._observer = None
+
+
+def _return_large_memory() -> None:
+    """Have what loading takes, several times the list, returned to the system at once: glibc would learn from the
+    first large piece that is freed to keep others for the thread (mallopt(3), M_MMAP_THRESHOLD)."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library, or another system
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def _is_alive(observer: BaseObserver | None) -> bool:
