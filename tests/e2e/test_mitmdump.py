@@ -90,6 +90,26 @@ def test_options_that_would_break_a_promise_are_warned_of(start: Start, options:
 
 
 @pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        pytest.param(
+            "class Recorder:\n    def request(self, flow): ...\naddons = [Recorder()]\n", "recorder", id="a class"
+        ),
+        pytest.param("def request(flow): ...\n", "others.py", id="a module"),
+        pytest.param(
+            "class Inner:\n    def request(self, flow): ...\nclass Out:\n    addons = [Inner()]\naddons = [Out()]\n",
+            "inner",
+            id="one within another",
+        ),
+    ],
+)
+def test_other_add_ons_are_warned_of(start: Start, tmp_path: Path, script: str, name: str):
+    (tmp_path / "others.py").write_text(script)
+    gate = start("--set", "flow_detail=0", "-s", str(tmp_path / "others.py"))
+    gate.process.wait_for(rf"mitmproxy's add-on \S*{name} can see and record every request; remove it")
+
+
+@pytest.mark.parametrize(
     ("policy", "message"),
     [
         pytest.param("", "no policy is in force, every request is refused; use --set stoplist_policy=FILE", id="none"),

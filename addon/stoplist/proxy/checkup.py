@@ -67,12 +67,12 @@ class Checkup:
         )
 
     def _lists(self) -> list[ListHealth]:
-        ruleset, faults = self._store.current.ruleset, self._store.reload.faults
+        ruleset, kept_out = self._store.current.ruleset, self._store.reload.kept_out
         actions = {signed.header.list: verdict.action for signed, verdict in ruleset.entries}
         found = []
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             header = signed.header
-            fault = faults.get(loading.list_file(self._store.path, wanted))
+            file = loading.list_file(self._store.path, wanted)
             found.append(
                 ListHealth(
                     list=header.list,
@@ -82,8 +82,8 @@ class Checkup:
                     issued=header.issued.timestamp(),
                     expires=header.expires.timestamp(),
                     is_enforced=actions[header.list] is Action.STOP,
-                    is_refused=fault is not None and fault.held is None,
-                    held=fault.held.header.serial if fault is not None and fault.held is not None else None,
+                    is_refused=file in kept_out and kept_out[file] is None,
+                    held=kept_out.get(file),
                 )
             )
         return found

@@ -61,13 +61,14 @@ class InForce:
 @dataclass(frozen=True, slots=True)
 class Reload:
     """What came of changed files so far: how often, by result; when something was taken up last (POSIX seconds), and
-    how long that took to load; what is wrong with the files now. `faults` are by list file."""
+    how long that took to load; what is wrong with the files now. `kept_out` are list files whose list is not in
+    force, with its serial where it waits for release."""
 
     results: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("activated", "refused", "held"), 0))
     time: float = 0.0
     seconds: float = 0.0
     is_refused: bool = False
-    faults: Mapping[Path, loading.Fault] = field(default_factory=dict)
+    kept_out: Mapping[Path, int | None] = field(default_factory=dict)
 
     def after(self, result: str, **changed: Any) -> Reload:
         """The same once more."""
@@ -202,9 +203,8 @@ class RulesetStore:
 
     def _settle(self, loaded: loading.Loaded, now: datetime) -> None:
         """Report and remember what came of loading."""
-        self.reload = dataclasses.replace(
-            self.reload, is_refused=False, faults={fault.file: fault for fault in loaded.faults}
-        )
+        kept_out = {fault.file: fault.held.header.serial if fault.held else None for fault in loaded.faults}
+        self.reload = dataclasses.replace(self.reload, is_refused=False, kept_out=kept_out)
         for fault in loaded.faults:
             self.reload = self.reload.after("held" if fault.held else "refused")
             quiet.say(records.ListHeld(fault.error) if fault.held else records.ListRefused(fault.error))
