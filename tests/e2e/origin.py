@@ -37,7 +37,7 @@ from wsproto.utilities import generate_accept_token
 
 CONNECTIONS = 100
 """How many a port serves at once; more of them wait."""
-IDLE_SECONDS = 20
+IDLE_SECONDS = 60
 
 
 def pattern(size: int) -> Iterator[bytes]:

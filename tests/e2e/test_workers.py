@@ -422,6 +422,7 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
         tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(10)]
         first = workers_of(gate.process.pid)
         second = _renew(gate)
+        assert all(map(_talks, tunnels))
         third = _renew(gate)
         assert len(first | second | third) == 6
         answers = load.answers
