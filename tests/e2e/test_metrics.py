@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import OUTER_ADDRESS, Gate, Network, wait_until
+from tests.e2e.network import OUTER_ADDRESS, Gate, Network, need, wait_until
 from tests.e2e.processes import workers_of
 
 KINDS = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
@@ -84,6 +84,7 @@ def test_a_gate_says_what_becomes_of_its_lists(net: Network, desk: Desk, start: 
 
 
 def test_what_a_gate_says_is_what_prometheus_takes(net: Network, start: Start):
+    need("promtool")
     _, port = start("--workers", "2")
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=_ask(net, port)[1], capture_output=True, text=True, check=False
