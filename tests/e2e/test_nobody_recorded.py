@@ -59,8 +59,6 @@ class Sinks:
     syslog: socket.socket
     process: Process | None = None
     holder: Process | None = None
-    ports: list[int] = field(default_factory=list)
-    """Where the gate listens, which it says."""
     heard: bytearray = field(default_factory=bytearray)
     said: dict[str, bytes] = field(default_factory=dict)
     """What was asked of it: metrics, reports."""
@@ -99,12 +97,16 @@ class Sinks:
         self.process = process = self.net.start(
             "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *commands[kind]
         )
-        self.ports = ports = [
-            int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]) for host in (HTTP, SOCKS)
-        ]
+        ports = [int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]) for host in (HTTP, SOCKS)]
         self.holder = Process(["nsenter", f"--target={process.pid}", "--net", "--mount", "sleep", "1000"])
         gate = Gate(self.net, process, ports[0], self.seen_from_here / "state")
         return gate, ((HTTP, ports[0]), (SOCKS, ports[1]))
+
+    def ports(self) -> set[bytes]:
+        """Where the gate has listened, which it says: for metrics on another port after each SIGHUP."""
+        assert self.process is not None
+        said = "".join(self.process.err)
+        return {port.encode() for port in re.findall(r"(?:listening on |metrics at http://)[\d.]+:(\d+)", said)}
 
     def inside(self, *command: str) -> str:
         """What a command says that sees the disk."""
@@ -156,7 +158,6 @@ def _scraping(sinks: Sinks) -> Iterator[None]:
     """Meanwhile metrics are asked for, in both formats."""
     assert sinks.process is not None
     port = int(sinks.process.wait_for(r"metrics at http://127\.0\.0\.1:(\d+)")[1])
-    sinks.ports.append(port)
     ended = threading.Event()
 
     def scrape() -> None:
@@ -224,7 +225,7 @@ def test_a_hostile_session_leaves_no_trace(
     with _scraping(sinks):
         for part in hostile.session(net, places, kinds, REQUESTS, used):
             _trouble(part, gate, desk, sinks)
-    used.ports -= {b"%d" % port for port in sinks.ports}
+    used.ports -= sinks.ports()
     state = ("--state-dir", str(sinks.disk / "state"))
     gate.process.end()
     for form in FORMATS:
@@ -260,7 +261,7 @@ def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sin
         if part == 80:
             gate.process.send(signal.SIGSEGV)
     assert gate.process.wait() == -signal.SIGSEGV
-    used.ports -= {b"%d" % port for port in sinks.ports}
+    used.ports -= sinks.ports()
     _assert_no_trace(sinks.all(), used)
 
 
