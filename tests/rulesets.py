@@ -8,6 +8,8 @@ from typing import Any
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import CHECK_HOST, SignedList
+from stoplist.page import languages, rendering
+from stoplist.page.answers import StopPage
 from tests.keys import EXPIRES, make_list, new_ed25519, open_list
 
 SIGNER = new_ed25519()
@@ -71,3 +73,8 @@ def ruleset(
         }
     )
     return Ruleset.of(policy, lists)
+
+
+def page_of(policy: Policy) -> StopPage:
+    """The stop page of a policy, in languages of the package."""
+    return rendering.render(policy, {tag: languages.of_package(tag) for tag in policy.stop_page.languages})

@@ -284,6 +284,24 @@ def report(
         click.echo(f"warning: {problem}" if made.self_test.passed else f"the self-test fails: {problem}", err=True)
 
 
+@main.command(example="stoplist page school.yaml --lang fr -o page.html")
+@click.argument("policy", type=_FILE)
+@click.option("--lang", "language", metavar="TAG", help="Its language. Without it: the first of the policy's.")
+@click.option("--country", metavar="CC", help="With the help lines of this country.")
+@click.option("--messages", is_flag=True, help="Write a PO template with what a new language translates, and no page.")
+@click.option("-o", "--output", metavar="FILE", type=_FILE, help="Write to FILE, and not to stdout.")
+def page(policy: Path, language: str | None, country: str | None, messages: bool, output: Path | None) -> None:
+    """Show the stop page of POLICY as clients see it, without a gate."""
+    from stoplist.tools import stoppage
+
+    data = stoppage.messages() if messages else stoppage.html(policy, language, country)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}: {len(data)} bytes")
+
+
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options that name private keys: with `multiple` several of them."""
     more = "; repeatable" if multiple else ""

@@ -33,6 +33,9 @@ from stoplist.core.signedlist import (
     is_signature_of,
 )
 from stoplist.errors import Problems, StoplistError
+from stoplist.page import languages, rendering
+from stoplist.page.answers import StopPage
+from stoplist.page.template import MAX_TEMPLATE_SIZE, Template
 from stoplist.state import State
 
 MAX_KEY_SIZE = 64 * 1024
@@ -63,13 +66,14 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A Ruleset, and what is to be known about it.
+    """A Ruleset with its stop page, and what is to be known about it.
 
     `fresh` are the lists that came from their files and not from memory, `faults` the list files for
     which what was in force is kept, `warnings` things that work but want attention.
     """
 
     ruleset: Ruleset
+    page: StopPage
     fresh: tuple[Fresh, ...] = ()
     faults: tuple[Fault, ...] = ()
     warnings: tuple[StoplistError, ...] = ()
@@ -154,13 +158,22 @@ class _Loading:
         lists = [self._list(text, number) for number in range(len(text.policy.lists))]
         verified = [signed for signed in lists if signed is not None]
         self._distinct(text, lists)
-        if self.problems:
+        page = self._page(text)
+        if self.problems or page is None:
             raise Problems(self.problems)
         ruleset = Ruleset.of(text.policy, verified)
         self._test(text, ruleset)
         if self.problems:
             raise Problems(self.problems)
-        return Loaded(ruleset, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
+        return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
+
+    def _page(self, text: PolicyText) -> StopPage | None:
+        """The stop page; None where there is none, with the reason in `problems`."""
+        try:
+            return load_page(text, self.path.parent, self.reader)
+        except Problems as error:
+            self.problems += error.problems
+            return None
 
     def _list(self, text: PolicyText, number: int) -> SignedList | None:
         """One list of the policy; None where it cannot be had, with the reason in `problems`."""
@@ -343,6 +356,41 @@ def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
     except StoplistError as error:
         raise Problems([error]) from None
     return PolicyText.parse(data, str(path))
+
+
+def load_page(text: PolicyText, folder: Path, reader: files.Reader) -> StopPage:
+    """The stop page of a policy, with the catalogues and the template that it names in `folder`. Raises Problems."""
+    wanted, problems, spoken = text.policy.stop_page, list[StoplistError](), {}
+
+    def fault(error: StoplistError, what: str, *path: str | int) -> None:
+        place = text.place("stop_page", *path)
+        problems.append(PolicyError(f"{what}: {error.message}", hint=error.hint, place=place))
+
+    for number, name in enumerate(wanted.catalogues):
+        try:
+            language, translations = languages.read(reader.read(folder / name, languages.MAX_CATALOGUE_SIZE))
+            spoken[language] = translations
+        except StoplistError as error:
+            fault(error, name, "catalogues", number)
+    for number, language in enumerate(wanted.languages):
+        try:
+            languages.locale(language)
+            if language not in spoken and not problems:
+                spoken[language] = languages.of_package(language)
+        except StoplistError as error:
+            fault(error, "languages", "languages", number)
+    if problems:
+        raise Problems(problems)
+    try:
+        own = None
+        if wanted.template is not None:
+            own = Template(wanted.template, reader.read(folder / wanted.template, MAX_TEMPLATE_SIZE).decode())
+        return rendering.render(text.policy, {language: spoken[language] for language in wanted.languages}, own)
+    except UnicodeDecodeError:
+        fault(StoplistError("not UTF-8 text", hint="save it as UTF-8"), str(wanted.template), "template")
+    except StoplistError as error:
+        fault(error, error.place or str(wanted.template), "template")
+    raise Problems(problems)
 
 
 def demo_policy() -> Path:

@@ -109,10 +109,13 @@ def test_every_key_of_a_policy_is_read() -> None:
     assert (exception.domain, exception.reason) == (Host("appeal.example"), "appeal 2026-14 upheld")
     assert exception.until == date(2026, 12, 31)
     page = policy.stop_page
-    assert (page.authority, page.operator, page.contact) == ("INTERPOL", "Example School", "it@school.example")
-    assert (page.complaints, page.status) == ("mailto:complaints@school.example", 403)
-    assert (page.legislation.name, page.legislation.link) == ("Example Act", "https://law.example/act")
+    said = (page.authority, page.operator, page.contact, page.complaints, page.legislation.name, page.legislation.link)
+    assert [text.in_language("en") for text in said] == [
+        *("INTERPOL", "Example School", "it@school.example", "mailto:complaints@school.example"),
+        *("Example Act", "https://law.example/act"),
+    ]
     assert [line.topic for line in page.help] == ["report", "worry", "thoughts"]
+    assert page.status == 403
     assert policy.counts == CountsPolicy(period="hour", hide_below=20, round_to=10)
     assert policy.listen == ListenAddress("127.0.0.1", 3128)
     assert policy.tests == (
@@ -127,7 +130,89 @@ def test_the_shortest_policy_enforces_stops_no_exception_and_counts_days() -> No
     assert (policy.exceptions, policy.tests) == ((), ())
     assert policy.counts == CountsPolicy(period="day", hide_below=10, round_to=5)
     assert policy.listen == ListenAddress("127.0.0.1", 8080)
-    assert (policy.stop_page.authority, policy.stop_page.status) == ("INTERPOL", 403)
+    page = policy.stop_page
+    assert (page.authority.in_language("en"), page.status) == ("INTERPOL", 403)
+    assert (page.languages, page.catalogues, page.template) == (("en", "fr", "es", "ar"), (), None)
+
+
+LANGUAGES = """\
+  languages: [en, fr, pt-BR]
+  catalogues: [pt.po]
+  template: page.html
+  status"""
+
+
+def test_what_the_page_says_in_several_languages_is_read() -> None:
+    text = changed("operator: Example School", "operator: {en: Example School, fr: École Exemple, pt: Escola}")
+    text = text.replace("  status", LANGUAGES, 1).replace(
+        "  help:\n", "  help:\n    - {topic: worry, name: Ligne, link: 'tel:0001', language: fr, country: CH}\n"
+    )
+    page = PolicyText.parse(text.encode(), "school.yaml").policy.stop_page
+    spoken = {tag: page.operator.in_language(tag) for tag in ("en", "fr", "fr-CH", "pt-BR", "ar")}
+    assert spoken == {
+        "en": "Example School",
+        "fr": "École Exemple",
+        "fr-CH": "École Exemple",
+        "pt-BR": "Escola",
+        "ar": "Example School",
+    }
+    assert (page.languages, page.catalogues, page.template) == (("en", "fr", "pt-BR"), ("pt.po",), "page.html")
+    assert [(line.language, line.country) for line in page.help][:2] == [("fr", "CH"), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param(
+            "operator: Example School",
+            "operator: {en: Example School, French: École}",
+            "school.yaml:18: stop_page.operator.French",
+            id="a language that is no tag",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: {}",
+            "school.yaml:18: stop_page.operator: is empty",
+            id="no language",
+        ),
+        pytest.param(
+            "operator: Example School",
+            "operator: {en: Example School, fr: 5}",
+            "school.yaml:18: stop_page.operator.fr: '5' is not a text",
+            id="a number in one language",
+        ),
+        pytest.param(
+            "complaints: mailto:complaints@school.example",
+            "complaints: {en: 'mailto:a@school.example', fr: nowhere}",
+            "school.yaml:20: stop_page.complaints.fr: 'nowhere' is not a link",
+            id="no link in one language",
+        ),
+        pytest.param(
+            'link: "tel:0000"}',
+            'link: "tel:0000", language: fr}',
+            "school.yaml:16: stop_page: 'help' has no line for worry in 'en'",
+            id="help in another language only",
+        ),
+        pytest.param(
+            'link: "tel:0000"}',
+            'link: "tel:0000", country: CH}',
+            "school.yaml:16: stop_page: 'help' has no line for worry",
+            id="help in one country only",
+        ),
+        pytest.param(
+            'link: "tel:0000"}',
+            'link: "tel:0000", country: ch}',
+            "school.yaml:24: stop_page.help[2].country: 'ch'",
+            id="a country in lower case",
+        ),
+        pytest.param(
+            "  status: 403", "  languages: []\n  status: 403", "stop_page.languages: is empty", id="no languages"
+        ),
+    ],
+)
+def test_what_the_page_cannot_say_in_a_language_is_told(old: str, new: str, fault: str) -> None:
+    (told,) = faults(changed(old, new))
+    assert fault in told
 
 
 def test_the_shortest_policy_decrypts_nothing_asks_no_password_and_serves_clients_that_are_not_public() -> None:

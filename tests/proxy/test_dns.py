@@ -29,9 +29,8 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.errors import StoplistError
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.page import StopPage
 from stoplist.proxy.store import InForce
-from tests.rulesets import ruleset, signed
+from tests.rulesets import page_of, ruleset, signed
 
 LISTED = ruleset(signed("listed.example", "xn--bcher-kva.test"))
 DEMANDED = ruleset(signed("listed.example"), status=451)
@@ -46,7 +45,7 @@ class Store:
 
     @classmethod
     def of(cls, rules: Ruleset) -> Store:
-        return cls(InForce(rules, StopPage.render(rules.policy)))
+        return cls(InForce(rules, page_of(rules.policy)))
 
 
 @dataclass

@@ -22,10 +22,9 @@ from stoplist.core.decide import Action, Reason, Verdict
 from stoplist.proxy import outbound
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.outbound import Outbound, search_domains
-from stoplist.proxy.page import StopPage
 from stoplist.proxy.quiet import Faults
 from stoplist.proxy.store import InForce
-from tests.rulesets import ruleset, signed
+from tests.rulesets import page_of, ruleset, signed
 
 NOTHING: dict[str, list[str]] = {}
 ONE = {"allow": ["127.0.0.1/32"]}
@@ -92,7 +91,7 @@ async def installed(
     rules = ruleset(signed("listed.example"), upstream=upstream)
     judge, counted, loop = Judge(), Counted(), asyncio.get_running_loop()
     assert isinstance(loop, Names)
-    judge.store = Store(InForce(rules, StopPage.render(rules.policy)))
+    judge.store = Store(InForce(rules, page_of(rules.policy)))
     judge.tally = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
     outbound = Outbound(judge, Faults(), listening, search)
@@ -318,7 +317,7 @@ def test_a_changed_policy_is_followed_at_once(listen: Listen) -> None:
         async with installed(ONE) as gate:
             await connect("127.0.0.1", listener.port)
             rules = ruleset(signed("listed.example"))
-            gate.judge.store = Store(InForce(rules, StopPage.render(rules.policy)))
+            gate.judge.store = Store(InForce(rules, page_of(rules.policy)))
             with pytest.raises(PermissionError):
                 await connect("127.0.0.1", listener.port)
 

@@ -23,7 +23,7 @@ from stoplist.proxy.board import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word
 from stoplist.proxy.sharing import SharedDigests, pack, share, unpack
 from tests.keys import EXPIRES, NOW
-from tests.rulesets import ruleset, signed
+from tests.rulesets import page_of, ruleset, signed
 
 LAYOUT = {Cell("worst-of", 1, Outcome.STOPPED): 64, Cell(None, None, Outcome.PASSED): 4095}
 EACH = 4
@@ -42,15 +42,16 @@ TIMES = [when.timestamp() for when in (NOW, NOW.replace(year=2027), EXPIRES + ti
 def _passed_on(shared: Ruleset, layout: Mapping[Cell, int] = LAYOUT) -> Ruleset:
     """What another process makes of it: the descriptors go through a socket, as they do."""
     ours, theirs = Link.pair()
+    page = page_of(shared.policy)
     with theirs:
-        files = pack(shared, layout)
+        files = pack(shared, page, layout)
         ours.send(Word.RULESET, files=files)
         os.close(files[0])
         message = Link(theirs).receive()
     ours.close()
     assert message is not None
-    received, layout_received = unpack(message[1])
-    assert layout_received == layout
+    received, page_received, layout_received = unpack(message[1])
+    assert (page_received, layout_received) == (page, layout)
     return received
 
 
@@ -141,7 +142,7 @@ def test_descriptors_are_closed_with_the_ruleset():
 
 def test_what_is_packed_twice_is_not_there_twice():
     shared = share(ruleset(signed("listed.test")))
-    files = [pack(shared, LAYOUT) for _ in range(5)]
+    files = [pack(shared, page_of(shared.policy), LAYOUT) for _ in range(5)]
     assert {tuple(each[1:]) for each in files} == {shared.lists[0].digests.files}
     for each in files:
         os.close(each[0])
@@ -203,7 +204,7 @@ def test_the_seals_cannot_be_taken_off():
 
 def test_no_descriptor_is_inherited_by_a_program():
     shared = share(ruleset(signed("listed.test")))
-    files = pack(shared, LAYOUT)
+    files = pack(shared, page_of(shared.policy), LAYOUT)
     assert not any(os.get_inheritable(file) for file in files)
     os.close(files[0])
 
@@ -218,7 +219,7 @@ def test_large_lists_are_written_whole(monkeypatch: pytest.MonkeyPatch):
 def test_a_message_that_lost_descriptors_is_no_ruleset(missing: int):
     """As the system delivers it to a process that has none left (recvmsg, MSG_CTRUNC)."""
     shared = share(ruleset(signed("a.test", list_id="a"), signed("b.test", list_id="b")))
-    description, *files = pack(shared, LAYOUT)
+    description, *files = pack(shared, page_of(shared.policy), LAYOUT)
     left = [os.dup(file) for file in files[: len(files) - missing]]
     with pytest.raises(ValueError, match="not enough values"):
         unpack([description, *left])

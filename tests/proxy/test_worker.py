@@ -22,7 +22,7 @@ from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import cells
 from stoplist.proxy.worker import Follower, Worker
 from tests.keys import NOW
-from tests.rulesets import ruleset, signed
+from tests.rulesets import page_of, ruleset, signed
 
 LISTED = Host.parse("listed.test")
 PASSING = Host.parse("pass.test")
@@ -57,7 +57,7 @@ class Supervisor:
         """Pass a ruleset on, as the one that follows `before`; the one that was passed on."""
         shared = share(rules)
         wanted = [*cells(shared), *(cells(before) if before is not None else ())]
-        files = pack(shared, self.layout.of(wanted))
+        files = pack(shared, page_of(shared.policy), self.layout.of(wanted))
         self.link.send(Word.RULESET, files=files)
         os.close(files[0])
         return shared

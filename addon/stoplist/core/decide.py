@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
 
@@ -121,6 +122,11 @@ class Ruleset:
         )
         addresses = AddressRules.of(policy.upstream.allow, policy.upstream.deny)
         return cls(policy, lists, tuple(entries), exceptions, check_hosts, refuse_from, addresses)
+
+    def age(self, verdict: Verdict, now: datetime) -> int:
+        """How long ago the list of this verdict was issued, in whole days."""
+        issued = next(signed.header.issued for signed in self.lists if signed.header.list == verdict.list)
+        return max(0, (now - issued).days)
 
 
 def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:

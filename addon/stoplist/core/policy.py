@@ -28,6 +28,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     StrictInt,
     StrictStr,
@@ -35,7 +36,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from stoplist.core.addresses import Network
 from stoplist.core.hosts import Host, HostError
@@ -193,8 +194,15 @@ def _link(value: str) -> str:
     raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)")
 
 
+def _in_languages(value: object) -> object:
+    return value if isinstance(value, dict) else {"": value}
+
+
+_TAG = r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?$"
 Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
 Link = Annotated[Text, AfterValidator(_link)]
+Language = Annotated[StrictStr, StringConstraints(pattern=_TAG)]
+Country = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Z]{2}$")]
 HostName = Annotated[Host, BeforeValidator(_host), PlainSerializer(str)]
 Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str)]
 Day = Annotated[date, BeforeValidator(_day)]
@@ -205,6 +213,49 @@ Zone = Annotated[zoneinfo.ZoneInfo, BeforeValidator(_zone), PlainSerializer(str)
 Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
 NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str)]
 Mode = Literal["enforce", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenText:
+    """A text in each language that it is written in: pairs of a language tag and the text, the tag '' where it is
+    one for all."""
+
+    texts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        tag = core_schema.str_schema(pattern=f"{_TAG}|^$", strict=True)
+        spoken = core_schema.dict_schema(tag, handler.generate_schema(cls.one()))
+        some = core_schema.no_info_before_validator_function(_in_languages, spoken)
+        return core_schema.no_info_after_validator_function(cls._checked, some)
+
+    @classmethod
+    def one(cls) -> Any:
+        """The type of one of the texts."""
+        return Text
+
+    @classmethod
+    def _checked(cls, texts: dict[str, str]) -> Self:
+        if not texts:
+            raise PydanticCustomError("too_short", "is empty")
+        return cls(tuple(texts.items()))
+
+    def in_language(self, language: str) -> str:
+        """The text in this language, or else in its base language, or else the first one."""
+        for tag in (language, language.partition("-")[0], ""):
+            if tag in dict(self.texts):
+                return dict(self.texts)[tag]
+        return self.texts[0][1]
+
+
+class SpokenLink(SpokenText):
+    """The same for a link."""
+
+    __slots__ = ()
+
+    @classmethod
+    def one(cls) -> Any:
+        return Link
 
 
 class _Section(BaseModel):
@@ -279,38 +330,52 @@ class ExceptionPolicy(_Section):
 
 
 class HelpLine(_Section):
-    """Somebody to turn to, named on the stop page."""
+    """Somebody to turn to, named on the stop page: on all of them, or for one language or country."""
 
     topic: Literal["report", "worry", "thoughts"] = Field(examples=["report"])
     name: Text = Field(examples=["Example hotline"])
     link: Link = Field(examples=["https://hotline.example/"])
+    language: Language | None = Field(None, examples=["fr"])
+    country: Country | None = Field(None, examples=["CH"])
 
 
 class NamedLink(_Section):
-    name: Text = Field(examples=["Example Act, section 1"])
-    link: Link = Field(examples=["https://law.example/act"])
+    name: SpokenText = Field(examples=["Example Act, section 1"])
+    link: SpokenLink = Field(examples=["https://law.example/act"])
 
 
 class StopPagePolicy(_Section):
-    """What the stop page says of this operator."""
+    """What the stop page says of this operator. Texts and links are the same in all languages, or one for each."""
 
-    authority: Text = Field("INTERPOL", examples=["INTERPOL"])
-    operator: Text = Field(examples=["Example School"])
-    contact: Text = Field(examples=["it@school.example"])
-    complaints: Link = Field(examples=["mailto:complaints@school.example"])
-    authority_contact: Link | None = Field(None, examples=["mailto:list@authority.example"])
+    authority: SpokenText = Field(SpokenText((("", "INTERPOL"),)), examples=["INTERPOL"])
+    operator: SpokenText = Field(examples=["Example School"])
+    contact: SpokenText = Field(examples=["it@school.example"])
+    complaints: SpokenLink = Field(examples=["mailto:complaints@school.example"])
+    authority_contact: SpokenLink | None = Field(None, examples=["mailto:list@authority.example"])
     legislation: NamedLink = Field(examples=['{name: "Example Act", link: "https://law.example/act"}'])
     help: tuple[HelpLine, ...] = Field(
         examples=['[{topic: report, name: Example hotline, link: "https://hotline.example/"}]']
     )
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
+        ("en", "fr", "es", "ar"), examples=["[en, fr, es, ar]"]
+    )
+    catalogues: tuple[Text, ...] = Field((), examples=["[de.po]"])
+    template: Text | None = Field(None, examples=["stop-page.html"])
     status: Literal[403, 451] = Field(403, examples=["403"])
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        missing = [t for t in ("report", "worry", "thoughts") if t not in {line.topic for line in self.help}]
-        if missing:
-            raise PydanticCustomError("help", "'help' has no line for {missing}", {"missing": ", ".join(missing)})
-        if self.status == 451 and not self.legislation.link.startswith("http"):
+        for language in self.languages:
+            spoken = {line.topic for line in self.help if line.country is None and line.language in (None, language)}
+            missing = [topic for topic in ("report", "worry", "thoughts") if topic not in spoken]
+            if missing:
+                of_language = "" if all(line.language is None for line in self.help) else f" in '{language}'"
+                raise PydanticCustomError(
+                    "help",
+                    "'help' has no line for {missing}{of_language}",
+                    {"missing": ", ".join(missing), "of_language": of_language},
+                )
+        if self.status == 451 and not all(link.startswith("http") for _, link in self.legislation.link.texts):
             raise PydanticCustomError("legal", "status 451 needs the legal demand as a web link under 'legislation'")
         return self
 
@@ -561,7 +626,7 @@ class _Document:
         """The path of a value in the document: one value may stand where several may be."""
         path: Path = ()
         for step in loc:
-            if isinstance(step, str) or (*path, step) in self.lines:
+            if (isinstance(step, str) and step) or (*path, step) in self.lines:
                 path = (*path, step)
         return path
 
@@ -646,7 +711,10 @@ def _field(path: Path) -> tuple[type[_Section] | None, Any]:
         if isinstance(step, int):
             continue
         if found is not None:
-            section = next(_sections(found.annotation), None)
+            inner = next(_sections(found.annotation), None)
+            if inner is None and section is not None:
+                continue  # a text in one of several languages
+            section = inner
         found = section.model_fields.get(step) if section else None
     return section, found
 

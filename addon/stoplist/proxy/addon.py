@@ -59,6 +59,7 @@ from stoplist.core.decide import (
     PASS,
     UNREADABLE,
     Action,
+    Reason,
     Ruleset,
     Verdict,
     strictest,
@@ -66,6 +67,9 @@ from stoplist.core.decide import (
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
+from stoplist.page.answers import Answer, Subject
+from stoplist.page.asker import Asker
+from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes, quiet, records, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.certificates import CertificateAuthority
@@ -77,7 +81,6 @@ from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.outbound import Outbound, search_domains
-from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse
@@ -154,6 +157,8 @@ class Stoplist:
         self.faults = faults or quiet.Faults()
         self.judge = Judge()
         self.listening = worker.listening if worker is not None else Listening()
+        self._is_recorded = False
+        """Whether something else in this process may keep what is asked for."""
         self._worker = worker
         self._is_guest = faults is None
         self._ledger: Ledger | None = None
@@ -266,7 +271,9 @@ class Stoplist:
             return
         if self._is_guest:
             quiet.hush(self.faults)
-            for hazard in hazards(ctx.master):
+            found = hazards(ctx.master)
+            self._is_recorded = bool(found)
+            for hazard in found:
                 quiet.say(hazard)
             say_where(ctx.master.addons.get("proxyserver").servers)
         self.judge.store.watch()
@@ -525,8 +532,15 @@ class Stoplist:
         return strictest((self.judge.verdict(*hosts), agree)) if hosts else PASS
 
     def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
-        self.judge.count(verdict, page=page)
-        self.answer(flow, self.judge.in_force.page.answer(flow.request.headers.get("accept", "")))
+        in_force, request = self.judge.in_force, flow.request
+        asker = Asker.of(request.method, request.path, request.headers)
+        if not in_force.page.is_switch(asker):
+            self.judge.count(verdict, page=page)
+        if verdict.reason is Reason.CHECK_HOST:
+            self.answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, loading.now())))
+        else:
+            subject = Subject.RECORDED if self._is_recorded else Subject.STOPPED
+            self.answer(flow, in_force.page.answer(asker, subject))
 
     def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
         self.answer(flow, self.judge.refuse(verdict))
@@ -536,7 +550,7 @@ class Stoplist:
         flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
         flow.response = response(answer)
         if flow.request.method == "HEAD":
-            flow.response.content = b""
+            flow.response.raw_content = b""  # the length of a GET's answer stays in the head
         if _is_multiplexed(flow.request):
             flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
 

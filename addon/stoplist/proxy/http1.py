@@ -21,8 +21,8 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict
 from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.core.hosts import HostError
+from stoplist.page.answers import Answer
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.page import Answer
 
 
 def established() -> http.Response:
@@ -33,7 +33,10 @@ def established() -> http.Response:
 
 def response(answer: Answer) -> http.Response:
     """An answer of ours as mitmproxy's."""
-    return http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
+    made = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
+    if answer.status == 204:
+        del made.headers["content-length"]  # RFC 9110, section 8.6
+    return made
 
 
 def request(head: RequestHead) -> http.Request:

@@ -18,7 +18,8 @@ from stoplist.core.heads import RequestHead
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy.page import Answer, refusal
+from stoplist.page.answers import Answer
+from stoplist.page.refusals import refusal
 from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import Tally
 

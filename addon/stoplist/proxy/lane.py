@@ -40,12 +40,12 @@ from stoplist.core.decide import PASS, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.openings import Opening, is_other_at_its_end, recognise
+from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.layers import Continued
 from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
-from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.poll import poll_for
 from stoplist.proxy.relay import Relay
 from stoplist.proxy.store import InForce

@@ -37,10 +37,10 @@ from stoplist.core.decide import Action, Reason, Verdict
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
 from stoplist.core.openings import Opening, is_other_at_its_end, recognise
+from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, read_head, request, response
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.page import UNREACHABLE, refusal
 from stoplist.proxy.quic import Quic
 from stoplist.proxy.quiet import Faults
 

@@ -24,6 +24,7 @@ from stoplist.core.decide import Ruleset
 from stoplist.core.digests import DigestSet, Payload
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import ListHeader, SignedList
+from stoplist.page.answers import StopPage
 
 _PIECE = 1024 * 1024
 
@@ -47,8 +48,8 @@ def share(ruleset: Ruleset) -> Ruleset:
     return Ruleset.of(ruleset.policy, lists)
 
 
-def pack(ruleset: Ruleset, layout: Mapping[Cell, int]) -> list[int]:
-    """Descriptors of a ruleset that is shared, and of where its cells stand on boards.
+def pack(ruleset: Ruleset, page: StopPage, layout: Mapping[Cell, int]) -> list[int]:
+    """Descriptors of a ruleset that is shared, of its stop page, and of where its cells stand on boards.
 
     The first is the receiver's only, the others are the ruleset's.
     """
@@ -65,21 +66,22 @@ def pack(ruleset: Ruleset, layout: Mapping[Cell, int]) -> list[int]:
                 signed.digests.offset,
             )
         )
-    return [_file(pickle.dumps((ruleset.policy, lists, dict(layout)))), *files]
+    return [_file(pickle.dumps((ruleset.policy, page, lists, dict(layout)))), *files]
 
 
-def unpack(files: Sequence[int]) -> tuple[Ruleset, Mapping[Cell, int]]:
-    """The ruleset that was packed, and where its cells stand; the descriptors are its own from then on."""
+def unpack(files: Sequence[int]) -> tuple[Ruleset, StopPage, Mapping[Cell, int]]:
+    """What was packed; the descriptors are the ruleset's own from then on."""
     policy: Policy
+    page: StopPage
     layout: Mapping[Cell, int]
     with os.fdopen(files[0], "rb") as description:
         description.seek(0)
-        policy, described, layout = pickle.load(description)  # noqa: S301  from the supervisor, which started this process
+        policy, page, described, layout = pickle.load(description)  # noqa: S301  from the supervisor, which started this process
     lists = []
     for number, (line, signers, payload_digest, list_key, offset) in enumerate(described):
         digests = SharedDigests(list_key, offset, files[1 + 2 * number : 3 + 2 * number])
         lists.append(SignedList(ListHeader.parse(line.rstrip(b"\n")), digests, signers, payload_digest))
-    return Ruleset.of(policy, lists), layout
+    return Ruleset.of(policy, lists), page, layout
 
 
 def _share(digests: DigestSet) -> SharedDigests:

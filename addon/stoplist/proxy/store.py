@@ -33,9 +33,9 @@ from stoplist import files, loading
 from stoplist.core.decide import Ruleset
 from stoplist.core.signedlist import is_signature_of
 from stoplist.errors import Problems, StoplistError
+from stoplist.page.answers import StopPage
 from stoplist.proxy import quiet, records
 from stoplist.proxy.apart import is_signature_of_large
-from stoplist.proxy.page import StopPage
 from stoplist.proxy.places import Nudge, Places
 from stoplist.state import State
 
@@ -115,7 +115,7 @@ class RulesetStore:
             self._remember((), error.faults, now)
             self._state.close()
             raise
-        in_force = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
+        in_force = InForce(loaded.ruleset, loaded.page)
         on_accept(loaded.ruleset)
         self.current = in_force
         self._at_start: loading.Loaded | None = loaded
@@ -179,17 +179,19 @@ class RulesetStore:
         if self._reader.is_current(loading.MAX_INPUT_SIZE):
             self._report_expiry(now)
             return
-        before, began = self.current.ruleset, time.monotonic()
+        was, began = self.current, time.monotonic()
+        before = was.ruleset
         try:
             loaded = self._load(now, before)
-            in_force = InForce(loaded.ruleset, StopPage.render(loaded.ruleset.policy))
+            in_force = InForce(loaded.ruleset, loaded.page)
         except Problems as error:
             quiet.say(records.ChangeRefused(error))
             self.reload = self.reload.after("refused", is_refused=True)
             if isinstance(error, loading.NotLoaded):
                 self._remember((), error.faults, now)
             return
-        if loaded.ruleset.policy != before.policy or loaded.ruleset.lists != before.lists:
+        is_same = (loaded.ruleset.policy, loaded.ruleset.lists) == (before.policy, before.lists)
+        if not is_same or loaded.page != was.page:
             self._on_accept(loaded.ruleset)
             self.current = in_force
             seconds = time.monotonic() - began

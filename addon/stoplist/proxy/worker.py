@@ -17,7 +17,6 @@ from stoplist.proxy import sharing
 from stoplist.proxy.board import Board
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Listening, adopt
-from stoplist.proxy.page import StopPage
 from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import Tally
 
@@ -63,9 +62,9 @@ class Follower:
         first = link.receive()
         if first is None:
             raise StoplistError("the supervisor is gone")
-        ruleset, layout = sharing.unpack(first[1])
+        ruleset, page, layout = sharing.unpack(first[1])
         self.tally = Tally(worker.board, layout)
-        self.current = InForce(ruleset, StopPage.render(ruleset.policy))
+        self.current = InForce(ruleset, page)
 
     def watch(self) -> None:
         threading.Thread(target=self._run, name="stoplist-link", daemon=True).start()
@@ -78,9 +77,9 @@ class Follower:
             while (message := self._link.receive()) is not None:
                 word, files = message
                 if word is Word.RULESET:
-                    ruleset, layout = sharing.unpack(files)
+                    ruleset, page, layout = sharing.unpack(files)
                     self.tally.follow(layout)
-                    self.current = InForce(ruleset, StopPage.render(ruleset.policy))
+                    self.current = InForce(ruleset, page)
                     self._on_change(self.current)
                     self._link.send(Word.TAKEN)
                 else:

@@ -339,7 +339,8 @@ class Supervisor:
                 await asyncio.wait_for(worker.has_taken.wait(), ANSWER_SECONDS)
 
     def _give(self, worker: _Worker) -> None:
-        files = sharing.pack(self._store.current.ruleset, self._layout)
+        in_force = self._store.current
+        files = sharing.pack(in_force.ruleset, in_force.page, self._layout)
         try:
             worker.link.send(Word.RULESET, files=files)
         finally:

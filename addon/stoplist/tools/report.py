@@ -104,8 +104,8 @@ def make(
     report = Report(
         made=now.replace(microsecond=0),
         version=__version__,
-        operator=text.policy.stop_page.operator,
-        authority=text.policy.stop_page.authority,
+        operator=text.policy.stop_page.operator.in_language("en"),
+        authority=text.policy.stop_page.authority.in_language("en"),
         time_zone=text.policy.time_zone,
         length=text.policy.counts.period,
         disclosure=disclosure,

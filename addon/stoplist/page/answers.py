@@ -1,0 +1,99 @@
+"""StopPage: every answer there is under one policy, made when the policy is loaded, and the right one for an asker.
+
+Rules
+  - An answer is bytes that were made before anybody asked: what is asked chooses one, and adds nothing to it but the
+    age of a list.
+  - What a page says of counting is taken from the policy; that nothing personal is kept is left out
+    where the gate cannot know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stoplist.page.asker import Asker, Kind
+
+type Headers = tuple[tuple[bytes, bytes], ...]
+
+PROXY_NAME = "stoplist"
+"""Of the gate, in Proxy-Status (RFC 9209, section 2)."""
+AGE_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""Stands in an answer where the age of the list comes, in days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer: status, headers and body."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Subject(StrEnum):
+    """What an answer is about."""
+
+    STOPPED = "stopped"
+    RECORDED = "recorded"
+    """Stopped by a gate in a program that may keep what is asked for."""
+    CHECK = "check"
+
+
+type Key = tuple[Subject, Kind, str | None, str | None]
+"""What it is about, for whom, in which language, for which country; None where it does not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopPage:
+    """`languages` are those it can be had in, the first for whoever reads none of them; `countries` those that have
+    help lines of their own, in upper case."""
+
+    languages: tuple[str, ...]
+    countries: frozenset[str]
+    answers: Mapping[Key, Answer]
+
+    def answer(self, asker: Asker, subject: Subject = Subject.STOPPED, age: int | None = None) -> Answer:
+        """The answer for `asker`; `age` is that of the list, in days, for the check host."""
+        language, country = self.language(asker), self.country(asker)
+        for key in (
+            (subject, asker.kind, language, country),
+            (subject, asker.kind, language, None),
+            (subject, asker.kind, None, None),
+        ):
+            if key in self.answers:
+                return _aged(self.answers[key], age)
+        return self.answers[Subject.STOPPED, asker.kind, None, None]
+
+    def language(self, asker: Asker) -> str:
+        """The best language for `asker`, by lookup (RFC 4647, section 3.4)."""
+        known = {language.lower(): language for language in self.languages}
+        for wanted in (asker.switched_to, *asker.languages):
+            found = _look_up(wanted, known) if wanted is not None else None
+            if found is not None:
+                return known[found]
+        return self.languages[0]
+
+    def country(self, asker: Asker) -> str | None:
+        """The country that `asker` is in by its languages, if it has help lines of its own."""
+        regions = [part.upper() for wanted in asker.languages for part in wanted.split("-")[1:] if len(part) == 2]
+        return next((region for region in regions if region in self.countries), None)
+
+    def is_switch(self, asker: Asker) -> bool:
+        """Whether this asker has the page before it, and only wants to read it in another language."""
+        return asker.kind is Kind.PAGE and asker.switched_to in {language.lower() for language in self.languages}
+
+
+def _look_up(wanted: str, known: Collection[str]) -> str | None:
+    while wanted:
+        if wanted in known:
+            return wanted
+        wanted = wanted.rpartition("-")[0]
+    return None
+
+
+def _aged(answer: Answer, age: int | None) -> Answer:
+    if age is None:
+        return answer
+    return Answer(answer.status, answer.headers, answer.body.replace(AGE_MARK.encode(), b"%d" % age))

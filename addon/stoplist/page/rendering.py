@@ -1,0 +1,293 @@
+"""Rendering: from a policy, templates and translations to the answers of a StopPage."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gettext
+import json
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+from markupsafe import Markup, escape
+
+from stoplist.core.policy import HelpLine, Policy, SpokenText, StopPagePolicy
+from stoplist.page import languages, template
+from stoplist.page.answers import AGE_MARK, PROXY_NAME, Answer, Headers, Key, StopPage, Subject
+from stoplist.page.asker import SWITCH, Kind
+
+TYPE = "tag:stoplist.invalid,2026:stopped"
+TYPE_OF_CHECK = "tag:stoplist.invalid,2026:works"
+"""The `type` of problem details (RFC 9457, section 3.1.1)."""
+_COLUMNS = 100
+"""Of lines of plain text."""
+_FOLDER = resources.files("stoplist.page")
+_GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+"""One transparent pixel."""
+_RETRY = b"retry: 86400000\n\n"
+"""For a client of server-sent events that tries again whatever the status: in a day."""
+
+
+def render(
+    policy: Policy,
+    translations: Mapping[str, gettext.NullTranslations],
+    own: template.Template | None = None,
+) -> StopPage:
+    """`translations` are those of the policy's languages; `own` is the operator's template, which must be complete.
+
+    Raises StoplistError where it is not.
+    """
+    page = policy.stop_page
+    answers: dict[Key, Answer] = dict(_fixed(policy))
+    countries = {line.country for line in page.help if line.country is not None}
+    for language, translated in translations.items():
+        for country in (None, *sorted(countries)):
+            voice = _Voice(policy, language, country, translated, tuple(translations), own)
+            for subject in Subject:
+                answers |= {(subject, kind, language, country): answer for kind, answer in voice.answers(subject)}
+    return StopPage(tuple(translations), frozenset(countries), answers)
+
+
+def _fixed(policy: Policy) -> Iterator[tuple[Key, Answer]]:
+    """The answers that have no language."""
+    for kind, media_type, body in (
+        (Kind.IMAGE, "image/gif", _GIF),
+        (Kind.SCRIPT, "text/javascript; charset=utf-8", b""),
+        (Kind.STYLE, "text/css; charset=utf-8", b""),
+        (Kind.NOTHING, None, b""),
+        (Kind.EVENTS, "text/event-stream", _RETRY),
+    ):
+        yield (
+            (Subject.STOPPED, kind, None, None),
+            _answer(policy, media_type, body, is_for_programs=kind is Kind.EVENTS),
+        )
+    allowed: Headers = (
+        (b"Access-Control-Allow-Methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (b"Access-Control-Allow-Headers", b"*, Authorization"),
+        (b"Access-Control-Max-Age", b"0"),
+    )
+    preflight = _answer(policy, None, b"", is_for_programs=True, extra=allowed)
+    yield (Subject.STOPPED, Kind.PREFLIGHT, None, None), Answer(204, preflight.headers, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Voice:
+    """The page in one language, for one country."""
+
+    policy: Policy
+    language: str
+    country: str | None
+    translations: gettext.NullTranslations
+    all_languages: tuple[str, ...]
+    own: template.Template | None
+
+    def answers(self, subject: Subject) -> Iterator[tuple[Kind, Answer]]:
+        is_check = subject is Subject.CHECK
+        html = self._render("check.html" if is_check else "stop.html", subject)
+        if self.own is not None and not is_check:
+            html = self._render_own(subject, html)
+        yield Kind.PAGE, self._answer("text/html; charset=utf-8", html, extra=template.security_policy(html))
+        frame = self._render("frame.html", subject)
+        yield Kind.FRAME, self._answer("text/html; charset=utf-8", frame, extra=template.security_policy(frame))
+        text = self._render("check.txt" if is_check else "stop.txt", subject)
+        lines = (textwrap.fill(line, _COLUMNS, break_long_words=False) for line in text.splitlines())
+        yield Kind.TEXT, self._answer("text/plain; charset=utf-8", "\n".join(lines) + "\n")
+        title, detail = self._render("problem.txt", subject).split("\n\n")
+        yield Kind.PROBLEM, self._problem(subject, title, detail)
+        for kind in (Kind.GRPC, Kind.GRPC_WEB):
+            yield kind, self._grpc(kind, f"{title} ({self._said.operator.in_language(self.language)})")
+
+    @property
+    def _said(self) -> StopPagePolicy:
+        return self.policy.stop_page
+
+    def _answer(self, media_type: str | None, body: str, **options: Any) -> Answer:
+        return _answer(self.policy, media_type, body.encode(), language=self.language, **options)
+
+    def _problem(self, subject: Subject, title: str, detail: str) -> Answer:
+        said, language = self._said, self.language
+        type_ = TYPE_OF_CHECK if subject is Subject.CHECK else TYPE
+        problem: dict[str, Any] = {"type": type_, "title": title, "status": said.status, "detail": detail}
+        if subject is Subject.CHECK:
+            problem["list_age_days"] = 0
+        else:
+            problem |= {
+                "operator": said.operator.in_language(language),
+                "contact": said.contact.in_language(language),
+                "complaints": said.complaints.in_language(language),
+                "legislation": {
+                    "name": said.legislation.name.in_language(language),
+                    "link": said.legislation.link.in_language(language),
+                },
+                "help": [{"topic": line.topic, "name": line.name, "link": line.link} for line in self._lines()],
+            }
+        body = json.dumps(problem, ensure_ascii=False, indent=1).replace(
+            '"list_age_days": 0', f'"list_age_days": {AGE_MARK}'
+        )
+        return self._answer("application/problem+json", body + "\n", is_for_programs=True)
+
+    def _grpc(self, kind: Kind, message: str) -> Answer:
+        """Trailers only, as the gRPC protocol has them: HTTP status 200, PERMISSION_DENIED
+        (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)."""
+        trailers: Headers = (
+            (b"grpc-status", b"7"),
+            (b"grpc-message", quote(message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()),
+        )
+        answer = self._answer(f"application/{kind}", "", is_for_programs=True, extra=trailers)
+        return Answer(200, answer.headers, b"")
+
+    def _lines(self) -> list[HelpLine]:
+        """The help lines for this language and country; those of all countries where none is the asker's."""
+        spoken = [line for line in self._said.help if line.language in (None, self.language)]
+        return [line for line in spoken if self.country is None or line.country in (None, self.country)]
+
+    def _render(self, name: str, subject: Subject) -> str:
+        is_html = name.endswith("html")
+        return _environment(is_html).get_template(name).render(self._context(subject, is_html=is_html))
+
+    def _render_own(self, subject: Subject, standard: str) -> str:
+        assert self.own is not None
+        own = self.own
+        return own.checked(
+            lambda disguise: own.render(_environment(True), self._context(subject, is_html=True, disguise=disguise)),
+            standard,
+        )
+
+    def _context(self, subject: Subject, *, is_html: bool, disguise: Callable[[str], str] = str) -> dict[str, Any]:
+        """What templates know. `disguise` changes every text of the policy."""
+        said, language = self._said, self.language
+        link = _html_link if is_html else _text_link
+        of_policy = _apart if is_html else str
+
+        def text(spoken: SpokenText) -> str:
+            return disguise(spoken.in_language(language))
+
+        def help_line(line: HelpLine) -> dict[str, str]:
+            name = line.name
+            if line.country is not None and self.country is None:
+                name = f"{name} ({languages.locale(language).territories.get(line.country, line.country)})"
+            return {"topic": line.topic, "link": link(disguise(name), line.link)}
+
+        contact, target = text(said.contact), _reach(said.contact.in_language(language))
+        translate = _translator(self.translations)
+        return {
+            "gettext": translate,
+            "_": translate,
+            "language": language,
+            "direction": _direction(language),
+            "languages": [
+                {"tag": each, "name": _own_name(each), "direction": _direction(each)} for each in self.all_languages
+            ],
+            "switch": SWITCH,
+            "subject": subject.value,
+            "keeps_nothing": subject is not Subject.RECORDED,
+            "observes": all("observe" in (self.policy.mode, wanted.mode) for wanted in self.policy.lists),
+            "days": AGE_MARK,
+            "operator": of_policy(text(said.operator)),
+            "authority": of_policy(text(said.authority)),
+            "contact": link(contact, target) if is_html else contact,
+            "complaints": said.complaints.in_language(language),
+            "authority_contact": said.authority_contact.in_language(language) if said.authority_contact else None,
+            "legislation": link(text(said.legislation.name), said.legislation.link.in_language(language)),
+            "help": [help_line(line) for line in self._lines()],
+            "counts": self.policy.counts,
+            "link": link,
+        }
+
+
+@functools.cache
+def _environment(is_html: bool) -> jinja2.Environment:
+    environment = SandboxedEnvironment(
+        autoescape=is_html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+        loader=jinja2.FunctionLoader(lambda wanted: (_FOLDER / wanted).read_text("utf-8")),
+    )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
+    return environment
+
+
+def _translator(translations: gettext.NullTranslations) -> Callable[..., str]:
+    """What `trans` calls in a template, with the values of its placeholders."""
+
+    @jinja2.pass_eval_context
+    def translate(context: jinja2.nodes.EvalContext, message: str, **values: Any) -> str:
+        translated = translations.gettext(message)
+        return (escape(translated) if context.autoescape else translated) % values
+
+    return translate
+
+
+def _answer(
+    policy: Policy,
+    media_type: str | None,
+    body: bytes,
+    *,
+    language: str | None = None,
+    is_for_programs: bool = False,
+    extra: Headers = (),
+) -> Answer:
+    said = policy.stop_page
+    blocked_by = said.complaints.in_language(language or policy.stop_page.languages[0])
+    headers: Headers = (
+        *(((b"Content-Type", media_type.encode()),) if media_type else ()),
+        *(((b"Content-Language", language.encode()),) if language else ()),
+        (b"Cache-Control", b"no-store"),
+        (b"Vary", b"Accept, Accept-Language, Sec-Fetch-Dest"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Referrer-Policy", b"no-referrer"),
+        (b"Proxy-Status", f"{PROXY_NAME}; error=http_request_denied".encode()),
+        (b"Link", f'<{_uri(blocked_by)}>; rel="blocked-by"'.encode()),
+        *extra,
+    )
+    if is_for_programs:
+        headers += (
+            (b"Access-Control-Allow-Origin", b"*"),
+            (b"Access-Control-Expose-Headers", b"Link, Proxy-Status, grpc-message, grpc-status"),
+        )
+    return Answer(said.status, headers, body)
+
+
+def _uri(link: str) -> str:
+    """A link as a header may have it: characters beyond ASCII are percent-encoded (RFC 3987, section 3.1)."""
+    return quote(link, safe="%:/?#[]@!$&'()*+,;=~-._")
+
+
+def _apart(text: str) -> Markup:
+    """A text whose direction may be another than that of what is around it."""
+    return Markup("<bdi>{}</bdi>").format(text)
+
+
+def _html_link(text: str, target: str | None) -> Markup:
+    if target is None:
+        return _apart(text)
+    return Markup('<a href="{}" rel="noreferrer"><bdi>{}</bdi></a>').format(target, text)
+
+
+def _text_link(text: str, target: str | None) -> str:
+    return f"{text}: {target}" if target else text
+
+
+def _reach(contact: str) -> str | None:
+    """The link for a contact that is one, or an e-mail address; None for other text."""
+    if urlsplit(contact).scheme in ("http", "https", "mailto", "tel"):
+        return contact
+    return f"mailto:{contact}" if "@" in contact and " " not in contact else None
+
+
+def _direction(language: str) -> str:
+    return "rtl" if languages.locale(language).text_direction == "rtl" else "ltr"
+
+
+def _own_name(language: str) -> str:
+    name = languages.locale(language).get_display_name() or language
+    return name[0].upper() + name[1:]

@@ -1,0 +1,33 @@
+"""What an operator asks of the stop page before anybody sees it: what it looks like, and what there is to translate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stoplist import files, loading
+from stoplist.errors import StoplistError
+from stoplist.page import languages
+from stoplist.page.answers import Subject
+from stoplist.page.asker import Kind
+
+
+def html(policy: Path, language: str | None, country: str | None) -> bytes:
+    """The stop page of a policy. Raises Problems, or StoplistError where it does not have this language or country."""
+    text = loading.read_policy(policy)
+    page = loading.load_page(text, policy.parent, files.Reader())
+    language = language or page.languages[0]
+    if language not in page.languages:
+        raise StoplistError(
+            f"the page is not in '{language}'",
+            hint=f"it is in {', '.join(page.languages)}",
+            place=text.place("stop_page"),
+        )
+    if country is not None and country not in page.countries:
+        known = f"it has some for {', '.join(sorted(page.countries))}" if page.countries else "leave it away"
+        raise StoplistError(f"no help line is for '{country}'", hint=known, place=text.place("stop_page", "help"))
+    return page.answers[Subject.STOPPED, Kind.PAGE, language, country].body
+
+
+def messages() -> bytes:
+    """What there is to translate, as a PO template."""
+    return languages.template_of_catalogues()
