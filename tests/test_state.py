@@ -137,6 +137,18 @@ def test_a_held_list_is_released_by_its_payload_only(state: State):
     assert [entry.result for entry in state.journal(10)] == ["activated", "released", "held"]
 
 
+def test_exceptions_are_journalled_when_they_come_and_go(state: State):
+    policy = Path("/etc/stoplist/policy.yaml")
+    upheld, other = "appeal 14 upheld (until 2026-12-31)", "appeal 15 upheld (until 2026-12-31)"
+    for wanted in ([upheld], [upheld], [upheld, other, other], [other], [], []):
+        state.except_(policy, wanted, NOW)
+    assert [(entry.result, entry.why) for entry in reversed(state.journal(20, policy))] == [
+        *(("excepted", upheld), ("excepted", other), ("excepted", other)),
+        *(("withdrawn", upheld), ("withdrawn", other), ("withdrawn", other)),
+    ]
+    assert {(entry.list, entry.serial, entry.signers) for entry in state.journal(20)} == {(None, None, ())}
+
+
 def test_the_journal_is_bounded(state: State):
     with state._transaction():
         state._database.executemany(

@@ -22,6 +22,7 @@ from stoplist.core.hosts import HostError
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import ListHeader, format_time
 from stoplist.errors import StoplistError
+from stoplist.state import EXCEPTIONS, Entry
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
 from stoplist.tools import progress, publish, rendering, scaffold, signers
@@ -222,9 +223,16 @@ def init(folder: Path) -> None:
 @main.command(example="stoplist status school.yaml")
 @click.argument("policy", type=_FILE)
 @click.option("--state-dir", type=_FILE, help="The gate's --state-dir.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each list, one a line.")
-def status(policy: Path, state_dir: Path | None, as_json: bool) -> None:
+@click.option(
+    "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each list or entry, one a line.")
+def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool) -> None:
     """Say what is in force, refused and held for the lists of POLICY; exit 1 if a person is needed."""
+    if journal is not None:
+        for noted in remembered.journal(policy, state_dir or loading.default_state_dir(), journal):
+            click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
+        return
     found = remembered.status(policy, state_dir or loading.default_state_dir(), loading.now())
     for entry in found:
         if as_json:
@@ -504,6 +512,14 @@ def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
         else {"list": held.list, "serial": held.serial, "since": held.since, "why": held.why},
         "needs": entry.needs,
     }
+
+
+def _journal_line(entry: Entry) -> str:
+    what = (
+        f"list {entry.list} serial {entry.serial}" if entry.list else "exception" if entry.result in EXCEPTIONS else ""
+    )
+    signed = f"signed by {', '.join(entry.signers)}" if entry.signers else ""
+    return "  ".join(part for part in (entry.time, entry.result, what, entry.why, signed) if part)
 
 
 def _print_status(entry: remembered.ListStatus) -> None:

@@ -3,7 +3,7 @@
 In the state directory, beside the CA:
   - ``state.db``: for each list the highest serial that was in force and the digest of its payload,
     what is in force for each list file, what is held, what was released, the journal of
-    activations and refusals, and the counts (see core/counts.py). Nothing in it is personal, and no
+    activations, refusals and exceptions, and the counts (see core/counts.py). Nothing in it is personal, and no
     entry of a list.
   - ``lists/``: the last good copy of each list file, named by the path of that file.
 
@@ -26,6 +26,7 @@ import json
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ COPIES = "lists"
 RELEASE_STAMP = "released"
 """Written whenever a held list is released, so that a running gate looks again."""
 VERSION = 2
+EXCEPTIONS = EXCEPTED, WITHDRAWN = "excepted", "withdrawn"
+"""Results in the journal that are about exceptions of a policy."""
 JOURNAL_ROWS = 10_000
 """Rows that the journal keeps; the oldest go first."""
 
@@ -104,7 +107,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the journal. `result` is activated, refused, held or released."""
+    """One row of the journal. `result` is activated, refused, held or released for a list file; excepted or withdrawn,
+    with no list, for an exception of a policy."""
 
     time: str
     file: str
@@ -261,6 +265,23 @@ class State:
     @property
     def release_stamp(self) -> Path:
         return self._folder / RELEASE_STAMP
+
+    # Exceptions
+
+    def except_(self, policy: Path, exceptions: Iterable[str], now: datetime) -> None:
+        """Remember which exceptions a policy makes, each told by its reason and end and not by its domain. The same
+        again is no news. Raises StoplistError."""
+        wanted, known = Counter(exceptions), Counter[str]()
+        for result, why in self._rows(
+            "SELECT result, why FROM journal WHERE file = ? AND result IN (?, ?)", str(policy), *EXCEPTIONS
+        ):
+            known[why] += 1 if result == EXCEPTED else -1
+        news = [(EXCEPTED, why) for why in (wanted - known).elements()]
+        news += [(WITHDRAWN, why) for why in (known - wanted).elements()]
+        if news:
+            with self._transaction():
+                for result, why in news:
+                    self._note(now, policy, result, None, None, why, ())
 
     # The journal
 

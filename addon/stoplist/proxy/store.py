@@ -19,7 +19,7 @@ import ctypes
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -214,9 +214,12 @@ class RulesetStore:
             quiet.say(records.Warned(warning))
         self._expired = {signed.header.list for signed in loaded.ruleset.lists if signed.expired(now)}
         self._remember(loaded.fresh, loaded.faults, now)
+        exceptions = loaded.ruleset.policy.exceptions
+        with self._telling():
+            self._state.except_(self.path, (f"{each.reason} (until {each.until})" for each in exceptions), now)
 
     def _remember(self, fresh: Iterable[loading.Fresh], faults: Iterable[loading.Fault], now: datetime) -> None:
-        try:
+        with self._telling():
             for list_ in fresh:
                 self._state.activate(list_.file, list_.signed, list_.data, now)
             for fault in faults:
@@ -224,6 +227,12 @@ class RulesetStore:
                     self._state.hold(fault.file, fault.held, fault.error.message, now)
                 else:
                     self._state.refuse(fault.file, fault.error.message, now)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say so where the state cannot be written, and go on."""
+        try:
+            yield
         except StoplistError as error:
             quiet.say(records.NotRemembered(error))
 

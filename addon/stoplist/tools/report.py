@@ -25,7 +25,7 @@ from stoplist.core.decide import Reason, decide
 from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
-from stoplist.state import DATABASE, JOURNAL_ROWS, Entry, State
+from stoplist.state import DATABASE, EXCEPTIONS, JOURNAL_ROWS, Entry, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,11 @@ def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[
         state = State.open_read_only(folder)
         try:
             gates.append(state.counts(days.starts, days.ends))
-            changes += [_change(number, entry) for entry in reversed(state.journal(JOURNAL_ROWS))]
+            changes += [
+                _change(number, entry)
+                for entry in reversed(state.journal(JOURNAL_ROWS))
+                if entry.result not in EXCEPTIONS
+            ]
         finally:
             state.close()
     within = [change for change in changes if days.starts <= change.time.timestamp() < days.ends]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stoplist import loading
 from stoplist.errors import StoplistError
-from stoplist.state import Entry, Held, InForce, State
+from stoplist.state import JOURNAL_ROWS, Entry, Held, InForce, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,16 @@ def status(policy: Path, state_dir: Path, now: datetime) -> list[ListStatus]:
             ListStatus(file, state.in_force(file), state.last_refusal(file), held.get(str(file)), now)
             for file in _list_files(policy)
         ]
+    finally:
+        state.close()
+
+
+def journal(policy: Path, state_dir: Path, limit: int) -> list[Entry]:
+    """The newest entries about the lists and the exceptions of a policy, the oldest first. Raises StoplistError."""
+    state = State.open_read_only(state_dir)
+    try:
+        files = {str(policy.absolute()), *map(str, _list_files(policy))}
+        return [entry for entry in reversed(state.journal(JOURNAL_ROWS)) if entry.file in files][-limit:]
     finally:
         state.close()
 
