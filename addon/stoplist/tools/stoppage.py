@@ -23,8 +23,12 @@ def html(policy: Path, language: str | None, country: str | None) -> bytes:
             place=text.place("stop_page"),
         )
     if country is not None and country not in page.countries:
-        known = f"it has some for {', '.join(sorted(page.countries))}" if page.countries else "leave it away"
-        raise StoplistError(f"no help line is for '{country}'", hint=known, place=text.place("stop_page", "help"))
+        known = ", ".join(sorted(page.countries)) or "none"
+        raise StoplistError(
+            f"no help line is for '{country}'",
+            hint=f"name one of those that have their own: {known}",
+            place=text.place("stop_page", "help"),
+        )
     return page.answers[Subject.STOPPED, Kind.PAGE, language, country].body
 
 
