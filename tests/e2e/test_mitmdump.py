@@ -38,6 +38,17 @@ def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
         process.end()
 
 
+@pytest.mark.parametrize(
+    ("options", "promises"), [(("--set", "flow_detail=0"), True), ((), False)], ids=["as recommended", "flow logging"]
+)
+def test_the_page_says_that_nothing_is_kept_only_where_that_is_so(
+    start: Start, options: tuple[str, ...], promises: bool
+):
+    page = start(*options).curl("http://listed.test/", "-H", "Accept: text/html").body
+    assert ("kept no personal data" in page) is promises
+    assert "You are not accused of anything." in page
+
+
 @pytest.mark.parametrize("strategy", ["lazy", "eager"])
 def test_it_stops_and_passes_like_the_gate(net: Network, start: Start, strategy: str):
     gate = start("--set", f"connection_strategy={strategy}", "--set", "flow_detail=0")

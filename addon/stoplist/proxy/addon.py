@@ -185,6 +185,8 @@ class Stoplist:
     def configure(self, updated: set[str]) -> None:
         if "mode" in updated:
             self._follow_modes()
+        if self._is_guest and self.is_ready:
+            self._is_recorded = bool(hazards(ctx.master))
         if "stoplist_policy" not in updated and "stoplist_state_dir" not in updated:
             return
         if not ctx.options.stoplist_policy:
