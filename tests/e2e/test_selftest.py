@@ -77,7 +77,7 @@ def test_all_is_fine_and_nothing_is_counted(net: Network, desk: Desk, tmp_path: 
         assert gate.curl("http://listed.test/", space=net.client).status == 403
     assert _fine(with_ca), with_ca
     assert _fine(without), without
-    assert "signed" in with_ca.seen("https")
+    assert "under a certificate of its CA" in with_ca.seen("https")
     assert "--ca" in without.seen("https")
     # The one stop is curl's; both handshakes with the control host have passed.
     assert {(list_, str(outcome)): times for (list_, outcome), times in gate.counts().items() if times} == {

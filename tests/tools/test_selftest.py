@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -135,7 +140,7 @@ def _head(connection: socket.socket) -> str:
     data = b""
     while b"\r\n\r\n" not in data and (byte := connection.recv(1)):
         data += byte
-    if not data:
+    if b"\r\n\r\n" not in data:
         raise ConnectionError
     return data.decode()
 
@@ -516,6 +521,50 @@ def test_a_ca_that_signs_for_the_control_host_too_decrypts_nothing(
     assert found.state is State.OK, as_text(found)
     proxy.leaf_of[CONTROL] = under_it.issue_cert(CONTROL)
     _expect(selftest.run(replace(wanted, ca=authorities.file("origin"))), State.CRITICAL, "untouched", "by the gate")
+
+
+def test_the_ca_may_be_named_without_the_root_above_it(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
+    under_it = authorities.origin.create_child_ca()
+    proxy.leaf_of[CHECK_HOST] = under_it.issue_cert(CHECK_HOST)
+    under_it.cert_pem.write_to_path(str(authorities.file("intermediate")))
+    assert selftest.run(replace(wanted, ca=authorities.file("intermediate"))).state is State.OK
+
+
+def test_a_root_of_the_old_style_is_trusted(proxy: FakeProxy, wanted: Wanted, tmp_path: Path):
+    """Without a key identifier, as browsers take it and Python by itself would not."""
+    key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old root")])
+
+    def certificate(of: ec.EllipticCurvePrivateKey, subject: x509.Name, *extensions: x509.ExtensionType) -> bytes:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(name).public_key(of.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+    root = tmp_path / "root.pem"
+    root.write_bytes(certificate(key, name, x509.BasicConstraints(ca=True, path_length=None)))
+    names = x509.SubjectAlternativeName([x509.DNSName(CONTROL)])
+    proxy.leaf_of[CONTROL] = trustme.LeafCert(
+        leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        certificate(leaf_key, x509.Name([]), names),
+        [],
+    )
+    assert _results(selftest.run(replace(wanted, control_ca=root)))["untouched"] == "ok"
+
+
+def test_a_ca_of_the_same_name_is_another_one(proxy: FakeProxy, wanted: Wanted, tmp_path: Path):
+    gate, other = (trustme.CA(organization_unit_name="One name") for _ in range(2))
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(gate.cert_pem.bytes() + other.cert_pem.bytes())
+    proxy.leaf_of = {CHECK_HOST: gate.issue_cert(CHECK_HOST), CONTROL: other.issue_cert(CONTROL)}
+    assert _results(selftest.run(replace(wanted, ca=None, control_ca=roots)))["untouched"] == "ok"
+    proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
+    gate.cert_pem.write_to_path(str(tmp_path / "gate.pem"))
+    found = selftest.run(replace(wanted, ca=tmp_path / "gate.pem", control_ca=roots))
+    assert _results(found)["untouched"] == "ok"
 
 
 def test_a_check_host_that_passes_says_nothing_about_the_gates_ca(

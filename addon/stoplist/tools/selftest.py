@@ -180,8 +180,8 @@ class _Tester:
             ) from None
         if not is_page:
             return f"the check host is stopped without a page: CONNECT is refused ({answer.status})"
-        trust = "that the CA signed" if self._wanted.ca else "not tried: name the gate's CA with --ca"
-        return f"the check host is stopped ({answer.status}); its certificate: {trust}"
+        trust = "under a certificate of its CA" if self._wanted.ca else "whose CA is not known here: name it with --ca"
+        return f"the check host is stopped ({answer.status}) by a page {trust}"
 
     def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Answer, bool]:
         """How a tunnel to the check host is stopped, and whether by a page inside it."""
