@@ -41,7 +41,9 @@ _CAPTIVE = 511
 _SHOWN = 80
 _MAX_CA_SIZE = 1024 * 1024
 _MAX_AGE = 100_000
-_NO_GATE = "is this the address of the gate, and is the check host that of its list?"
+_NO_GATE = "is this the address of the gate, and the check host that of its list? if so, see its log"
+_COUNTED = "tag:stoplist.invalid,2026:stopped"
+"""The type of a stop that is not the check host's (RFC 9457)."""
 
 
 class Result(StrEnum):
@@ -175,7 +177,7 @@ class _Tester:
         except ssl.SSLCertVerificationError as error:
             self._stop_over_https(_trusting_all())
             raise StoplistError(
-                f"the check host is stopped, under a certificate that the CA did not sign: {_words(error)}",
+                f"the check host is stopped, under a certificate that does not verify: {_words(error)}",
                 hint="name the ca-cert.pem of this gate with --ca, and roll it out to the clients",
             ) from None
         if not is_page:
@@ -288,6 +290,11 @@ def _expect_stop(answer: Answer) -> None:
                 f"the stop has the field {min(changed)}, which no stop of a gate has",
                 hint="something between the gate and here changes answers",
             )
+        if _member(answer, "type") == _COUNTED:
+            raise StoplistError(
+                "the check host is stopped as a listed host is, and that was counted",
+                hint="name the check host of the gate's list with --check-host",
+            )
         return
     if status in range(200, 300):
         raise StoplistError(f"the check host is not stopped: {_described(answer)}", hint=_NO_GATE)
@@ -317,11 +324,16 @@ def _described(answer: Answer) -> str:
 
 def _list_age(answer: Answer) -> int | None:
     """How many days old the list is, where the gate says so."""
+    age = _member(answer, "list_age_days")
+    return age if type(age) is int and 0 <= age <= _MAX_AGE else None
+
+
+def _member(answer: Answer, name: str) -> object:
+    """A member of the object that a body is; None where it is none."""
     try:
-        age = json.loads(answer.body)["list_age_days"]
+        return json.loads(answer.body)[name]
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return age if type(age) is int and 0 <= age <= _MAX_AGE else None
 
 
 # Certificates
