@@ -65,7 +65,7 @@ def started() -> Iterator[list[Process]]:
 def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Process]):
     """Every command of the tour, in order, in a network of its own; only the clone is this checkout."""
     _, _, demo, own, edit = _blocks()
-    assert [len(demo), len(own), len(edit)] == [3, 5, 5]
+    assert [len(demo), len(own), len(edit)] == [4, 5, 5]
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
 
     def command(line: str, folder: Path) -> list[str]:
@@ -87,6 +87,8 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     assert stopped in run(demo[0], tmp_path)
     assert stopped in run(demo[1], tmp_path)
     assert "ANY-OTHER-SITE" in demo[2]
+    control = f" --control www.pass.test --control-ca '{net.origin_ca}'"
+    assert run(demo[3] + control, tmp_path).startswith("STOPLIST OK")
     gate.end()
 
     run(own[0], tmp_path)
