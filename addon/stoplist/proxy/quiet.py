@@ -37,6 +37,9 @@ _PR_SET_DUMPABLE = 4
 _SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """Numerical codes of severities (RFC 5424, section 6.2.1)."""
 
+_NO_FAULT = "watchdog."
+"""Loggers whose errors are none: it logs one when it is ended. The store knows by itself whether it observes."""
+
 _log = logging.getLogger("stoplist")
 
 
@@ -86,7 +89,7 @@ class Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.msg, Record):
             return True
-        if record.levelno >= logging.ERROR:
+        if record.levelno >= logging.ERROR and not record.name.startswith(_NO_FAULT):
             self._faults.add(record.name, record.exc_info[1] if record.exc_info else None)
         return False
 
