@@ -17,7 +17,8 @@ Measurements, for --only:
   kept     a record to and fro in 32 open tunnels
   plain    plain HTTP requests to nginx on 8 connections, kept where the proxy keeps them
   bulk     bytes through 1 and 8 tunnels
-  pages    the stop page over HTTPS; for mitmproxy, an ordinary intercepted page
+  pages    the stop page over HTTPS, each in a tunnel and TLS of its own; for mitmproxy, an ordinary intercepted page,
+           and one that an add-on of it answers with by itself, the fastest that it can
   scale    CPU per new tunnel, 32 at once, while others stand idle; memory per idle tunnel; CPU of opening them
            (three rounds at most, of mitmproxy one)
   lists    CPU per new tunnel, 100 at once, start and memory with each size of list, of Squid and Stoplist
@@ -51,7 +52,17 @@ from typing import Any
 from tests.bench import measure
 from tests.bench.measure import ONE_BY_ONE, SIDE_BY_SIDE, SUBJECTS, Bench
 from tests.bench.report import Bound, Figure, Results, as_json, bounds_table, fit, judge, rounded, table
-from tests.bench.subjects import DIRECT, INTERCEPTING, OURS, SQUID, Yard, enter_own_world, most_files, most_tunnels
+from tests.bench.subjects import (
+    ANSWERING,
+    DIRECT,
+    INTERCEPTING,
+    OURS,
+    SQUID,
+    Yard,
+    enter_own_world,
+    most_files,
+    most_tunnels,
+)
 
 ROUNDS, SECONDS = 5, 2.0
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.3
@@ -143,6 +154,7 @@ def bounds(tunnels: Sequence[int], workers: int) -> list[Bound]:
         *(ratio(f"CPU per bulk GB, {n} tunnels", "bulk", at(measure.BULK_CPU, n), (1.2, 0.9)) for n in measure.STREAMS),
         ratio("CPU per plain HTTP request", "plain", measure.PLAIN_CPU, (0.5, 0.25), INTERCEPTING),
         ratio("CPU per stop page over HTTPS", "pages", measure.PAGE_CPU, (0.8, 0.5), INTERCEPTING),
+        ratio("first byte of a stop page over fresh TLS", "pages", measure.FIRST_BYTE, (3.0, 1.0), ANSWERING),
         *(
             value(f"memory per idle tunnel, {n:,} (KiB)", "scale", at(measure.IDLE_MEMORY, n), 15, 8)
             for n in tunnels

@@ -153,21 +153,22 @@ def bulk(proxy: int | None, port: int, *, parallel: int, seconds: float) -> floa
     return sum(_timed(lambda going, note: _downloader(proxy, port, going, note), parallel, seconds))
 
 
-def pages(proxy: int, host: str, port: int, status: int, trust: ssl.SSLContext, *, seconds: float) -> int:
-    """How many times a page came over HTTPS, one after the other, each in a tunnel and TLS of its own."""
-    end = time.perf_counter() + seconds
-    for count in itertools.count():
-        if count and time.perf_counter() > end:
-            return count
+def pages(proxy: int, host: str, port: int, status: int, trust: ssl.SSLContext, *, seconds: float) -> list[float]:
+    """Ask for a page over HTTPS, one after the other, each in a tunnel and TLS of its own; the seconds from the
+    first step to the first byte of each."""
+    end, found = time.perf_counter() + seconds, list[float]()
+    while not found or time.perf_counter() < end:
+        start = time.perf_counter()
         connection = http.client.HTTPSConnection(LOOPBACK, proxy, context=trust, timeout=SILENCE_SECONDS)
         connection.set_tunnel(host, port)
         connection.request("GET", "/", headers={"Accept": "text/html", "Sec-Fetch-Dest": "document"})
         answer = connection.getresponse()
+        found.append(time.perf_counter() - start)
         answer.read()
         connection.close()
         if answer.status != status:
             raise BrokenError(f"the page came with status {answer.status}")
-    raise AssertionError
+    return found
 
 
 def opener(proxy: int | None, port: int, going: Going, note: Note, pause: float = 0.0) -> Client:

@@ -31,7 +31,8 @@ from tests.e2e.network import MITMDUMP, STOPLIST, Process
 from tests.published import POLICY, Publisher
 
 DIRECT, SQUID, TINYPROXY = "direct", "squid", "tinyproxy"
-PASSING, INTERCEPTING, OURS = "mitmproxy-pass", "mitmproxy-intercept", "stoplist"
+PASSING, INTERCEPTING, ANSWERING = "mitmproxy-pass", "mitmproxy-intercept", "mitmproxy-answer"
+OURS = "stoplist"
 HTTP_PORT, TLS_PORT, REPLAY_PORT = 8080, 8443, 8444
 """Of the origins: nginx with HTTP, nginx with TLS, the one that replays TLS records."""
 START_SECONDS = 300
@@ -294,6 +295,13 @@ FilterType fnmatch
 FilterDefaultDeny No
 FilterCaseSensitive Yes
 """
+ANSWER = """\
+from mitmproxy import http
+
+def request(flow):
+    if flow.request.host == "www.listed.test":
+        flow.response = http.Response.make(403, b"x" * 6000, {"Content-Type": "text/html"})
+"""
 
 type Command = tuple[list[str], Path | None]
 """What to run, and the CA that it signs with."""
@@ -327,6 +335,15 @@ def _intercepting(folder: Path, port: int, files: ListFiles, workers: int) -> Co
     return _mitmproxy(folder, port)
 
 
+def _answering(folder: Path, port: int, files: ListFiles, workers: int) -> Command:
+    """The fastest that mitmproxy gives a page: an add-on answers by itself, and no server is asked for anything."""
+    script = folder / "answer.py"
+    script.write_text(ANSWER)
+    return _mitmproxy(
+        folder, port, "-s", str(script), "--set", "upstream_cert=false", "--set", "connection_strategy=lazy"
+    )
+
+
 def _stoplist(folder: Path, port: int, files: ListFiles, workers: int) -> Command:
     state = folder / "state"
     command = [str(STOPLIST), "run", str(files.policy), "--listen", f"{LOOPBACK}:{port}", "--state-dir", str(state)]
@@ -338,6 +355,7 @@ COMMANDS: dict[str, Callable[[Path, int, ListFiles, int], Command]] = {
     TINYPROXY: _tinyproxy,
     PASSING: _passing,
     INTERCEPTING: _intercepting,
+    ANSWERING: _answering,
     OURS: _stoplist,
 }
 
