@@ -49,7 +49,7 @@ def pattern(size: int) -> Iterator[bytes]:
 
 class Web(BaseHTTPRequestHandler):
     """/slow, /redirect?to=URL, /drop (no answer), /stream (endless), /big?bytes=N, /ws (echoes messages),
-    /mirror... (answers with the request itself)."""
+    /page?html=HTML, /mirror... (answers with the request itself)."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
@@ -68,6 +68,8 @@ class Web(BaseHTTPRequestHandler):
             case "/big":
                 self._begin(int(query["bytes"]))
                 self._send(pattern(int(query["bytes"])))
+            case "/page":
+                self.answer(query["html"].encode(), **{"Content-Type": "text/html; charset=utf-8"})
             case "/ws" if "Sec-WebSocket-Key" in self.headers:
                 self._echo_messages(self.headers["Sec-WebSocket-Key"])
             case path if path.startswith("/mirror"):
