@@ -82,7 +82,7 @@ ASKED = {
     "Firefox in French": Asked(
         {"accept": FIREFOX, "sec-fetch-dest": "document", "accept-language": "fr,fr-FR;q=0.8,en-US;q=0.5,en;q=0.3"},
         HTML,
-        says="<h1>L&#39;accès à ce site a été arrêté</h1>",
+        says="<h1>L’accès à ce site a été bloqué</h1>",
         language="fr",
     ),
     "Chromium in Arabic": Asked(
@@ -92,13 +92,13 @@ ASKED = {
         language="ar",
     ),
     "an old browser in Spanish": Asked(
-        {"accept": FIREFOX, "accept-language": "es"}, HTML, says="Se detuvo el acceso a este sitio", language="es"
+        {"accept": FIREFOX, "accept-language": "es"}, HTML, says="Se ha bloqueado el acceso a este sitio", language="es"
     ),
     "a browser in a language that there is not": Asked(
         {"accept": FIREFOX, "accept-language": "xh"}, HTML, says=f"<h1>{STOPPED}</h1>"
     ),
     "curl": Asked({"accept": "*/*", "user-agent": "curl/8.0"}, TEXT, says=STOPPED),
-    "curl in French": Asked({"accept": "*/*", "accept-language": "fr"}, TEXT, says="été arrêté", language="fr"),
+    "curl in French": Asked({"accept": "*/*", "accept-language": "fr"}, TEXT, says="été bloqué", language="fr"),
     "a client that says nothing": Asked({}, TEXT, says=STOPPED),
     "an API client": Asked({"accept": "application/json"}, PROBLEM, says='"status": 403', more=CORS),
     "fetch": Asked(
@@ -313,7 +313,7 @@ def test_a_websocket_is_not_opened(net: Network, gate: Gate):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_problem_is_json_with_what_a_program_can_show(gate: Gate, protocol: str):
     problem = json.loads(PROTOCOLS[protocol](gate, "GET", {"accept": "application/json", "accept-language": "es"}).body)
-    assert problem["title"] == "Se detuvo el acceso a este sitio"
+    assert problem["title"] == "Se ha bloqueado el acceso a este sitio"
     assert problem["operator"] == "Example School"
     assert {line["topic"] for line in problem["help"]} == {"report", "worry", "thoughts"}
 
