@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.certificates import CertificateAuthority
 from stoplist.proxy.ledger import BEAT_SECONDS
 from tests.e2e.clocks import before_the_hour
 from tests.e2e.desk import Desk
