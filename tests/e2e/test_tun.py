@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import dns.query
 import dns.rcode
 import pytest
 
+from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network, need
 from tests.e2e.ways import ask, ask_inside_tls, get
@@ -23,13 +25,19 @@ RESOLVE = ("--resolve", f"www.pass.test:443:{ORIGIN_ADDRESS}", "--resolve", f"li
 
 
 @pytest.fixture(scope="module")
-def gate(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def desk(first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A desk of this module's own, to change."""
+    return Desk(Path(shutil.copytree(first_desk.folder, tmp_path_factory.mktemp("tun") / "desk")), first_desk.serial)
+
+
+@pytest.fixture(scope="module")
+def gate(net: Network, desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate whose packets are all that the client sends into the world."""
     need("ip")
     server = net.world.start(sys.executable, HTTP3, "serve", f"{net.folder}/origin.pem", f"{net.folder}/journal")
     server.wait_for("ready")
     state_dir = tmp_path_factory.mktemp("tun") / "state"
-    gate = net.gate(first_desk.policy, state_dir, "--mode", "regular", "--mode", f"tun:{DEVICE}")
+    gate = net.gate(desk.policy, state_dir, "--mode", "regular", "--mode", f"tun:{DEVICE}")
     net.gateway.run(
         "sh",
         "-ec",
@@ -112,3 +120,17 @@ def test_other_udp_passes(net: Network, gate: Gate):
 def test_what_is_no_readable_http3_on_its_port_goes_nowhere(net: Network, gate: Gate, data: bytes):
     with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client, net.nothing_reaches_the_origin():
         client.sendto(data, (ORIGIN_ADDRESS, 443))
+
+
+def test_where_https_is_refused_http3_is_refused_and_counted(net: Network, gate: Gate, desk: Desk):
+    """The last one here: the gate ends with it."""
+    before = len(gate.process.err)
+    desk.policy.write_text(desk.policy.read_text() + "https: refuse\n")
+    gate.process.wait_for("in force", after=before)
+    with net.nothing_reaches_the_origin():
+        answer = get_by_http3(net, "www.listed.test", gate.ca)
+    assert "ConnectionError" in answer  # at once, and no timeout
+    assert get_by_http3(net, "www.pass.test", net.origin_ca) == "200 origin www.pass.test\n\n"
+    gate.process.end()
+    assert "fault" not in gate.log()
+    assert gate.counts()["test", Outcome.NOT_SHOWN] == 1
