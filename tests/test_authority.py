@@ -205,7 +205,11 @@ def test_of_two_that_make_it_at_once_one_does(source: Source, monkeypatch: pytes
             0, False, True, ["the CA has ended: make the next one with 'stoplist ca POLICY --renew'"], id="ended"
         ),
         pytest.param(
-            3700, False, True, ["the CA begins on 2026-11-19T12:00:00Z: see to the clock"], id="a clock set back"
+            3700,
+            False,
+            True,
+            ["the CA begins on 2026-11-19T12:00:00Z: see to the clock; if it is right now, the CA must be made anew"],
+            id="a clock set back",
         ),
     ],
 )

@@ -160,7 +160,8 @@ def needs(
 ) -> list[str]:
     """What of a CA needs a person, in words; empty where nothing does."""
     if authority.certificate.not_valid_before_utc > now:
-        return [f"the CA begins on {format_time(authority.certificate.not_valid_before_utc)}: see to the clock"]
+        begins = format_time(authority.certificate.not_valid_before_utc)
+        return [f"the CA begins on {begins}: see to the clock; if it is right now, the CA must be made anew"]
     left = authority.ends - now
     if left >= WARN_BEFORE:
         return []

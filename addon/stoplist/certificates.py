@@ -116,7 +116,15 @@ def new(now: datetime, before: x509.Certificate | None = None) -> tuple[x509.Cer
 
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether it is signed by itself: clients know it, or they do not."""
-    return certificate.issuer == certificate.subject
+    return _is_issued_by(certificate, certificate)
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def name_of(certificate: x509.Certificate) -> str:
@@ -151,14 +159,12 @@ def _read_chain(data: bytes, place: str) -> list[x509.Certificate]:
             "not a certificate in PEM", hint="convert it: openssl x509 -inform der -in FILE -out FILE.pem", place=place
         ) from None
     for number, (certificate, issuer) in enumerate(itertools.pairwise(chain), start=1):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        if not _is_issued_by(certificate, issuer):
             raise StoplistError(
                 f"certificate {number + 1} of {len(chain)} is not the issuer of the one before it",
                 hint="put the issuing certificate first, then its issuer, and so on",
                 place=place,
-            ) from None
+            )
     return chain
 
 

@@ -107,6 +107,13 @@ def test_it_warns_at_the_start_and_once_a_day_from_60_days_before_the_end(tmp_pa
     ]
 
 
+def test_where_the_next_one_waits_it_says_to_switch(tmp_path: Path, said: list[str]):
+    kept = keeper(tmp_path)
+    source(tmp_path).renew(NOW)
+    kept.look(PAGE, kept.current.ends - 10 * DAY)
+    assert said[0].endswith("in 10 days: roll the next one out, then 'stoplist ca POLICY --switch'")
+
+
 def test_it_follows_the_policy(tmp_path: Path, said: list[str]):
     kept = keeper(tmp_path, policy(https="refuse"))
     assert kept.current is None

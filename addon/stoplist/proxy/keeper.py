@@ -9,13 +9,14 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from stoplist import authority
 from stoplist.authority import Source
-from stoplist.certificates import CertificateAuthority, name_of
+from stoplist.certificates import name_of
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import format_time
 from stoplist.errors import StoplistError
@@ -35,10 +36,10 @@ class Keeper:
         self._state_dir = state_dir
         self._speaks = speaks
         self._source = Source.of(policy, path, state_dir)
-        self.current: CertificateAuthority | None = None
         if self._source is not None:
-            self.current = self._source.open_or_make(now)
+            self._source.make_missing(now)
         self._seen = _digests(self._source)
+        self.current = self._source.open(now) if self._source is not None else None
         self._warned: datetime | None = None
         self._looking = threading.Lock()
 
@@ -66,14 +67,17 @@ class Keeper:
             return
         if self.current is None or opened.certificates != self.current.certificates:
             self._say(records.CaInForce(name_of(opened.certificate), format_time(opened.ends)))
-            self._warned = None
-        self.current = opened
+            self.current, self._warned = opened, None
 
     def _warn(self, now: datetime) -> None:
         if self.current is None or self._source is None or (self._warned and now - self._warned < WARN_EVERY):
             return
-        for need in authority.needs(self.current, None, is_own=self._source.is_own, now=now):
-            self._warned = now
+        if not authority.needs(self.current, None, is_own=self._source.is_own, now=now):
+            return
+        self._warned, following = now, None
+        with contextlib.suppress(StoplistError):
+            following = self._source.following()
+        for need in authority.needs(self.current, following, is_own=self._source.is_own, now=now):
             self._say(records.CaNeedsPerson(need))
 
     def _say(self, record: records.Record) -> None:
