@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stoplist import certificates
 from stoplist.certificates import CertificateAuthority
@@ -217,3 +220,20 @@ def test_certificate_and_key_may_stand_in_one_file_in_any_order(root: pki.Ca):
     for data in (intermediate.pem + intermediate.key_pem(), intermediate.key_pem() + intermediate.pem):
         parsed = CertificateAuthority.parse(data, data, place="ca.pem", key_place="ca.pem")
         assert parsed.certificate == intermediate.certificate
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of what was drawn
+@settings(deadline=None)
+@given(st.data())
+def test_any_bytes_give_a_ca_or_an_error(root: pki.Ca, data: st.DataObject):
+    """Whatever one byte of a certificate, or a few, are: in the names, the times, the extensions."""
+    der = bytearray(root.certificate.public_bytes(certificates.Encoding.DER))
+    for at in data.draw(st.lists(st.integers(0, len(der) - 1), max_size=3)):
+        der[at] = data.draw(st.integers(0, 255))
+    text = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(bytes(der))
+    try:
+        parsed = CertificateAuthority.parse(text, root.key_pem(), place="ca.pem", key_place="ca.key")
+    except StoplistError as error:
+        assert error.place  # noqa: PT017
+    else:
+        assert parsed.leaf(HOST, NOW)

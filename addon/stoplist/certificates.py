@@ -39,6 +39,11 @@ MIN_RSA_BITS = 2048
 
 type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, InvalidSignature, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+"""What cryptography raises for certificates that are none, or not of a kind that it knows."""
 _GATE_NAME = re.compile(r"Stoplist gate (?P<number>[0-9a-f]{8})(?: G(?P<generation>[0-9]+))?")
 _REISSUE = "have your CA issue it as a CA: basicConstraints CA:TRUE, keyUsage keyCertSign"
 
@@ -70,17 +75,20 @@ class CertificateAuthority:
 
         `place` and `key_place` name both in errors. Raises StoplistError where clients would not accept it.
         """
-        chain = _read_chain(certificates, place)
-        private = _read_key(key, key_place)
-        if private.public_key() != chain[0].public_key():
-            raise StoplistError(
-                "not the key of the first certificate", hint="name the key that belongs to it", place=key_place
-            )
-        for depth, certificate in enumerate(chain):
-            if reason := _why_no_ca(certificate, depth):
-                which = "certificate" if len(chain) == 1 else f"certificate {depth + 1} of {len(chain)}"
-                raise StoplistError(f"{which} {reason[0]}", hint=reason[1], place=place)
-        return cls(chain, private)
+        try:
+            chain = _read_chain(certificates, place)
+            private = _read_key(key, key_place)
+            if private.public_key() != chain[0].public_key():
+                raise StoplistError(
+                    "not the key of the first certificate", hint="name the key that belongs to it", place=key_place
+                )
+            for depth, certificate in enumerate(chain):
+                if reason := _why_no_ca(certificate, depth):
+                    which = "certificate" if len(chain) == 1 else f"certificate {depth + 1} of {len(chain)}"
+                    raise StoplistError(f"{which} {reason[0]}", hint=reason[1], place=place)
+            return cls(chain, private)
+        except _UNREADABLE:
+            raise StoplistError("a certificate that cannot be read", hint="have it issued anew", place=place) from None
 
     def leaf(self, host: Host, now: datetime) -> x509.Certificate:
         """A certificate for a listed host, with the leaf key."""
@@ -122,7 +130,7 @@ def is_root(certificate: x509.Certificate) -> bool:
 def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except _UNREADABLE:
         return False
     return True
 
@@ -191,11 +199,7 @@ def _read_key(data: bytes, place: str) -> SigningKey:
 
 def _why_no_ca(certificate: x509.Certificate, depth: int) -> tuple[str, str] | None:
     """Why clients would not believe what this certificate stands above, and a remedy; `depth` CAs are below it."""
-    try:
-        extensions = certificate.extensions
-    except ValueError:
-        return "has extensions that cannot be read", "have it issued anew"
-    found = {type(extension.value): extension.value for extension in extensions}
+    found = {type(extension.value): extension.value for extension in certificate.extensions}
     constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
     if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
         return "is not a CA's (BasicConstraints)", _REISSUE
