@@ -80,7 +80,7 @@ from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.page import Answer, refusal
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
-from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse, refuse_quic
+from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State
 
@@ -326,8 +326,9 @@ class Stoplist:
 
     async def _look_at_authority(self) -> None:
         try:
-            if self._keeper is not None:
-                await asyncio.to_thread(self._keeper.look, self.judge.policy, loading.now())
+            if (keeper := self._keeper) is not None:
+                await asyncio.to_thread(keeper.look, self.judge.policy, loading.now())
+                await asyncio.to_thread(prepare, keeper.current)
         except Exception as error:
             self.faults.add("keep_authority", error)
 
