@@ -144,6 +144,12 @@ def test_a_gate_says_how_it_is(serve: Callable[..., Endpoint]):
     }
 
 
+def test_a_gate_without_a_ca_says_nothing_of_its_end(serve: Callable[..., Endpoint]):
+    body = scrape(serve(lambda: replace(HEALTH, ca_expires=None))).body
+    assert "\nstoplist_ca_expires" not in body
+    assert "stoplist_ready 1.0" in body
+
+
 def test_each_metric_is_in_the_documents(serve: Callable[..., Endpoint]):
     text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
     families = {family.name for family in parse(scrape(serve()).body)}

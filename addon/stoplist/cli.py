@@ -14,19 +14,22 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import click
+from cryptography.x509 import Certificate
 
 from stoplist import __version__, files, loading
+from stoplist.certificates import name_of
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
 from stoplist.errors import StoplistError
 from stoplist.state import EXCEPTIONS, Entry
+from stoplist.tools import ca as authorities
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
-from stoplist.tools import progress, publish, rendering, scaffold, signers
+from stoplist.tools import progress, publish, rendering, scaffold, signers, trust
 from stoplist.tools import report as reporting
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
@@ -278,9 +281,11 @@ def init(folder: Path) -> None:
 @click.option(
     "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each list or entry, one a line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line, for each list and the CA, or for each entry."
+)
 def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool) -> None:
-    """Say what is in force, refused and held for the lists of POLICY; exit 1 if a person is needed."""
+    """Say what is in force, refused and held for the lists of POLICY, and of its CA; exit 1 if a person is needed."""
     if journal is not None:
         for noted in remembered.journal(policy, state_dir or loading.default_state_dir(), journal):
             click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
@@ -291,8 +296,60 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
             click.echo(json.dumps(_status_fields(entry)))
         else:
             _print_status(entry)
-    if any(entry.needs for entry in found):
+    needs = [need for entry in found for need in entry.needs]
+    needs += _say_ca_status(policy, state_dir or loading.default_state_dir(), as_json=as_json)
+    if needs:
         raise click.exceptions.Exit(1)
+
+
+@main.command(name="ca", example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")
+@click.argument("policy", type=_FILE)
+@click.option("--state-dir", metavar="DIR", type=_FILE, help="The gate's --state-dir.")
+@click.option(
+    "--export",
+    "wanted",
+    type=click.Choice(list(trust.FORMATS)),
+    help="Write what clients must trust: for most systems (pem, der), Apple's (mobileconfig), Windows' registry (reg).",
+)
+@click.option(
+    "--which",
+    type=click.Choice(["current", "next"]),
+    help="Export one of the two, where there are two. Without it: both.",
+)
+@click.option("-o", "--output", metavar="FILE", type=_FILE, help="Export to FILE, and not to stdout.")
+@click.option("--renew", is_flag=True, help="Make the next CA beside the current one, which stays in force.")
+@click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate takes it up by itself.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def certificate_authority(
+    policy: Path,
+    state_dir: Path | None,
+    wanted: Literal["pem", "der", "mobileconfig", "reg"] | None,
+    which: Literal["current", "next"] | None,
+    output: Path | None,
+    renew: bool,
+    switch: bool,
+    as_json: bool,
+) -> None:
+    """Say who the CA of POLICY is, export it for the clients, and change it without a gap."""
+    folder, now = state_dir or loading.default_state_dir(), loading.now()
+    if (wanted is not None) + renew + switch > 1:
+        raise click.UsageError("--export, --renew and --switch are for one at a time")
+    if wanted is None:
+        if which or output:
+            raise click.UsageError("--which and -o go with --export")
+        act = authorities.renew if renew else authorities.switch if switch else authorities.show
+        _say_ca(act(policy, folder, now), as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json does not go with --export")
+    if output is None and wanted in ("der", "reg") and sys.stdout.isatty():
+        raise click.UsageError(f"{wanted} is not for a terminal; name a file: -o stop-page.{wanted}")
+    data = authorities.export(policy, folder, wanted, which, now)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}")
 
 
 @main.command(example="stoplist report school.yaml --from 2026-11-01 --to 2026-11-30 -o november.html")
@@ -664,6 +721,81 @@ def _print_status(entry: remembered.ListStatus) -> None:
     if refusal := entry.refusal:
         click.echo(f"  refused on {refusal.time}: {refusal.why}")
     click.echo(f"  needs a person: {'; '.join(entry.needs)}" if entry.needs else "  fine")
+
+
+def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]:
+    """Print how the CA is, after the lists; what needs a person."""
+    found, needs = None, []
+    try:
+        found = authorities.status(policy, state_dir, loading.now())
+    except StoplistError as error:
+        needs = [str(error)]
+    else:
+        needs = list(found.needs) if found is not None else []
+    if as_json:
+        click.echo(json.dumps({"ca": _ca_fields(found), "needs": needs}))
+    elif found is not None or needs:
+        if found is not None:
+            click.echo(f"{found.file}\n  CA {_printable(name_of(found.certificate))}, ends {format_time(found.ends)}")
+        else:
+            click.echo("CA")
+        click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
+    return needs
+
+
+def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"ca": _ca_fields(found), "needs": list(found.needs) if found else []}))
+    elif found is None:
+        click.echo("no CA is used ('https: refuse'): clients need none")
+    else:
+        click.echo(f"{found.file}")
+        click.echo(f"  name: {_printable(name_of(found.certificate))}")
+        click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.certificate))}")
+        click.echo(f"  ends: {format_time(found.ends)}")
+        if found.following is not None:
+            click.echo(f"  next: {_printable(name_of(found.following))}, ends {_end_of(found.following)}")
+            click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.following))}")
+        click.echo(f"  {_what_to_trust(found)}")
+        for need in found.needs:
+            click.echo(f"  needs a person: {need}")
+
+
+def _what_to_trust(found: authorities.Overview) -> str:
+    if found.following is not None:
+        return "clients must trust both; once they do: stoplist ca POLICY --switch"
+    if found.certificate in found.trusted:
+        return "clients must trust it: stoplist ca POLICY --export pem|der|mobileconfig|reg"
+    root = name_of(found.trusted[-1]) if found.trusted else found.certificate.issuer.rfc4514_string()
+    return f"clients must trust the root above it: {_printable(root)}"
+
+
+def _ca_fields(found: authorities.Overview | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "file": str(found.file),
+        **_certificate_fields(found.certificate),
+        "ends": format_time(found.ends),
+        "next": _certificate_fields(found.following) if found.following is not None else None,
+        "trust": [_certificate_fields(each) for each in found.trusted],
+    }
+
+
+def _certificate_fields(certificate: Certificate) -> dict[str, object]:
+    return {
+        "name": name_of(certificate),
+        "sha256": trust.fingerprint(certificate),
+        "ends": _end_of(certificate),
+    }
+
+
+def _end_of(certificate: Certificate) -> str:
+    return format_time(certificate.not_valid_after_utc)
+
+
+def _in_pairs(digits: str) -> str:
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2)).upper()
 
 
 def _header_fields(header: ListHeader) -> dict[str, object]:

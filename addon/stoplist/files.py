@@ -120,6 +120,18 @@ def _write_beside(path: Path, data: bytes, mode: int) -> str:
     return beside
 
 
+def move(path: Path, to: Path) -> None:
+    """Put a file in the place of another, or of none, in the same folder."""
+    try:
+        os.replace(path, to)
+    except OSError as error:
+        raise StoplistError(
+            f"cannot be moved to {to.name} ({error.strerror})",
+            hint="check the folder, its owner and the disk",
+            place=str(path),
+        ) from None
+
+
 def make_folder(path: Path, mode: int) -> None:
     """Make a folder and its parents; an existing one is left as it is."""
     try:

@@ -76,7 +76,8 @@ class LaneHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A gate at one moment. `closed` is what may be shown of the period that closed last."""
+    """A gate at one moment. `ca_expires` is None where it needs no CA; `closed` is what may be shown of the period
+    that closed last."""
 
     version: str
     started: float
@@ -89,7 +90,7 @@ class Health:
     workers: WorkersHealth | None
     lane: LaneHealth
     faults: int
-    ca_expires: float
+    ca_expires: float | None
     has_unwritten_counts: bool
     closed: Sequence[Row]
 
@@ -232,7 +233,8 @@ class _Collector(Collector):
             )
         yield from _lane(health.lane)
         yield _counter("faults", "What broke, and was refused; counted once a minute.", {(): health.faults})
-        yield _gauge("ca_expires_timestamp_seconds", "When the gate's CA ends.", {(): health.ca_expires})
+        ca_expires: dict[_Labels, float] = {} if health.ca_expires is None else {(): health.ca_expires}
+        yield _gauge("ca_expires_timestamp_seconds", "When the gate's CA ends, if it needs one.", ca_expires)
         yield _gauge(
             "counts_unwritten", "Whether counts wait for a disk that takes them.", {(): health.has_unwritten_counts}
         )

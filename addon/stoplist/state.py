@@ -152,7 +152,8 @@ class State:
         else:
             notes.append("this state directory remembers no list yet; serials are remembered from now on")
         try:
-            files.make_folder(folder / COPIES, files.PRIVATE_FOLDER)
+            for each in (folder, folder / COPIES):
+                files.make_folder(each, files.PRIVATE_FOLDER)
             return cls(folder, _create(path), tuple(notes))
         except (sqlite3.Error, StoplistError) as error:
             notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")

@@ -548,7 +548,7 @@ def test_a_policy_is_the_same_in_another_process() -> None:
 LISTS_KEYS = "file, key, trusted_keys, threshold, mode, when_expired, guard"
 POLICY_KEYS = (
     "version, mode, lists, never_block, exceptions, stop_page, counts, time_zone, metrics, watch, listen, "
-    "certificate, clients, proxy_auth, upstream, tls, tests"
+    "certificate, clients, proxy_auth, upstream, https, ca, tls, tests"
 )
 NO_NETWORK = "is not an address or a network in CIDR form; write, for example,"
 LDAP_PATTERN = "'^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'"
@@ -1070,6 +1070,25 @@ LDAP_PATTERN = "'^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'"
             "school.yaml:28: tls: 'Intercept' is not one of 'passthrough' or 'intercept'; "
             "write, for example, 'tls: passthrough'",
             id="what becomes of TLS in upper case",
+        ),
+        pytest.param(
+            "listen:",
+            "https: stop\nlisten:",
+            "school.yaml:28: https: 'stop' is not one of 'page' or 'refuse'; write, for example, 'https: page'",
+            id="what a listed host meets over HTTPS",
+        ),
+        pytest.param(
+            "listen:",
+            "ca: {cert: intermediate.pem}\nlisten:",
+            "school.yaml:28: the key 'ca.key' is missing; write, for example, 'key: intermediate.key'",
+            id="a CA without a key",
+        ),
+        pytest.param(
+            "listen:",
+            "ca:\nlisten:",
+            "school.yaml:28: ca: '' is empty; "
+            "write, for example, 'ca: {cert: intermediate.pem, key: intermediate.key}'",
+            id="an empty CA",
         ),
     ],
 )

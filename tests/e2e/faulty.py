@@ -30,7 +30,7 @@ def start(code: CodeType, _: int) -> object:
 
 
 def line(code: CodeType, number: int) -> object:
-    others = ("answer", "count_fault", "client_disconnected")
+    others = ("answer", "count_fault", "client_disconnected", "_keep_authority", "_look_at_authority")
     is_hook = code.co_qualname.startswith("Stoplist.") and code.co_name not in others
     return at(code, str(number)) if is_hook else sys.monitoring.DISABLE
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from stoplist.certificates import CertificateAuthority
 from stoplist.cli import main
 from stoplist.core.hosts import Host
-from stoplist.proxy.certificates import CertificateAuthority
 
 log = Path(sys.argv.pop(1)).open("a", buffering=1)  # noqa: SIM115  open as long as the gate
 sign = CertificateAuthority.leaf

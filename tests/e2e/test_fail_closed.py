@@ -34,6 +34,7 @@ GUARDS = {
     *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http1:response", "page:refusal"),
     *("quiet:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow", "addon:_refuse_tls"),
     "addon:_kill_flow",
+    *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
     *("addon:_refuse_connection", "layers:Refused._handle_event"),
 }
 AFTER = {

@@ -61,6 +61,19 @@ def test_it_stops_and_passes_like_the_gate(net: Network, start: Start, strategy:
     assert gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
 
 
+def test_the_next_ca_is_taken_up_without_a_restart(start: Start, desk: Desk, tmp_path: Path):
+    desk.policy.write_text(desk.policy.read_text() + "watch: {poll: 1s}\n")
+    gate = start("--set", "flow_detail=0")
+    both = tmp_path / "both.pem"
+    command = ("ca", str(desk.policy), "--state-dir", str(gate.state_dir))
+    desk.stoplist(*command, "--renew")
+    desk.stoplist(*command, "--export", "pem", "-o", str(both))
+    assert gate.curl("https://listed.test/", trust=both).status == 403
+    desk.stoplist(*command, "--switch")
+    gate.process.wait_for("the CA CN=Stoplist gate .* G2,O=Stoplist is in force", seconds=5)
+    assert gate.curl("https://listed.test/").status == 403
+
+
 def test_listed_sni_in_a_tunnel_to_an_unlisted_host_is_stopped_before_tls_to_it(net: Network, start: Start):
     gate = start("--set", "connection_strategy=eager", "--set", "flow_detail=0")
     before = net.requests()

@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.authority import CA_FILE, Source
 from stoplist.proxy.ledger import BEAT_SECONDS
 from tests.e2e.clocks import before_the_hour
 from tests.e2e.desk import Desk
@@ -181,7 +181,8 @@ def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
 ):
     _ask_for_hours_and_metrics(desk)
-    CertificateAuthority.open(tmp_path / "busy" / "state", loading.now())
+    state = tmp_path / "busy" / "state"
+    Source(state, state / CA_FILE, state / CA_FILE, is_own=True).open_or_make(loading.now())
     shutil.copytree(tmp_path / "busy", tmp_path / "idle")
     began, (_, clock) = time.monotonic(), before_the_hour(SECONDS_TO_CLOSE)
     closes = time.time() + SECONDS_TO_CLOSE

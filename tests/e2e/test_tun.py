@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dns.message
@@ -13,6 +15,7 @@ import dns.query
 import dns.rcode
 import pytest
 
+from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network, need
 from tests.e2e.ways import ask, ask_inside_tls, get
@@ -23,13 +26,25 @@ RESOLVE = ("--resolve", f"www.pass.test:443:{ORIGIN_ADDRESS}", "--resolve", f"li
 
 
 @pytest.fixture(scope="module")
-def gate(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def desk(first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A desk of this module's own, to change."""
+    return Desk(Path(shutil.copytree(first_desk.folder, tmp_path_factory.mktemp("tun") / "desk")), first_desk.serial)
+
+
+@pytest.fixture(scope="module")
+def gate(net: Network, desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate whose packets are all that the client sends into the world."""
     need("ip")
     server = net.world.start(sys.executable, HTTP3, "serve", f"{net.folder}/origin.pem", f"{net.folder}/journal")
     server.wait_for("ready")
-    state_dir = tmp_path_factory.mktemp("tun") / "state"
-    gate = net.gate(first_desk.policy, state_dir, "--mode", "regular", "--mode", f"tun:{DEVICE}")
+    with _gate(net, desk, tmp_path_factory.mktemp("tun") / "state") as gate:
+        yield gate
+    server.end()
+
+
+@contextmanager
+def _gate(net: Network, desk: Desk, state_dir: Path) -> Iterator[Gate]:
+    gate = net.gate(desk.policy, state_dir, "--mode", "regular", "--mode", f"tun:{DEVICE}")
     net.gateway.run(
         "sh",
         "-ec",
@@ -37,10 +52,11 @@ def gate(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactor
         "for all in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $all; done; "
         "echo 1 > /proc/sys/net/ipv4/ip_forward",
     )
-    yield gate
-    net.gateway.run("sh", "-ec", "echo 0 > /proc/sys/net/ipv4/ip_forward; ip rule del iif client lookup 100")
-    gate.process.end()
-    server.end()
+    try:
+        yield gate
+    finally:
+        net.gateway.run("sh", "-ec", "echo 0 > /proc/sys/net/ipv4/ip_forward; ip rule del iif client lookup 100")
+        gate.process.end()
 
 
 def get_by_http3(net: Network, name: str, ca: Path) -> str:
@@ -112,3 +128,19 @@ def test_other_udp_passes(net: Network, gate: Gate):
 def test_what_is_no_readable_http3_on_its_port_goes_nowhere(net: Network, gate: Gate, data: bytes):
     with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client, net.nothing_reaches_the_origin():
         client.sendto(data, (ORIGIN_ADDRESS, 443))
+
+
+def test_where_https_is_refused_http3_is_refused_and_counted(net: Network, gate: Gate, desk: Desk, tmp_path: Path):
+    """The last one here: another gate takes the place of the one before."""
+    gate.process.end()
+    net.gateway.run("ip", "rule", "del", "iif", "client", "lookup", "100")
+    desk.policy.write_text(desk.policy.read_text() + "https: refuse\n")
+    with _gate(net, desk, tmp_path / "state") as refusing:
+        with net.nothing_reaches_the_origin():
+            answer = get_by_http3(net, "www.listed.test", net.origin_ca)
+        assert "ConnectionError" in answer  # at once, and no timeout
+        assert get_by_http3(net, "www.pass.test", net.origin_ca) == "200 origin www.pass.test\n\n"
+        refusing.process.end()
+        assert "fault" not in refusing.log()
+        assert refusing.counts()["test", Outcome.NOT_SHOWN] == 1
+    net.gateway.run("ip", "rule", "add", "iif", "client", "lookup", "100")  # as it was, for who cleans up

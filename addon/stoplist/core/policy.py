@@ -440,6 +440,13 @@ class CertificatePolicy(_Section):
     key: Text = Field(examples=["proxy.key"])
 
 
+class CaPolicy(_Section):
+    """The operator's own CA in place of the gate's: its certificate, with those above it, and its key."""
+
+    cert: Text = Field(examples=["intermediate.pem"])
+    key: Text = Field(examples=["intermediate.key"])
+
+
 class WatchPolicy(_Section):
     """How often files are looked at where the file system tells of no change; in seconds."""
 
@@ -489,6 +496,10 @@ class Policy(_Section):
         None, examples=["{htpasswd: users.htpasswd}"]
     )
     upstream: UpstreamPolicy = Field(UpstreamPolicy(), examples=["{allow: [127.0.0.1], deny: [10.0.0.0/8]}"])
+    https: Literal["page", "refuse"] = Field("page", examples=["page"])
+    ca: Annotated[CaPolicy | None, BeforeValidator(_given)] = Field(
+        None, examples=["{cert: intermediate.pem, key: intermediate.key}"]
+    )
     tls: Literal["passthrough", "intercept"] = Field("passthrough", examples=["passthrough"])
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
 

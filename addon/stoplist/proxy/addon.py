@@ -72,18 +72,18 @@ from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes, quiet, records, store
 from stoplist.proxy.board import Board, Number
-from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
+from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
-from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, refuse
+from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State
 
@@ -165,7 +165,7 @@ class Stoplist:
         self._endpoint: metrics.Endpoint | None = None
         self.is_ready = False
         """Whether requests are taken."""
-        self._authority: CertificateAuthority | None = None
+        self._keeper: Keeper | None = None
         self._certificate: GateCertificate | None = None
         self.connections = Connections()
         self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
@@ -194,16 +194,17 @@ class Stoplist:
         policy = Path(ctx.options.stoplist_policy)
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
-            authority = CertificateAuthority.open(state_dir, loading.now())
             opened, tally, ledger = self._open(policy, state_dir)
-            own = opened.current.ruleset.policy.certificate
+            wanted = opened.current.ruleset.policy
+            keeper = Keeper(wanted, policy, state_dir, loading.now(), speaks=self._worker is None)
+            own = wanted.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
-            endpoint = self._serve_metrics(opened, ledger, authority)
+            endpoint = self._serve_metrics(opened, ledger, keeper)
         except StoplistError as error:
             raise OptionsError(str(error)) from None
         was_running = bool(self._tasks)
         self._close()
-        self._authority, self._certificate, self.judge.store = authority, certificate, opened
+        self._keeper, self._certificate, self.judge.store = keeper, certificate, opened
         self.judge.tally, self._ledger, self._endpoint = tally, ledger, endpoint
         self.outbound.install(ctx.master.event_loop)
         if was_running:
@@ -224,15 +225,13 @@ class Stoplist:
         ledger.read(tally.board)
         return opened, tally, ledger
 
-    def _serve_metrics(
-        self, opened: Rulesets, ledger: Ledger | None, authority: CertificateAuthority
-    ) -> metrics.Endpoint | None:
+    def _serve_metrics(self, opened: Rulesets, ledger: Ledger | None, keeper: Keeper) -> metrics.Endpoint | None:
         """Answer who asks how the gate is, if the policy says so, and this is not a worker. Raises StoplistError."""
         wanted = opened.current.ruleset.policy.metrics
         if wanted is None or ledger is None or not isinstance(opened, store.RulesetStore):
             return None
         endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
-        checkup = Checkup(opened, ledger, authority, lambda: self.is_ready)
+        checkup = Checkup(opened, ledger, keeper, lambda: self.is_ready)
         endpoint.serve(functools.partial(checkup.answer, ctx.master.event_loop))
         return endpoint
 
@@ -283,6 +282,7 @@ class Stoplist:
             quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         self.is_ready = True
         self._spawn(self._beat())
+        self._spawn(self._keep_authority())
 
     def done(self) -> None:
         Sentinel.of(ctx.master).stand_in(self)
@@ -303,7 +303,7 @@ class Stoplist:
             self.judge.store.close()
         self.faults.report()
         self.judge.store = self.judge.tally = self._ledger = self._endpoint = None
-        self._authority = self._certificate = None
+        self._keeper = self._certificate = None
 
     def _changed(self, _: store.InForce) -> None:
         """Called by the store's thread when another ruleset is in force."""
@@ -312,6 +312,7 @@ class Stoplist:
     def _follow(self) -> None:
         if self.judge.store is not None:
             self._spawn(self._close_stopped())
+            self._spawn(self._look_at_authority())
 
     async def _beat(self) -> None:
         while (tally := self.judge.tally) is not None:
@@ -326,6 +327,19 @@ class Stoplist:
             await self._close_stopped()
             loop = asyncio.get_running_loop()
             await self.connections.close_idle(loop.time() - ctx.options.tcp_timeout)
+
+    async def _keep_authority(self) -> None:
+        while self.judge.store is not None:
+            await self._look_at_authority()
+            await asyncio.sleep(self.judge.policy.watch.poll)
+
+    async def _look_at_authority(self) -> None:
+        try:
+            if (keeper := self._keeper) is not None:
+                await asyncio.to_thread(keeper.look, self.judge.policy, loading.now())
+                await asyncio.to_thread(prepare, keeper.current)
+        except Exception as error:
+            self.faults.add("keep_authority", error)
 
     async def _close_stopped(self) -> None:
         """End connections to what does not pass any more: a list or policy changed, an exception ended."""
@@ -389,12 +403,12 @@ class Stoplist:
             return
         target = self.judge.verdict(host)
         verdict = strictest((target, self._judge_fields(flow.request)))
-        if target.action is Action.STOP:
+        if target.action is Action.STOP and self._shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
             flow.response = established()
-        elif verdict.action is Action.STOP:  # which no browser shows
-            self._stop(flow, verdict, page=False)
+        elif Action.STOP in (target.action, verdict.action):  # an answer that no browser shows
+            self._stop(flow, strictest((target, verdict)), page=False)
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         else:
@@ -431,6 +445,10 @@ class Stoplist:
         # mitmproxy's own add-on would now connect to the server before it answers the client.
         raise AddonHalt
 
+    def _shows_pages(self) -> bool:
+        """Whether who asks for a listed host by HTTPS is to see the page, and not an error."""
+        return self.judge.policy.https == "page"
+
     def _intercepts(self, context: Context) -> bool:
         return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
 
@@ -444,7 +462,7 @@ class Stoplist:
             data.ssl_conn = self._certificate.accept()
         elif host := self._host_to_stop(context):
             self.connections.end_here(context.client)
-            data.ssl_conn = self._accept(host, HTTP)
+            data.ssl_conn = self._accept(host, HTTP) if self._shows_pages() else refuse()
         elif self._intercepts(context):
             host = Host.parse(context.client.sni or _target(context) or "")
             spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
@@ -454,15 +472,18 @@ class Stoplist:
         raise AddonHalt
 
     def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
-        assert self._authority is not None
-        return accept(self._authority, host, loading.now(), protocols)
+        authority = self._keeper.current if self._keeper is not None else None
+        return accept(authority, host, loading.now(), protocols) if authority is not None else refuse()
 
     @_guarded(_refuse_tls)
     def quic_start_client(self, data: QuicTlsData) -> None:
         host = self._host_to_stop(data.context)
-        if host is not None and self._authority is not None:
+        authority = self._keeper.current if self._keeper is not None else None
+        if host is not None and authority is not None and self._shows_pages():
             self.connections.end_here(data.context.client)
-            data.settings = accept_quic(self._authority, host, loading.now())
+            data.settings = accept_quic(authority, host, loading.now())
+        else:
+            data.settings = refuse_quic()
         raise AddonHalt
 
     def _host_to_stop(self, context: Context) -> Host | None:

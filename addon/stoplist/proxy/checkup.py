@@ -16,7 +16,7 @@ from stoplist import __version__, loading
 from stoplist.core.decide import Action
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
 from stoplist.proxy.board import OPENED_WITHIN, Number
-from stoplist.proxy.certificates import CertificateAuthority
+from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import Ledger
 from stoplist.proxy.store import RulesetStore
 
@@ -31,13 +31,13 @@ class Checkup:
         self,
         store: RulesetStore,
         ledger: Ledger,
-        authority: CertificateAuthority,
+        keeper: Keeper,
         is_ready: Callable[[], bool],
         workers: Callable[[], WorkersHealth] | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
-        self._authority = authority
+        self._keeper = keeper
         self._is_ready = is_ready
         self._workers = workers
         self._started = time.time()
@@ -48,7 +48,7 @@ class Checkup:
         loop.call_soon_threadsafe(turned.set)
         if not turned.wait(ANSWER_SECONDS):
             raise TimeoutError
-        reload = self._store.reload
+        reload, authority = self._store.reload, self._keeper.current
         return Health(
             version=__version__,
             started=self._started,
@@ -61,7 +61,7 @@ class Checkup:
             workers=self._workers() if self._workers is not None else None,
             lane=_lane(self._ledger.numbers()),
             faults=self._ledger.numbers()[Number.FAULTS],
-            ca_expires=self._authority.certificate.not_valid_after_utc.timestamp(),
+            ca_expires=authority.ends.timestamp() if authority is not None else None,
             has_unwritten_counts=self._ledger.has_unwritten,
             closed=self._ledger.closed,
         )

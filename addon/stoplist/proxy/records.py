@@ -164,6 +164,36 @@ class Intercepting(Record):
         return "'tls: intercept' decrypts the TLS of every site; clients lose what only their own TLS can give"
 
 
+@dataclass(frozen=True, slots=True)
+class CaInForce(Record):
+    event = "ca in force"
+    name: str
+    ends: str
+
+    def __str__(self) -> str:
+        return f"the CA {self.name} is in force, until {self.ends}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaRefused(Record):
+    event = "ca refused"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"the CA on disk is refused, the last good one stays in force\n{self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaNeedsPerson(Record):
+    event = "ca needs a person"
+    level = logging.WARNING
+    need: str
+
+    def __str__(self) -> str:
+        return self.need
+
+
 # Counts and faults
 
 

@@ -27,6 +27,7 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
 
 from stoplist import files, loading, metrics
+from stoplist.authority import Source
 from stoplist.core.policy import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet, records
@@ -99,6 +100,9 @@ class Gate:
         """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
         self._options()
         loading.load(self.path, now=loading.now())
+        source = Source.of(self.policy, self.path, self.state_dir)
+        if source is not None and source.exists():
+            source.open(loading.now())
         wanted = self.policy.metrics.listen if self.policy.metrics is not None else None
         if wanted is not None and wanted.port not in {port for _, port in held}:
             metrics.Endpoint(wanted.host, wanted.port).close()

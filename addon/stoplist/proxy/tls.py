@@ -8,23 +8,33 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.proxy.layers.quic import QuicTlsSettings
 from OpenSSL import SSL
 
+from stoplist import certificates, loading
+from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.core.policy import CertificatePolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy.certificates import CertificateAuthority
 
 HTTP = (b"http/1.1", b"h2")
 """What is chosen of a client's offers, the best first. HTTP/1.1: its connections can be closed one by one."""
 
 
+def prepare(authority: CertificateAuthority | None) -> None:
+    """Make what connections share, so that the first one takes no longer than the next: who measures would know."""
+    _context((), None)
+    _nobody()
+    if authority is not None:
+        _context(HTTP, authority)
+
+
 def accept(authority: CertificateAuthority, host: Host, now: datetime, protocols: Sequence[bytes]) -> SSL.Connection:
     """A connection that shows a certificate for `host`, made on the spot, and speaks one of `protocols`."""
-    connection = SSL.Connection(_context(tuple(protocols)))
+    connection = SSL.Connection(_context(tuple(protocols), authority))
     connection.use_certificate(authority.leaf(host, now))
-    connection.use_privatekey(authority.leaf_key)
     connection.set_accept_state()
     return connection
 
@@ -34,16 +44,22 @@ def accept_quic(authority: CertificateAuthority, host: Host, now: datetime) -> Q
     return QuicTlsSettings(
         alpn_protocols=["h3"],
         certificate=authority.leaf(host, now),
-        certificate_chain=[authority.certificate],
+        certificate_chain=list(authority.chain),
         certificate_private_key=authority.leaf_key,
     )
 
 
 def refuse() -> SSL.Connection:
     """A connection without a certificate: the client's handshake ends in an alert."""
-    connection = SSL.Connection(_context(()))
+    connection = SSL.Connection(_context((), None))
     connection.set_accept_state()
     return connection
+
+
+def refuse_quic() -> QuicTlsSettings:
+    """The same for HTTP/3: nothing that the client offers is spoken, so that its handshake ends in an alert."""
+    certificate, key = _nobody()
+    return QuicTlsSettings(alpn_protocols=["refused"], certificate=certificate, certificate_private_key=key)
 
 
 class GateCertificate:
@@ -78,12 +94,23 @@ class GateCertificate:
         return connection
 
 
-@functools.cache
-def _context(protocols: tuple[bytes, ...]) -> SSL.Context:
+@functools.lru_cache(maxsize=16)  # the CA can change
+def _context(protocols: tuple[bytes, ...], authority: CertificateAuthority | None) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # a session names its host (docs/decisions/0014)
+    if authority is not None:
+        context.use_privatekey(authority.leaf_key)
+        for certificate in authority.chain:
+            context.add_extra_chain_cert(certificate)
     context.set_alpn_select_callback(_selector(protocols))
     return context
+
+
+@functools.cache
+def _nobody() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """What aioquic wants to have of a server, and never shows."""
+    return certificates.new(loading.now())[0], ec.generate_private_key(ec.SECP256R1())
 
 
 def _selector(protocols: tuple[bytes, ...]) -> Any:

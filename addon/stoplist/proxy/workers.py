@@ -41,8 +41,8 @@ from stoplist.core.policy import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet, records, sharing
 from stoplist.proxy.board import Board
-from stoplist.proxy.certificates import CertificateAuthority
 from stoplist.proxy.checkup import Checkup
+from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
@@ -125,14 +125,15 @@ class Supervisor:
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        authority = CertificateAuthority.open(self._state_dir, loading.now())
         state = State.open(self._state_dir, loading.now())
         self._ledger = Ledger(state, inherited["ledger"] if inherited else NOTHING_KEPT)
         self._store = RulesetStore(self._path, state, self._changed, place=sharing.share, on_accept=self._accept)
-        wanted = self._store.current.ruleset.policy.metrics
+        policy = self._store.current.ruleset.policy
+        self._keeper = Keeper(policy, self._path, self._state_dir, loading.now(), speaks=True)
+        wanted = policy.metrics
         if wanted is not None:
             self._endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
-            checkup = Checkup(self._store, self._ledger, authority, self._is_ready, self._workers_health)
+            checkup = Checkup(self._store, self._ledger, self._keeper, self._is_ready, self._workers_health)
             self._endpoint.serve(functools.partial(checkup.answer, loop))
             quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         old = self._adopt(inherited) if inherited else []
@@ -170,6 +171,7 @@ class Supervisor:
     def _follow_files(self) -> None:
         self._store.watch()
         self._spawn(self._beat)
+        self._spawn(self._keep_authority)
 
     # Workers
 
@@ -356,6 +358,16 @@ class Supervisor:
                 self._faults.add("beat", error)
             await asyncio.sleep(seconds)
             self._faults.report()
+
+    async def _keep_authority(self) -> None:
+        """Say what becomes of the CA; each worker takes it up by itself."""
+        while True:
+            policy = self._store.current.ruleset.policy
+            try:
+                await asyncio.to_thread(self._keeper.look, policy, loading.now())
+            except Exception as error:
+                self._faults.add("keep_authority", error)
+            await asyncio.sleep(policy.watch.poll)
 
     # Sockets
 

@@ -1,0 +1,210 @@
+"""Authority: where a gate's CA is, who makes it, and how the next one takes its place.
+
+In the state directory, unless the policy names the operator's own (`ca`):
+  - ``ca.pem``: key and certificate of the CA in force, mode 0600; ``ca-cert.pem``: the certificate alone
+  - ``ca-next.pem``, ``ca-next-cert.pem``: the same of the next one, while it is rolled out
+
+Rules
+  - A CA is made once. Nothing here replaces one that is in force but `switch`, which is one rename.
+  - A key that others can read is refused.
+  - Where the policy needs no CA, none is made and none is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from stoplist import certificates, files
+from stoplist.certificates import CertificateAuthority
+from stoplist.core.policy import Policy
+from stoplist.core.signedlist import format_time
+from stoplist.errors import StoplistError
+
+CA_FILE = "ca.pem"
+CA_CERTIFICATE_FILE = "ca-cert.pem"
+NEXT_FILE = "ca-next.pem"
+NEXT_CERTIFICATE_FILE = "ca-next-cert.pem"
+WARN_BEFORE = timedelta(days=60)
+"""How long before its end a person should see to the next CA."""
+
+_MAX_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a CA comes from: files of the operator's, or else the state directory."""
+
+    state_dir: Path
+    certificate: Path
+    key: Path
+    is_own: bool
+    """Whether it is the gate's own, not the operator's."""
+
+    @classmethod
+    def of(cls, policy: Policy, path: Path, state_dir: Path) -> Source | None:
+        """The source that a policy in the file `path` says; None where it needs no CA."""
+        if policy.https == "refuse" and policy.tls == "passthrough":
+            return None
+        if policy.ca is None:
+            return cls(state_dir, state_dir / CA_FILE, state_dir / CA_FILE, is_own=True)
+        folder = path.absolute().parent
+        return cls(state_dir, folder / policy.ca.cert, folder / policy.ca.key, is_own=False)
+
+    @property
+    def next_key(self) -> Path:
+        return self.state_dir / NEXT_FILE
+
+    def exists(self) -> bool:
+        """Whether there is a CA, or the gate would have to make it."""
+        return not self.is_own or self.key.exists()
+
+    @property
+    def shown(self) -> Path:
+        """Where the certificate stands without its key."""
+        return self.state_dir / CA_CERTIFICATE_FILE if self.is_own else self.certificate
+
+    def read(self) -> CertificateAuthority:
+        """The CA, even where it has ended. Raises StoplistError where there is none that clients would accept."""
+        return _read(self.certificate, self.key, is_own=self.is_own)
+
+    def open(self, now: datetime) -> CertificateAuthority:
+        """The CA. Raises StoplistError where there is none, or none that clients would accept now."""
+        opened = self.read()
+        if opened.ends <= now:
+            hint = (
+                "make the next CA with 'stoplist ca POLICY --renew', roll it out, then '--switch'"
+                if self.is_own
+                else "have your CA issue a new certificate"
+            )
+            raise StoplistError(
+                f"the CA has ended on {format_time(opened.ends)}", hint=hint, place=str(self.certificate)
+            )
+        if self.is_own:
+            with contextlib.suppress(StoplistError):  # a folder that cannot be written is no reason not to serve
+                _show(self.state_dir / CA_CERTIFICATE_FILE, opened)
+        return opened
+
+    def open_or_make(self, now: datetime) -> CertificateAuthority:
+        """The CA; the gate's own is made where there is none. Raises StoplistError."""
+        self.make_missing(now)
+        return self.open(now)
+
+    def make_missing(self, now: datetime) -> None:
+        """Make the gate's own CA where there is none. Raises StoplistError."""
+        if not self.exists():
+            files.make_folder(self.state_dir, files.PRIVATE_FOLDER)
+            _make(self.key, now)
+            _show(self.shown, self.read())
+
+    def following(self) -> CertificateAuthority | None:
+        """The next CA, where one waits to be put in force. Raises StoplistError."""
+        return _read(self.next_key, self.next_key, is_own=True) if self.is_own and self.next_key.exists() else None
+
+    def digests(self) -> dict[Path, bytes | None]:
+        """What the files hold: equal when nothing has changed."""
+        reader = files.Reader()
+        for path in (self.certificate, self.key):
+            with contextlib.suppress(StoplistError):
+                reader.read(path, _MAX_SIZE)
+        return reader.seen
+
+    def renew(self, now: datetime) -> CertificateAuthority:
+        """Make the next CA beside the one in force. Raises StoplistError."""
+        self._must_be_own()
+        if not self.exists():
+            raise StoplistError("there is no CA yet", hint="make it: stoplist ca POLICY", place=str(self.key))
+        if self.next_key.exists():
+            raise StoplistError(
+                "the next CA is made already",
+                hint="roll it out, then 'stoplist ca POLICY --switch'; or remove this file for another one",
+                place=str(self.next_key),
+            )
+        _make(self.next_key, now, before=_read(self.key, self.key, is_own=True))
+        following = _read(self.next_key, self.next_key, is_own=True)
+        _show(self.state_dir / NEXT_CERTIFICATE_FILE, following)
+        return following
+
+    def switch(self, now: datetime) -> CertificateAuthority:
+        """Put the next CA in force. Raises StoplistError where there is none, or none that can be used."""
+        self._must_be_own()
+        if not self.next_key.exists():
+            raise StoplistError(
+                "there is no next CA",
+                hint="make it, and roll it out: stoplist ca POLICY --renew",
+                place=str(self.next_key),
+            )
+        if _read(self.next_key, self.next_key, is_own=True).ends <= now:
+            raise StoplistError(
+                "the next CA has ended", hint="remove it, and make another one", place=str(self.next_key)
+            )
+        files.move(self.next_key, self.key)
+        (self.state_dir / NEXT_CERTIFICATE_FILE).unlink(missing_ok=True)
+        return self.open(now)
+
+    def _must_be_own(self) -> None:
+        if not self.is_own:
+            raise StoplistError(
+                "this CA is yours, not the gate's",
+                hint="replace its files, the key first; the gate takes them up",
+                place=str(self.certificate),
+            )
+
+
+def needs(
+    authority: CertificateAuthority, following: CertificateAuthority | None, *, is_own: bool, now: datetime
+) -> list[str]:
+    """What of a CA needs a person, in words; empty where nothing does."""
+    if authority.certificate.not_valid_before_utc > now:
+        begins = format_time(authority.certificate.not_valid_before_utc)
+        return [f"the CA begins on {begins}: see to the clock; if it is right now, the CA must be made anew"]
+    left = authority.ends - now
+    if left >= WARN_BEFORE:
+        return []
+    days = f"{left.days} day{'' if left.days == 1 else 's'}"
+    end = f"ends on {format_time(authority.ends)}, in {days}" if left > timedelta() else "has ended"
+    if following is not None:
+        act = "roll the next one out, then 'stoplist ca POLICY --switch'"
+    elif is_own:
+        act = "make the next one with 'stoplist ca POLICY --renew'"
+    else:
+        act = "have its successor issued, and replace its files"
+    return [f"the CA {end}: {act}"]
+
+
+def _read(certificate: Path, key: Path, *, is_own: bool) -> CertificateAuthority:
+    if files.is_readable_by_others(key):
+        raise StoplistError("others can read the CA's key", hint=f"chmod 600 {key}", place=str(key))
+    data, private = files.read(certificate, _MAX_SIZE), files.read(key, _MAX_SIZE)
+    try:
+        return CertificateAuthority.parse(data, private, place=str(certificate), key_place=str(key))
+    except StoplistError as error:
+        if is_own:
+            error.hint = "restore the file; without it, remove it, and the clients need the new CA"
+        raise
+
+
+def _make(path: Path, now: datetime, before: CertificateAuthority | None = None) -> None:
+    """Write a new CA to `path`, unless another process has been faster."""
+    certificate, key = certificates.new(now, before.certificate if before else None)
+    data = key + certificate.public_bytes(Encoding.PEM)
+    try:
+        files.write(path, data, mode=files.PRIVATE, replace=False)
+    except StoplistError:
+        if not path.exists():
+            raise
+
+
+def _show(path: Path, authority: CertificateAuthority) -> None:
+    """Have the certificate stand alone at `path`, for the clients."""
+    data = authority.certificate.public_bytes(Encoding.PEM)
+    try:
+        is_there = files.read(path, _MAX_SIZE) == data
+    except StoplistError:
+        is_there = False
+    if not is_there:
+        files.write(path, data, mode=files.PUBLIC, replace=True)

@@ -1,0 +1,269 @@
+"""Certificates: those of certificate authorities, and the leaves that stop pages are served under. No I/O.
+
+Rules
+  - A CA signs leaf certificates for listed hosts only: the add-on asks for no other, unless `tls: intercept`.
+  - A CA that clients would not accept, or not for every host, is refused when it is read.
+  - Leaf keys are ECDSA P-256, and live in memory only.
+  - No leaf is kept: a store of them would be a record of who was stopped where (docs/decisions/0014).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from stoplist.core.hosts import Host
+from stoplist.errors import StoplistError
+
+CA_LIFETIME = timedelta(days=3650)
+LEAF_LIFETIME = timedelta(days=7)
+CLOCK_SKEW = timedelta(days=2)
+"""Certificates are valid from this long before they are made, for clients whose clock is late."""
+MIN_RSA_BITS = 2048
+
+type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, InvalidSignature, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+"""What cryptography raises for certificates that are none, or not of a kind that it knows."""
+_GATE_NAME = re.compile(r"Stoplist gate (?P<number>[0-9a-f]{8})(?: G(?P<generation>[0-9]+))?")
+_REISSUE = "have your CA issue it as a CA: basicConstraints CA:TRUE, keyUsage keyCertSign"
+
+
+class CertificateAuthority:
+    """Signs the certificates that stop pages are served under. `certificates` are its own, and those above it."""
+
+    def __init__(self, certificates: Sequence[x509.Certificate], key: SigningKey) -> None:
+        self.certificate = certificates[0]
+        self.certificates = tuple(certificates)
+        self.chain = tuple(each for each in certificates if not is_root(each))
+        """What is sent with each leaf: clients have the root."""
+        self.ends = min(each.not_valid_after_utc for each in certificates)
+        self.leaf_key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key
+        is_p384 = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1"
+        self._hash = SHA384() if is_p384 else SHA256()
+        self._template = (
+            _builder(self.leaf_key.public_key(), _name("Stop page"), self.certificate.subject)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(_identifier_of(self.certificate), critical=False)
+        )
+
+    @classmethod
+    def parse(cls, certificates: bytes, key: bytes, *, place: str, key_place: str) -> CertificateAuthority:
+        """Read a CA: PEM certificates, its own first and each before its issuer, and its key in PEM.
+
+        `place` and `key_place` name both in errors. Raises StoplistError where clients would not accept it.
+        """
+        try:
+            chain = _read_chain(certificates, place)
+            private = _read_key(key, key_place)
+            if private.public_key() != chain[0].public_key():
+                raise StoplistError(
+                    "not the key of the first certificate", hint="name the key that belongs to it", place=key_place
+                )
+            for depth, certificate in enumerate(chain):
+                if reason := _why_no_ca(certificate, depth):
+                    which = "certificate" if len(chain) == 1 else f"certificate {depth + 1} of {len(chain)}"
+                    raise StoplistError(f"{which} {reason[0]}", hint=reason[1], place=place)
+            return cls(chain, private)
+        except _UNREADABLE:
+            raise StoplistError("a certificate that cannot be read", hint="have it issued anew", place=place) from None
+
+    def leaf(self, host: Host, now: datetime) -> x509.Certificate:
+        """A certificate for a listed host, with the leaf key."""
+        name = x509.IPAddress(ip_address(host.address)) if host.is_address else x509.DNSName(host.name)
+        builder = (
+            self._template.serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(min(now + LEAF_LIFETIME, max(now, self.ends)))
+            .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+        )
+        return builder.sign(self._key, self._hash)
+
+    def __repr__(self) -> str:
+        return "CertificateAuthority(...)"
+
+
+def new(now: datetime, before: x509.Certificate | None = None) -> tuple[x509.Certificate, bytes]:
+    """A new CA for a gate, with its private key in PEM; `before` is the one whose place it is to take."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(_next_name(before))
+    certificate = (
+        _builder(key.public_key(), name, name)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+    )
+    return certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def is_root(certificate: x509.Certificate) -> bool:
+    """Whether it is signed by itself: clients know it, or they do not."""
+    return _is_issued_by(certificate, certificate)
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Its subject, as one line (RFC 4514)."""
+    return certificate.subject.rfc4514_string()
+
+
+def lineage(certificate: x509.Certificate) -> str | None:
+    """What all CAs of a gate have in common, the next one too; None for a CA that no gate made."""
+    match = _GATE_NAME.fullmatch(_common_name(certificate))
+    return match["number"] if match else None
+
+
+def _next_name(before: x509.Certificate | None) -> str:
+    """Gates of one network have a name each, and their CAs as well, so that a client's store tells them apart."""
+    match = _GATE_NAME.fullmatch(_common_name(before)) if before is not None else None
+    if match is None:
+        return f"Stoplist gate {secrets.token_hex(4)}"
+    return f"Stoplist gate {match['number']} G{int(match['generation'] or 1) + 1}"
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
+def _read_chain(data: bytes, place: str) -> list[x509.Certificate]:
+    try:
+        chain = x509.load_pem_x509_certificates(data)
+    except ValueError:
+        raise StoplistError(
+            "not a certificate in PEM", hint="convert it: openssl x509 -inform der -in FILE -out FILE.pem", place=place
+        ) from None
+    for number, (certificate, issuer) in enumerate(itertools.pairwise(chain), start=1):
+        if not _is_issued_by(certificate, issuer):
+            raise StoplistError(
+                f"certificate {number + 1} of {len(chain)} is not the issuer of the one before it",
+                hint="put the issuing certificate first, then its issuer, and so on",
+                place=place,
+            )
+    return chain
+
+
+def _read_key(data: bytes, place: str) -> SigningKey:
+    try:
+        key = load_pem_private_key(data, None)
+    except TypeError:
+        raise StoplistError(
+            "the key has a password", hint="write it without one: openssl pkey -in FILE -out KEY", place=place
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise StoplistError("not a private key in PEM", hint="name the CA's key", place=place) from None
+    is_ec = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in ("secp256r1", "secp384r1")
+    is_rsa = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS
+    if not is_ec and not is_rsa:
+        raise StoplistError(
+            "not a key that clients accept of a CA",
+            hint=f"use ECDSA P-256 or P-384, or RSA of {MIN_RSA_BITS} bits or more",
+            place=place,
+        )
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    return key
+
+
+def _why_no_ca(certificate: x509.Certificate, depth: int) -> tuple[str, str] | None:
+    """Why clients would not believe what this certificate stands above, and a remedy; `depth` CAs are below it."""
+    found = {type(extension.value): extension.value for extension in certificate.extensions}
+    constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
+    if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
+        return "is not a CA's (BasicConstraints)", _REISSUE
+    if not (usage.key_cert_sign if isinstance(usage, x509.KeyUsage) else depth):
+        return "may not sign certificates (KeyUsage has no keyCertSign)", _REISSUE
+    if constraints.path_length is not None and constraints.path_length < depth:
+        return (
+            f"permits no more than {constraints.path_length} CAs below it, and has {depth} (path length)",
+            "use a CA higher up, or have it issued with a longer path",
+        )
+    purposes = found.get(x509.ExtendedKeyUsage)
+    if isinstance(purposes, x509.ExtendedKeyUsage) and not {
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    } & set(purposes):
+        return "is not for servers (ExtendedKeyUsage has no serverAuth)", "have it issued for servers as well"
+    names = found.get(x509.NameConstraints)
+    if isinstance(names, x509.NameConstraints) and _narrows(names):
+        return (
+            "is for certain names only (NameConstraints): listed hosts have any name",
+            "have it issued without them, or leave out 'ca' and let the gate make its own",
+        )
+    return None
+
+
+def _narrows(constraints: x509.NameConstraints) -> bool:
+    permitted = [each.value for each in constraints.permitted_subtrees or () if isinstance(each, x509.DNSName)]
+    excluded = [each.value for each in constraints.excluded_subtrees or () if isinstance(each, x509.DNSName)]
+    return (bool(permitted) and "" not in permitted) or "" in excluded
+
+
+def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """As the issuer has it: clients compare the bytes, and there are several ways to make them (RFC 7093)."""
+    try:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        key = issuer.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _builder(key: ec.EllipticCurvePublicKey, subject: x509.Name, issuer: x509.Name) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder().public_key(key).subject_name(subject).issuer_name(issuer)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Stoplist"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,80 @@
+"""TLS for stop pages: nothing of one connection is kept for the next."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from stoplist.authority import CA_FILE, Source
+from stoplist.certificates import CertificateAuthority
+from stoplist.core.hosts import Host
+from stoplist.proxy.tls import HTTP, accept, refuse
+
+NOW = datetime.now(UTC)
+HOST = Host("www.listed.test")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> CertificateAuthority:
+    return Source(tmp_path, tmp_path / CA_FILE, tmp_path / CA_FILE, is_own=True).open_or_make(NOW)
+
+
+def shake_hands(server: SSL.Connection, context: ssl.SSLContext, session: ssl.SSLSession | None = None):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname=HOST.name, session=session)
+    for _ in range(4):
+        try:
+            client.do_handshake()
+            is_done = True
+        except ssl.SSLWantReadError:
+            is_done = False
+        if data := outgoing.read():
+            server.bio_write(data)
+        try:
+            server.do_handshake()
+        except SSL.WantReadError:
+            pass
+        finally:
+            with contextlib.suppress(SSL.WantReadError):
+                incoming.write(server.bio_read(65536))
+        if is_done:
+            break
+    return client
+
+
+def trusting(authority: CertificateAuthority) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=authority.certificate.public_bytes(Encoding.PEM).decode())
+
+
+def test_no_session_is_kept(authority: CertificateAuthority):
+    """It would name its host. A client of TLS 1.2 without tickets asks by the session's id, which nobody knows."""
+    context = trusting(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET
+    open_still = accept(authority, HOST, NOW, HTTP)  # OpenSSL forgets what was broken off
+    first = shake_hands(open_still, context)
+    assert first.version() == "TLSv1.2"
+    server = accept(authority, HOST, NOW, HTTP)
+    second = shake_hands(server, context, first.session)
+    assert not second.session_reused
+    assert server.get_context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
+
+
+def test_each_connection_has_a_certificate_of_its_own(authority: CertificateAuthority):
+    one, other = (
+        shake_hands(accept(authority, HOST, NOW, HTTP), trusting(authority)).getpeercert()["serialNumber"]
+        for _ in range(2)
+    )
+    assert one != other
+
+
+def test_a_refusal_is_an_alert():
+    context = ssl.create_default_context()
+    with pytest.raises((ssl.SSLError, SSL.Error)):
+        shake_hands(refuse(), context)
