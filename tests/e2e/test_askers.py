@@ -346,6 +346,28 @@ def test_the_same_page_in_another_language_is_not_counted_again(net: Network, de
     assert gate.counts()["test", Outcome.STOPPED] == 6
 
 
+def test_the_check_host_says_that_the_filter_works_and_is_not_counted(net: Network, desk: Desk, tmp_path: Path):
+    desk.serial = 86753
+    desk.publish(["listed.test", "stopped.example"])
+    gate = net.gate(desk.policy, tmp_path / "state")
+    with net.nothing_reaches_the_origin():
+        for scheme in ("http", "https"):
+            url = f"{scheme}://check.stoplist.invalid/"
+            page = gate.curl(url, "-H", f"Accept: {FIREFOX}", "-H", "Accept-Language: es")
+            problem = gate.curl(url, "-H", "Accept: application/json")
+            text = gate.curl(url)
+            assert (page.status, problem.status, text.status) == (403, 403, 403)
+            assert "El filtro funciona" in page.body
+            assert "Antigüedad de la lista en días: 0." in page.body
+            assert "Age of the list in days: 0." in text.body
+            found = json.loads(problem.body)
+            assert (found["type"], found["list_age_days"]) == ("tag:stoplist.invalid,2026:works", 0)
+            for answer in (page, problem, text):
+                assert str(desk.serial) not in answer.body + answer.headers
+    gate.process.end()
+    assert not any(gate.counts().values())
+
+
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_a_template_is_taken_up_when_it_changes_and_a_broken_one_is_refused(
     net: Network, desk: Desk, tmp_path: Path, workers: tuple[str, ...]
