@@ -90,11 +90,11 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.1):
-            now = time.time() - self.sight.began
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
             connection.request("GET", "/metrics")
             metrics = ITS_OWN.sub("", connection.getresponse().read().decode())
             connection.close()
+            now = time.time() - self.sight.began  # the answer itself may have been long in coming
             if not self.sight.metrics or self.sight.metrics[-1][1] != metrics:
                 self.sight.metrics.append((now, metrics))
             self.sight.log += [(now, line) for line in self._gate.process.err[len(self.sight.log) :]]
