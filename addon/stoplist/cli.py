@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
@@ -26,7 +27,7 @@ from stoplist.errors import StoplistError
 from stoplist.state import EXCEPTIONS, Entry
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
-from stoplist.tools import progress, publish, rendering, scaffold, signers
+from stoplist.tools import faults, progress, publish, rendering, scaffold, signers
 from stoplist.tools import report as reporting
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
@@ -34,6 +35,7 @@ from stoplist.tools.dial import Proxy
 
 _FILE = click.Path(path_type=Path)
 _MAX_WORKERS = 256
+_LINE = 160
 
 
 class _Command(click.Command):
@@ -48,8 +50,22 @@ class _Command(click.Command):
         try:
             return super().invoke(context)
         except StoplistError as error:
-            click.echo(str(error), err=True)
+            self.tell(error)
             context.exit(self.refused)
+
+    def tell(self, error: StoplistError) -> None:
+        """Say what is wrong, with the line of the file."""
+        click.echo(faults.as_text(error, _width(), styled=_has_style()), err=True)
+
+
+class _Service(_Command):
+    """A command whose stderr is a log, one line for each fault, where nobody sits at a terminal."""
+
+    def tell(self, error: StoplistError) -> None:
+        if sys.stderr.isatty():
+            super().tell(error)
+        else:
+            click.echo(str(error), err=True)
 
 
 class _Plugin(_Command):
@@ -160,7 +176,7 @@ def main() -> None:
     """An egress proxy that stops the domains of a signed list, and records nobody."""
 
 
-@main.command(example="stoplist run school.yaml --listen 127.0.0.1:3128")
+@main.command(cls=_Service, example="stoplist run school.yaml --listen 127.0.0.1:3128")
 @click.argument("policy", type=_FILE, required=False)
 @click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
 @click.option(
@@ -613,6 +629,16 @@ def release(policy: Path, serial: int, state_dir: Path | None) -> None:
     """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
     held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), loading.now())
     click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")
+
+
+def _width() -> int:
+    """The columns of the terminal behind stderr, or of a line elsewhere."""
+    return shutil.get_terminal_size((_LINE, 24)).columns if "COLUMNS" in os.environ or sys.stderr.isatty() else _LINE
+
+
+def _has_style() -> bool:
+    """Whether stderr is a terminal that may show bold and red (https://no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _reason(why: str) -> str:
