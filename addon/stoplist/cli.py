@@ -7,6 +7,7 @@ are a monitoring plugin's.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -14,12 +15,14 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from stoplist import __version__, files, loading
+from stoplist.core.addresses import Address
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
@@ -28,6 +31,7 @@ from stoplist.state import EXCEPTIONS, Entry
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
 from stoplist.tools import faults, progress, publish, rendering, scaffold, signers
+from stoplist.tools import lookup as asking
 from stoplist.tools import report as reporting
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
@@ -127,6 +131,31 @@ class _Expiry(click.ParamType[datetime]):
             return publish.parse_expiry(value)
         except ValueError:
             self.fail(f"{value!r} is no date; write, for example, 2027-01-31", param, context)
+
+
+class _Moment(click.ParamType[date]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> date:
+        try:
+            if len(value) == len("2026-01-31"):
+                return date.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise ValueError
+            return moment
+        except ValueError:
+            self.fail(f"{value!r} is no time; write, for example, 2027-01-31 or 2027-01-31T12:00:00Z", param, context)
+
+
+class _ClientAddress(click.ParamType[Address]):
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Address:
+        try:
+            return ip_address(str(value).partition("%")[0])
+        except ValueError:
+            self.fail(f"{value!r} is no address; write, for example, 10.0.0.7", param, context)
 
 
 class _Day(click.ParamType[date]):
@@ -259,19 +288,27 @@ def check(policy: Path) -> None:
     click.echo(f"{policy}: fine")
 
 
-@main.command(example="stoplist lookup school.yaml www.listed.example")
+@main.command(example="stoplist lookup school.yaml www.listed.example https://library.example/ --explain")
 @click.argument("policy", type=_FILE)
 @click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@click.option("--explain", "explained", is_flag=True, help="Print the path of each decision: what was tried, and why.")
+@click.option("--at", metavar="TIME", type=_Moment(), help="Judge as of a day (its beginning) or an RFC 3339 time.")
+@click.option("--client", type=_ClientAddress(), help="Say whether the gate serves a client with this address.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def lookup(policy: Path, hosts: tuple[str, ...], as_json: bool) -> None:
-    """Say what becomes of each HOST under POLICY, and why."""
-    for answer in checking.lookup(policy, list(hosts)):
-        verdict = answer.verdict
-        if as_json:
-            click.echo(json.dumps({"host": answer.asked, **dataclasses.asdict(verdict)}))
-        else:
-            by = f" ({verdict.list}, serial {verdict.serial})" if verdict.list else ""
-            click.echo(f"{answer.asked}: {verdict.action}, {verdict.reason}{by}")
+def lookup(
+    policy: Path, hosts: tuple[str, ...], explained: bool, at: date | None, client: Address | None, as_json: bool
+) -> None:
+    """Say what becomes of each HOST under POLICY, and why.
+
+    A HOST may be a URL; '-' reads them from stdin, one a line.
+    """
+    asker = asking.Asker.of(policy, at, client)
+    write = asking.as_json if as_json else asking.as_text
+    if client is not None and not as_json:
+        click.echo(f"client {client}: {'served' if asker.served else 'not served, it is hung up on'}")
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
+    for batch in asking.batches(hosts, stdin):
+        click.echo(write(asker, batch, explained=explained), nl=False)
 
 
 @main.command(example="stoplist init my-gate")
