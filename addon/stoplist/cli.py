@@ -26,13 +26,14 @@ from stoplist.core.addresses import Address
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
-from stoplist.errors import StoplistError
+from stoplist.errors import Problems, StoplistError
 from stoplist.state import EXCEPTIONS, Entry
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
 from stoplist.tools import faults, progress, publish, rendering, scaffold, signers
 from stoplist.tools import lookup as asking
 from stoplist.tools import report as reporting
+from stoplist.tools import schema as schemas
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
 from stoplist.tools.dial import Proxy
@@ -269,23 +270,38 @@ def run(
     ).run()
 
 
-@main.command(example="stoplist check school.yaml")
-@click.argument("policy", type=_FILE)
-def check(policy: Path) -> None:
-    """Validate POLICY with its lists, keys and tests, and print a summary."""
-    loaded = checking.check(policy)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    ruleset = loaded.ruleset
-    for signed, verdict in ruleset.entries:
-        click.echo(
-            f"list {signed.header.list}: serial {signed.header.serial}, {_number(signed.header.count, 'domain')}, "
-            f"expires {format_time(signed.header.expires)}, signed by {_number(len(signed.signers), 'trusted key')}, "
-            f"{'enforced' if verdict.action == 'stop' else 'observed'}"
-        )
-    click.echo(f"{_number(len(ruleset.policy.exceptions), 'exception')}")
-    click.echo(f"{_number(len(ruleset.policy.tests), 'test')} passed")
-    click.echo(f"{policy}: fine")
+@main.command(example="stoplist check school.yaml --diff /etc/stoplist/school.yaml")
+@click.argument("policies", metavar="POLICY...", type=_FILE, nargs=-1, required=True)
+@click.option(
+    "--diff", "running", metavar="RUNNING", type=_FILE, help="Say what would change against the policy in force."
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="json: one object for each policy, one a line. sarif: SARIF 2.1.0, for code scanning.",
+)
+def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None:
+    """Validate each POLICY with its lists, keys and tests, and print a summary."""
+    findings = [checking.check(policy, running) for policy in policies]
+    problems = [problem for finding in findings for problem in finding.problems]
+    warnings = [warning for finding in findings for warning in finding.warnings]
+    if wanted == "sarif":
+        click.echo(json.dumps(faults.as_sarif(problems, warnings), indent=2))
+    elif wanted == "json":
+        for finding in findings:
+            click.echo(json.dumps(checking.as_fields(finding)))
+    else:
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
+        for line in (line for finding in findings for line in checking.as_lines(finding)):
+            click.echo(line)
+        if problems:
+            raise Problems(problems)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command(example="stoplist lookup school.yaml www.listed.example https://library.example/ --explain")
@@ -309,6 +325,12 @@ def lookup(
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
     for batch in asking.batches(hosts, stdin):
         click.echo(write(asker, batch, explained=explained), nl=False)
+
+
+@main.command(example="stoplist schema > policy.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a policy, for editors: 'init' writes it beside the policy."""
+    click.echo(schemas.text(), nl=False)
 
 
 @main.command(example="stoplist init my-gate")

@@ -157,7 +157,7 @@ class _Conversion:
     place: Callable[[int, int, int], Place]
 
     def run(self, node: yaml.MappingNode) -> None:
-        self.document.places[()] = self.place(1, 1, 1)
+        self.document.places[()] = Place(self.document.source, 1)
         self.document.values.update(self._section(node, ()))
 
     def _convert(self, node: yaml.Node, path: Path) -> Any:

@@ -1,12 +1,86 @@
-"""What an admin asks before a policy runs: is it sound?"""
+"""What an admin asks before a policy runs: is it sound, and what would it change?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stoplist import loading
+from stoplist.core.signedlist import format_time
+from stoplist.errors import Problems, StoplistError
+from stoplist.tools import difference, faults
+from stoplist.tools.difference import Difference
 
 
-def check(policy: Path) -> loading.Loaded:
-    """Load a policy with all that it names and run its tests. Raises Problems."""
-    return loading.load(policy, now=loading.now())
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of a check: `loaded`, or else `problems`; the difference to a policy in force where that was asked."""
+
+    policy: Path
+    loaded: loading.Loaded | None
+    problems: tuple[StoplistError, ...] = ()
+    difference: Difference | None = None
+
+    @property
+    def warnings(self) -> tuple[StoplistError, ...]:
+        return self.loaded.warnings if self.loaded else ()
+
+
+def check(policy: Path, running: Path | None = None) -> Finding:
+    """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
+    try:
+        loaded = loading.load(policy, now=loading.now())
+        compared = difference.between(running, loaded.ruleset) if running else None
+    except Problems as error:
+        return Finding(policy, None, error.problems)
+    return Finding(policy, loaded, difference=compared)
+
+
+def as_lines(finding: Finding) -> list[str]:
+    """For people, where there is no problem."""
+    if finding.loaded is None:
+        return []
+    ruleset = finding.loaded.ruleset
+    lines = [
+        f"list {signed.header.list}: serial {signed.header.serial}, {_number(signed.header.count, 'domain')}, "
+        f"expires {format_time(signed.header.expires)}, signed by {_number(len(signed.signers), 'trusted key')}, "
+        f"{'enforced' if verdict.action == 'stop' else 'observed'}"
+        for signed, verdict in ruleset.entries
+    ]
+    lines += [
+        f"{_number(len(ruleset.policy.exceptions), 'exception')}",
+        f"{_number(len(ruleset.policy.tests), 'test')} passed",
+        *(difference.as_lines(finding.difference) if finding.difference is not None else ()),
+        f"{finding.policy}: fine",
+    ]
+    return lines
+
+
+def as_fields(finding: Finding) -> dict[str, Any]:
+    """For scripts."""
+    ruleset = finding.loaded.ruleset if finding.loaded else None
+    return {
+        "policy": str(finding.policy),
+        "fine": finding.loaded is not None,
+        "problems": [faults.as_fields(each) for each in finding.problems],
+        "warnings": [faults.as_fields(each) for each in finding.warnings],
+        "lists": [
+            {
+                "list": signed.header.list,
+                "serial": signed.header.serial,
+                "domains": signed.header.count,
+                "expires": format_time(signed.header.expires),
+                "signers": len(signed.signers),
+                "action": verdict.action,
+            }
+            for signed, verdict in (ruleset.entries if ruleset else ())
+        ],
+        "exceptions": len(ruleset.policy.exceptions) if ruleset else None,
+        "tests": len(ruleset.policy.tests) if ruleset else None,
+        "difference": difference.as_fields(finding.difference) if finding.difference is not None else None,
+    }
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

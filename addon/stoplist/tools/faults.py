@@ -18,7 +18,6 @@ from stoplist import __version__
 from stoplist.core.document import PolicyError
 from stoplist.errors import Problems, StoplistError
 
-_SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _RULES = {
     "syntax": "The file is YAML that says what it means once",
     "unknown-key": "Every key is known",
@@ -83,7 +82,6 @@ def as_sarif(problems: Sequence[StoplistError], warnings: Iterable[StoplistError
         for problem, level in found
     ]
     return {
-        "$schema": _SARIF_SCHEMA,
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
     }
