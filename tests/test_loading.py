@@ -301,7 +301,7 @@ def test_the_faults_of_a_policy_and_of_its_files_are_told_together(desk: Desk) -
     desk.write_policy(LISTS + OWN.replace("threshold: 1", "threshold: 7") + OWN.replace("own.", "third."), "blok: 1\n")
     (desk.folder / "authority.pub").unlink()
     problems = desk.problems()
-    assert told_at(problems) == [f"school.yaml:{line}" for line in (5, 7, 11, 24)]
+    assert told_at(problems) == [f"school.yaml:{line}" for line in (5, 10, 11, 24)]
     assert "third.stoplist: no such file" in problems[2]
 
 

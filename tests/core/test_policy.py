@@ -190,13 +190,13 @@ def test_what_the_page_says_in_several_languages_is_read() -> None:
         pytest.param(
             'link: "tel:0000"}',
             'link: "tel:0000", language: fr}',
-            "school.yaml:16: stop_page: 'help' has no line for worry in 'en'",
+            "school.yaml:22: stop_page: 'help' has no line for worry in 'en'",
             id="help in another language only",
         ),
         pytest.param(
             'link: "tel:0000"}',
             'link: "tel:0000", country: CH}',
-            "school.yaml:16: stop_page: 'help' has no line for worry",
+            "school.yaml:22: stop_page: 'help' has no line for worry",
             id="help in one country only",
         ),
         pytest.param(
@@ -372,6 +372,32 @@ def test_an_exception_until_the_first_day_there_is_has_ended(zone: str) -> None:
     text = changed("until: 2026-12-31", "until: 0001-01-01") + f"time_zone: {zone}\n"
     policy = PolicyText.parse(text.encode(), "school.yaml").policy
     assert policy.exceptions[0].ends(policy.time_zone) < 0
+
+
+# How often files are looked at
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        *(("10s", 10), ("10 s", 10), ("10 sec", 10), ("1 second", 1), ("10 seconds", 10)),
+        *(("5m", 300), ("2 min", 120), ("1 minute", 60), ("2minutes", 120), ("1h", 3600), ("1 hour", 3600)),
+    ],
+)
+def test_a_time_is_written_in_plain_words(written: str, seconds: int) -> None:
+    assert PolicyText.parse(f"{GOOD}watch: {{poll: {written}}}\n".encode(), "x").policy.watch.poll == seconds
+
+
+@pytest.mark.parametrize("written", ["0s", "2h", "61 minutes", "10 days", "1.5h", "1h 5m", "10 Seconds", "-1s", "s"])
+def test_what_is_no_time_to_look_again_is_refused(written: str) -> None:
+    (fault,) = faults(f"{GOOD}watch: {{poll: {written}}}\n")
+    assert fault.startswith(f"school.yaml:32: watch.poll: '{written}' is not a time from 1s to 1h; ")
+
+
+@pytest.mark.parametrize("written", ["2026-12-31", "'2026-12-31'"])
+def test_a_day_may_stand_in_quotes(written: str) -> None:
+    text = changed("until: 2026-12-31", f"until: {written}")
+    assert PolicyText.parse(text.encode(), "x").policy.exceptions[0].until == date(2026, 12, 31)
 
 
 # The time zone, how long counts are kept, and metrics
@@ -620,8 +646,55 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             "threshold: 2\n",
             "threshold: 2\n    never_block: [a.example]\n",
-            f"school.yaml:8: unknown key 'never_block'; known here: {LISTS_KEYS}",
+            "school.yaml:8: unknown key 'never_block'; it belongs at the beginning of a line",
+            id="a key in the wrong section",
+        ),
+        pytest.param(
+            "threshold: 2\n",
+            "threshold: 2\n    blok: [a.example]\n",
+            f"school.yaml:8: unknown key 'blok'; known here: {LISTS_KEYS}",
             id="unknown key in an item",
+        ),
+        pytest.param(
+            "listen:",
+            "threshold: 2\nlisten:",
+            "school.yaml:28: unknown key 'threshold'; it belongs under 'lists'",
+            id="a key of a section at the beginning of a line",
+        ),
+        pytest.param(
+            "complaints: mailto:complaints@school.example",
+            "complaints: complaints@school.example",
+            "school.yaml:20: stop_page.complaints: 'complaints@school.example' is not a link "
+            "(https:, http:, mailto: or tel:); write 'mailto:complaints@school.example'",
+            id="a mail address for a link",
+        ),
+        pytest.param(
+            '"https://law.example/act"',
+            "law.example/act",
+            "school.yaml:21: stop_page.legislation.link: 'law.example/act' is not a link "
+            "(https:, http:, mailto: or tel:); write 'https://law.example/act'",
+            id="a link without its scheme",
+        ),
+        pytest.param(
+            "domain: Appeal.example",
+            "domain: '*.appeal.example'",
+            "school.yaml:15: exceptions[1].domain: '*.appeal.example' is a pattern; "
+            "write 'appeal.example': what is below it is covered as well",
+            id="a pattern for a domain",
+        ),
+        pytest.param(
+            "host: check.stoplist.invalid",
+            "host: https://check.stoplist.invalid/page",
+            "school.yaml:30: tests[1].host: 'https://check.stoplist.invalid/page' is not a host name: "
+            "the host holds a character that no host may hold; write the host alone: 'check.stoplist.invalid'",
+            id="a URL for a host",
+        ),
+        pytest.param(
+            "listen:",
+            "watch: {poll: 30}\nlisten:",
+            "school.yaml:28: watch.poll: '30' is not a time from 1s to 1h; "
+            "write the unit as well: '30s' or '30 minutes'",
+            id="a time without its unit",
         ),
         pytest.param(
             "{env: STOPLIST_KEY}",
@@ -686,7 +759,7 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             "    threshold: 2\n",
             "    threshold: 3\n",
-            "school.yaml:4: lists[1]: asks for 3 signatures, and 2 trusted keys are named; "
+            "school.yaml:7: lists[1]: asks for 3 signatures, and 2 trusted keys are named; "
             "name more trusted keys, or ask for fewer signatures",
             id="threshold out of reach",
         ),
@@ -815,7 +888,7 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             '    - {topic: worry, name: Example helpline, link: "tel:0000"}\n',
             "",
-            "school.yaml:16: stop_page: 'help' has no line for worry; "
+            "school.yaml:22: stop_page: 'help' has no line for worry; "
             "add a line for each, such as '{topic: worry, name: Example helpline, link: \"tel:0000\"}'",
             id="no help for the worried",
         ),
@@ -1112,7 +1185,7 @@ def test_a_network_that_would_not_do_what_it_says_is_refused(key: str, network: 
 def test_status_451_needs_the_legal_demand_as_a_web_link() -> None:
     text = changed("status: 403", "status: 451").replace("https://law.example/act", "mailto:law@school.example")
     assert faults(text) == [
-        "school.yaml:16: stop_page: status 451 needs the legal demand as a web link under 'legislation'; "
+        "school.yaml:26: stop_page: status 451 needs the legal demand as a web link under 'legislation'; "
         "write the address of the legal demand, or status 403"
     ]
 
@@ -1222,7 +1295,7 @@ def test_yaml_that_does_not_say_what_it_means_once_is_refused(old: str, new: str
 def test_a_wildcard_without_quotes_is_told_as_the_alias_that_yaml_takes_it_for() -> None:
     (fault,) = faults(changed("domain: Appeal.example", "domain: *.appeal.example"))
     assert fault.startswith("school.yaml:15: ")
-    assert fault.endswith(f"; {WRITE_OUT}")
+    assert fault.endswith(f"; write the domain without '*.': what is below it is covered as well{UNREAD}")
 
 
 @pytest.mark.parametrize(

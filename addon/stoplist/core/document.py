@@ -273,7 +273,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int, int, int], 
     said, context = error.problem or "cannot be read as YAML", error.context or ""
     problem, hint = said, "see the line and the one above it: indentation, quotes, or a missing ':'"
     if "anchor" in said or "alias" in context:
-        hint = "write the value out, or put quotes around it"
+        problem, hint = "an anchor or alias ('&' or '*' before a value)", "write the value out, or put quotes around it"
+        if "found '.'" in said:
+            hint = "write the domain without '*.': what is below it is covered as well"
     elif context.startswith(_QUOTE) and ("end of stream" in said or "document separator" in said):
         mark, problem, hint = error.context_mark, "a quote that is never closed", "write the same quote at its end"
     elif context.startswith(_BRACKET) and said.startswith("expected ','"):

@@ -40,6 +40,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
@@ -251,7 +252,9 @@ def _link(value: str) -> str:
         raise PydanticCustomError("link", "holds a space, a quote or an angle bracket")
     if (parts.scheme in ("http", "https") and parts.hostname) or (parts.scheme in ("mailto", "tel") and parts.path):
         return value
-    raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)")
+    meant = f"mailto:{value}" if re.fullmatch(r"[^\s:/@]+@[^\s:/@]+", value) else f"https://{value}"
+    hint = {"hint": f"write '{meant}'"} if re.fullmatch(r"[^\s:/]+\.[a-z]+(/\S*)?", value) else {}
+    raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)", hint)
 
 
 def _in_languages(value: object) -> object:
@@ -678,12 +681,15 @@ def _as_written(document: Document, loc: Path) -> Path:
 
 def _explain(document: Document, path: Path, detail: ErrorDetails) -> PolicyError:
     kind = detail["type"]
-    place = document.place(path)
+    place = document.place((*path, _ABOUT[kind]) if kind in _ABOUT else path)
     section, found = _field(path)
     if kind == "extra_forbidden":
         known = list(section.model_fields) if section else []
-        close = difflib.get_close_matches(str(path[-1]), known, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+        close, home = difflib.get_close_matches(str(path[-1]), known, 1), _home(str(path[-1]), Policy, ())
+        if home is not None and () in (home, path[:-1]):
+            hint = f"it belongs under '{name(home)}'" if home else "it belongs at the beginning of a line"
+        else:
+            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
         where = document.keys.get(path, place)
         return PolicyError(f"unknown key '{path[-1]}'", hint=hint, place=where, kind="unknown-key")
     given = detail.get("ctx", {})
@@ -716,6 +722,8 @@ _MESSAGES = {
     "string_type": "is not a text",
     "too_short": "is empty",
 }
+_ABOUT = {"threshold": "threshold", "help": "help", "legal": "status"}
+"""The key of a section that a fault of the section is about."""
 _HINTS = {
     "one_source": "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
     "one_directory": "write 'proxy_auth: {htpasswd: users.htpasswd}'",
@@ -742,10 +750,27 @@ def _field(path: Path) -> tuple[type[_Section] | None, Any]:
     return section, found
 
 
+def _home(key: str, section: type[_Section], path: Path) -> Path | None:
+    """The section that has this key, the outermost first; None where none has."""
+    if key in section.model_fields:
+        return path
+    found = (
+        _home(key, inner, (*path, step))
+        for step, field in section.model_fields.items()
+        for inner in _sections(field.annotation)
+    )
+    return next((home for home in found if home is not None), None)
+
+
 def names_file(path: Path) -> bool:
     """Whether the value at `path` is the path of a file."""
     _, found = _field(path)
-    return found is not None and _FILE in _descriptions(found)
+    return found is not None and is_file(found)
+
+
+def is_file(field: FieldInfo) -> bool:
+    """Whether a field holds the path of a file, or several."""
+    return _FILE in _descriptions(field)
 
 
 def _descriptions(part: Any) -> Iterator[str | None]:

@@ -31,7 +31,7 @@ def check(policy: Path, running: Path | None = None) -> Finding:
     """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
     try:
         loaded = loading.load(policy, now=loading.now())
-        compared = difference.between(running, loaded.ruleset) if running else None
+        compared = difference.between(running, policy, loaded.ruleset) if running else None
     except Problems as error:
         return Finding(policy, None, error.problems)
     return Finding(policy, loaded, difference=compared)

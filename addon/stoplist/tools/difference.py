@@ -8,6 +8,7 @@ Rules
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,16 @@ from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
-from stoplist.core.policy import ExceptionPolicy, HelpLine, ListKeySource, ListPolicy, Policy, SpokenText, TestPolicy
+from stoplist.core.policy import (
+    ExceptionPolicy,
+    HelpLine,
+    ListKeySource,
+    ListPolicy,
+    Policy,
+    SpokenText,
+    TestPolicy,
+    is_file,
+)
 from stoplist.core.signedlist import ListHeader
 
 
@@ -63,11 +73,15 @@ class Difference:
         return bool(self.values or self.lists or self.verdicts)
 
 
-def between(running: Path, ruleset: Ruleset) -> Difference:
-    """From the policy in the file `running` to `ruleset`. Raises Problems where the former does not load."""
+def between(running: Path, policy: Path, ruleset: Ruleset) -> Difference:
+    """From the policy in the file `running` to the `ruleset` of the one in `policy`. Raises Problems where the
+    former does not load."""
     now = loading.now()
     before = loading.load(running, now=now).ruleset
-    values = [dict(_values(each.policy, "")) for each in (before, ruleset)]
+    values = [
+        dict(_Flat(file.parent, running.parent, tuple(signed.header.list for signed in each.lists)).values(each.policy))
+        for each, file in ((before, running), (ruleset, policy))
+    ]
     return Difference(
         running,
         tuple(_changed(*values)),
@@ -106,43 +120,62 @@ def _hosts(policy: Policy) -> Iterator[Host]:
     yield from (test.host for test in policy.tests)
 
 
-def _values(section: BaseModel, path: str) -> Iterator[tuple[str, str]]:
-    for name, field in type(section).model_fields.items():
-        yield from _value(getattr(section, name), field, f"{path}.{name}" if path else name)
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """A policy as keys and texts, all that two policies must have in common to be compared.
 
+    Files, which a policy in `folder` names, are written as they are seen from `base`; lists by the names in `lists`.
+    """
 
-def _value(value: Any, field: FieldInfo, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, BaseModel):
-        yield from _values(value, key)
-    elif isinstance(value, SpokenText):
-        for language, text in value.texts:
-            yield (f"{key}.{language}" if language else key), text
-    elif isinstance(value, tuple):
-        seen: dict[str, int] = {}
-        for item in value:
-            name = _name(item)
-            seen[name] = again = seen.get(name, 0) + 1
-            yield from _value(item, field, f"{key}[{name}]" if again == 1 else f"{key}[{name} #{again}]")
-    elif isinstance(value, Host):
-        yield key, value.name
-    elif value is not None:
+    folder: Path
+    base: Path
+    lists: tuple[str, ...]
+
+    def values(self, section: BaseModel, path: str = "") -> Iterator[tuple[str, str]]:
+        for name, field in type(section).model_fields.items():
+            yield from self._value(getattr(section, name), field, f"{path}.{name}" if path else name)
+
+    def _value(self, value: Any, field: FieldInfo, key: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, BaseModel):
+            yield from self.values(value, key)
+        elif isinstance(value, SpokenText):
+            for language, text in value.texts:
+                yield (f"{key}.{language}" if language else key), text
+        elif isinstance(value, tuple):
+            seen: dict[str, int] = {}
+            for position, item in enumerate(value):
+                name = self._name(item, position, field)
+                seen[name] = again = seen.get(name, 0) + 1
+                yield from self._value(item, field, f"{key}[{name}]" if again == 1 else f"{key}[{name} #{again}]")
+        elif value is not None:
+            yield key, self._text(value, field)
+
+    def _name(self, item: Any, position: int, field: FieldInfo) -> str:
+        """By what an item of a list is the same as one of the other policy."""
+        match item:
+            case ListPolicy():
+                return self.lists[position]
+            case ExceptionPolicy(domain=Host(name=name)) | TestPolicy(host=Host(name=name)) | HelpLine(name=name):
+                return name
+            case ListKeySource(file=None, env=name):
+                return str(name)
+            case ListKeySource(file=str(name)):
+                return self._seen(name)
+        return self._text(item, field)
+
+    def _seen(self, name: str) -> str:
+        return os.path.relpath(self.folder / name, self.base)
+
+    def _text(self, value: Any, field: FieldInfo) -> str:
+        if isinstance(value, Host):
+            return value.name
+        if isinstance(value, str) and is_file(field):
+            return self._seen(value)
         # A number of percent or seconds is written as its example is.
         unit = (
-            re.fullmatch(r"[0-9]+(%|s)", str(field.examples[0])) if isinstance(value, int) and field.examples else None
+            re.fullmatch("[0-9]+(%|s)", str(field.examples[0])) if isinstance(value, int) and field.examples else None
         )
-        yield key, f"{value}{unit[1] if unit else ''}"
-
-
-def _name(item: Any) -> str:
-    """By what an item of a list is the same as one of the other policy."""
-    match item:
-        case ListPolicy(file=name) | HelpLine(name=name):
-            return name
-        case ExceptionPolicy(domain=Host(name=name)) | TestPolicy(host=Host(name=name)) | Host(name=name):
-            return name
-        case ListKeySource():
-            return str(item.file or item.env)
-    return str(item)
+        return f"{value}{unit[1] if unit else ''}"
 
 
 def as_lines(difference: Difference) -> list[str]:
