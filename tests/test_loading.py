@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -79,11 +80,12 @@ class Desk:
         return loading.load(self.policy, now=now, previous=previous)
 
     def problems(self, previous: Ruleset | None = None) -> list[str]:
-        """What is told of a policy that is refused, without the path of the folder."""
+        """What is told of a policy that is refused, without the path of the folder and the column."""
         with pytest.raises(Problems) as caught:
             self.load(previous)
         assert all(problem.hint for problem in caught.value.problems)
-        return [str(problem).replace(f"{self.folder}/", "") for problem in caught.value.problems]
+        told = [str(problem).replace(f"{self.folder}/", "") for problem in caught.value.problems]
+        return [re.sub(r"^(school\.yaml:\d+):\d+: ", r"\1: ", each) for each in told]
 
 
 @pytest.fixture
@@ -279,8 +281,8 @@ def test_every_problem_is_told_in_one_run(desk: Desk) -> None:
     (desk.folder / "listkey").write_bytes(b"")
     desk.write_list("own.example", name="own", signers=[STRANGER])
     assert [problem.partition(": ")[0] for problem in desk.problems()] == [
-        "school.yaml:5",
         "school.yaml:4",
+        "school.yaml:5",
         "school.yaml:8",
         "school.yaml:12",
     ]
@@ -291,11 +293,39 @@ def test_a_policy_that_is_missing_is_told(desk: Desk) -> None:
     assert desk.problems() == ["school.yaml: no such file; put it there, or correct the path"]
 
 
-def test_a_faulty_policy_is_told_before_its_files_are_looked_at(desk: Desk) -> None:
-    desk.write_policy(more="blok: 1\n")
-    (desk.folder / "listkey").unlink()
-    (problem,) = desk.problems()
-    assert problem.startswith("school.yaml:16: unknown key 'blok'")
+def told_at(problems: list[str]) -> list[str]:
+    return [problem.partition(": ")[0] for problem in problems]
+
+
+def test_the_faults_of_a_policy_and_of_its_files_are_told_together(desk: Desk) -> None:
+    desk.write_policy(LISTS + OWN.replace("threshold: 1", "threshold: 7") + OWN.replace("own.", "third."), "blok: 1\n")
+    (desk.folder / "authority.pub").unlink()
+    problems = desk.problems()
+    assert told_at(problems) == [f"school.yaml:{line}" for line in (5, 10, 11, 24)]
+    assert "third.stoplist: no such file" in problems[2]
+
+
+@pytest.mark.parametrize(
+    ("more", "places"),
+    [
+        pytest.param("listen: 5\n", [16, 18], id="a key that judges nothing"),
+        pytest.param("stop_page: 5\nlisten: 5\n", [16, 17, 19], id="two of them"),
+        pytest.param("mode: x\n", [16], id="a key that judges"),
+        pytest.param("exceptions: [x]\n", [16], id="an exception"),
+    ],
+)
+def test_the_tests_of_a_policy_are_run_where_its_faults_do_not_touch_them(
+    desk: Desk, more: str, places: list[int]
+) -> None:
+    desk.write_policy(more=f"{more}tests:\n  - {{host: listed.example, expect: pass}}\n")
+    assert told_at(desk.problems()) == [f"school.yaml:{line}" for line in places]
+
+
+def test_a_stop_page_with_a_fault_hides_no_fault_of_a_list(desk: Desk) -> None:
+    desk.write_policy()
+    desk.policy.write_text(desk.policy.read_text().replace("operator: ", "operatr: "))
+    (desk.folder / "worst-of.stoplist").unlink()
+    assert told_at(desk.problems()) == ["school.yaml:3", "school.yaml:7", "school.yaml:8"]
 
 
 def test_a_policy_larger_than_the_cap_is_refused(desk: Desk) -> None:

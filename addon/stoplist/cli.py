@@ -7,12 +7,15 @@ are a monitoring plugin's.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -21,22 +24,26 @@ from cryptography.x509 import Certificate
 
 from stoplist import __version__, files, loading
 from stoplist.certificates import name_of
+from stoplist.core.addresses import Address
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
-from stoplist.errors import StoplistError
+from stoplist.errors import Problems, StoplistError
 from stoplist.state import EXCEPTIONS, Entry
 from stoplist.tools import ca as authorities
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
-from stoplist.tools import progress, publish, rendering, scaffold, signers, trust
+from stoplist.tools import faults, progress, publish, rendering, scaffold, signers, trust
+from stoplist.tools import lookup as asking
 from stoplist.tools import report as reporting
+from stoplist.tools import schema as schemas
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
 from stoplist.tools.dial import Proxy
 
 _FILE = click.Path(path_type=Path)
 _MAX_WORKERS = 256
+_LINE = 160
 
 
 class _Command(click.Command):
@@ -51,8 +58,22 @@ class _Command(click.Command):
         try:
             return super().invoke(context)
         except StoplistError as error:
-            click.echo(str(error), err=True)
+            self.tell(error)
             context.exit(self.refused)
+
+    def tell(self, error: StoplistError) -> None:
+        """Say what is wrong, with the line of the file."""
+        click.echo(faults.as_text(error, _width(), styled=_has_style()), err=True)
+
+
+class _Service(_Command):
+    """A command whose stderr is a log, one line for each fault, where nobody sits at a terminal."""
+
+    def tell(self, error: StoplistError) -> None:
+        if sys.stderr.isatty():
+            super().tell(error)
+        else:
+            click.echo(str(error), err=True)
 
 
 class _Plugin(_Command):
@@ -116,6 +137,31 @@ class _Expiry(click.ParamType[datetime]):
             self.fail(f"{value!r} is no date; write, for example, 2027-01-31", param, context)
 
 
+class _Moment(click.ParamType[date]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> date:
+        try:
+            if len(value) == len("2026-01-31"):
+                return date.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise ValueError
+            return moment
+        except ValueError:
+            self.fail(f"{value!r} is no time; write, for example, 2027-01-31 or 2027-01-31T12:00:00Z", param, context)
+
+
+class _ClientAddress(click.ParamType[Address]):
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Address:
+        try:
+            return ip_address(str(value).partition("%")[0])
+        except ValueError:
+            self.fail(f"{value!r} is no address; write, for example, 10.0.0.7", param, context)
+
+
 class _Day(click.ParamType[date]):
     name = "DATE"
 
@@ -163,7 +209,7 @@ def main() -> None:
     """An egress proxy that stops the domains of a signed list, and records nobody."""
 
 
-@main.command(example="stoplist run school.yaml --listen 127.0.0.1:3128")
+@main.command(cls=_Service, example="stoplist run school.yaml --listen 127.0.0.1:3128")
 @click.argument("policy", type=_FILE, required=False)
 @click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
 @click.option(
@@ -227,38 +273,67 @@ def run(
     ).run()
 
 
-@main.command(example="stoplist check school.yaml")
-@click.argument("policy", type=_FILE)
-def check(policy: Path) -> None:
-    """Validate POLICY with its lists, keys and tests, and print a summary."""
-    loaded = checking.check(policy)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    ruleset = loaded.ruleset
-    for signed, verdict in ruleset.entries:
-        click.echo(
-            f"list {signed.header.list}: serial {signed.header.serial}, {_number(signed.header.count, 'domain')}, "
-            f"expires {format_time(signed.header.expires)}, signed by {_number(len(signed.signers), 'trusted key')}, "
-            f"{'enforced' if verdict.action == 'stop' else 'observed'}"
-        )
-    click.echo(f"{_number(len(ruleset.policy.exceptions), 'exception')}")
-    click.echo(f"{_number(len(ruleset.policy.tests), 'test')} passed")
-    click.echo(f"{policy}: fine")
+@main.command(example="stoplist check school.yaml --diff /etc/stoplist/school.yaml")
+@click.argument("policies", metavar="POLICY...", type=_FILE, nargs=-1, required=True)
+@click.option(
+    "--diff", "running", metavar="RUNNING", type=_FILE, help="Say what would change against the policy in force."
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="json: one object for each policy, one a line. sarif: SARIF 2.1.0, for code scanning.",
+)
+def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None:
+    """Validate each POLICY with its lists, keys and tests, and print a summary."""
+    findings = [checking.check(policy, running) for policy in policies]
+    problems = [problem for finding in findings for problem in finding.problems]
+    warnings = [warning for finding in findings for warning in finding.warnings]
+    if wanted == "sarif":
+        click.echo(json.dumps(faults.as_sarif(problems, warnings), indent=2))
+    elif wanted == "json":
+        for finding in findings:
+            click.echo(json.dumps(checking.as_fields(finding)))
+    else:
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
+        for line in (line for finding in findings for line in checking.as_lines(finding)):
+            click.echo(line)
+        if problems:
+            raise Problems(problems)
+    if problems:
+        raise click.exceptions.Exit(1)
 
 
-@main.command(example="stoplist lookup school.yaml www.listed.example")
+@main.command(example="stoplist lookup school.yaml www.listed.example https://library.example/ --explain")
 @click.argument("policy", type=_FILE)
 @click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@click.option("--explain", "explained", is_flag=True, help="Print the path of each decision: what was tried, and why.")
+@click.option("--at", metavar="TIME", type=_Moment(), help="Judge as of a day (its beginning) or an RFC 3339 time.")
+@click.option("--client", type=_ClientAddress(), help="Say whether the gate serves a client with this address.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def lookup(policy: Path, hosts: tuple[str, ...], as_json: bool) -> None:
-    """Say what becomes of each HOST under POLICY, and why."""
-    for answer in checking.lookup(policy, list(hosts)):
-        verdict = answer.verdict
-        if as_json:
-            click.echo(json.dumps({"host": answer.asked, **dataclasses.asdict(verdict)}))
-        else:
-            by = f" ({verdict.list}, serial {verdict.serial})" if verdict.list else ""
-            click.echo(f"{answer.asked}: {verdict.action}, {verdict.reason}{by}")
+def lookup(
+    policy: Path, hosts: tuple[str, ...], explained: bool, at: date | None, client: Address | None, as_json: bool
+) -> None:
+    """Say what becomes of each HOST under POLICY, and why.
+
+    A HOST may be a URL; '-' reads them from stdin, one a line.
+    """
+    asker = asking.Asker.of(policy, at, client)
+    write = asking.as_json if as_json else asking.as_text
+    if client is not None and not as_json:
+        click.echo(f"client {client}: {'served' if asker.served else 'not served, it is hung up on'}")
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
+    for batch in asking.batches(hosts, stdin):
+        click.echo(write(asker, batch, explained=explained), nl=False)
+
+
+@main.command(example="stoplist schema > policy.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a policy, for editors: 'init' writes it beside the policy."""
+    click.echo(schemas.text(), nl=False)
 
 
 @main.command(example="stoplist init my-gate")
@@ -670,6 +745,16 @@ def release(policy: Path, serial: int, state_dir: Path | None) -> None:
     """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
     held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), loading.now())
     click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")
+
+
+def _width() -> int:
+    """The columns of the terminal behind stderr, or of a line elsewhere."""
+    return shutil.get_terminal_size((_LINE, 24)).columns if "COLUMNS" in os.environ or sys.stderr.isatty() else _LINE
+
+
+def _has_style() -> bool:
+    """Whether stderr is a terminal that may show bold and red (https://no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _reason(why: str) -> str:

@@ -4,23 +4,67 @@ Rules
   - A message never holds a requested host, a URL or a client address. It may hold what an
     operator wrote: a path, a line number, a value of a policy or of a list under construction.
   - A subclass exists only where a caller reacts differently to it.
+  - ``str(error)`` is one line. The line of the file is shown to people only: `excerpt`.
 """
 
 from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+
+_SHOWN = {"\t": "→"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a text file of an operator's: line and column from 1 on, its `length` in characters
+    (1 where it goes on in the next line), and the line itself. ``str()`` is ``file:line:column``."""
+
+    source: str
+    line: int
+    column: int = 1
+    length: int = 1
+    text: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}"
+
+    def excerpt(self, width: int) -> str:
+        """The line, cut to what `width` columns of a terminal hold, and carets under what is meant; '' where there is
+        no line. Characters that a terminal would obey are shown as '?', a tab as '→'."""
+        if not self.text:
+            return ""
+        number = f"{self.line:5} | "
+        text = "".join(character if character.isprintable() else _SHOWN.get(character, "?") for character in self.text)
+        start, room = self.column - 1, max(20, width - len(number) - 2)
+        first = max(0, min(start - room // 2, len(text) - room)) if len(text) > room else 0
+        shown = ("…" if first else "") + text[first : first + room] + ("…" if first + room < len(text) else "")
+        before = ("…" if first else "") + text[first:start]
+        meant = text[start : min(start + self.length, first + room)]
+        carets = "^" * max(1, _cells(meant))
+        return f"{number}{shown}\n{' ' * (len(number) - 2)}| {' ' * _cells(before)}{carets}"
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
 
 
 class StoplistError(Exception):
     """Something an operator can mend.
 
-    `place` says where (``school.yaml:12``), `message` what is wrong with which value, and
-    `hint` what to do. ``str(error)`` joins them: ``place: message; hint``.
+    `place` says where (``school.yaml:12:3``), `message` what is wrong with which value, and
+    `hint` what to do. ``str(error)`` joins them: ``place: message; hint``. `where` is the place
+    with its line, for errors that have one.
     """
 
-    def __init__(self, message: str, *, hint: str = "", place: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", place: str | Place = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.place = place
+        self.place = str(place)
+        self.where = place if isinstance(place, Place) else None
 
     def __str__(self) -> str:
         place = f"{self.place}: " if self.place else ""

@@ -1,7 +1,8 @@
 """From a policy file to a Ruleset: reads the policy and all that it names, verifies, tests.
 
 Rules
-  - All or nothing: either a whole new Ruleset comes out, or Problems.
+  - All or nothing: either a whole new Ruleset comes out, or Problems, all that there are: where the policy
+    itself has faults, what it names is looked at all the same.
   - A list that does not verify, or that the guard holds, costs only itself: what was in force for
     its file is kept if it would still be believed under the terms of today, from memory or from the
     state's last good copy, and the fault is reported beside the new Ruleset.
@@ -19,7 +20,8 @@ from pathlib import Path
 from stoplist import files
 from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
-from stoplist.core.policy import MAX_POLICY_SIZE, ListKeySource, ListPolicy, PolicyError, PolicyText
+from stoplist.core.document import PolicyError
+from stoplist.core.policy import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
 from stoplist.core.signedlist import (
     MAX_FILE_SIZE,
     NO_HISTORY,
@@ -36,11 +38,14 @@ from stoplist.errors import Problems, StoplistError
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
 from stoplist.page.template import MAX_TEMPLATE_SIZE, Template
+from stoplist.policyfile import read_policy as read_policy
 from stoplist.state import State
 
 MAX_KEY_SIZE = 64 * 1024
 MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
 """No file that a policy names may be larger, in bytes."""
+_JUDGED_BY = frozenset({"lists", "mode", "exceptions", "time_zone", "upstream", "tests"})
+"""Keys of a policy without which its tests cannot be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ def load(
     try:
         return loading.run()
     except Problems as error:
-        raise NotLoaded(list(error.problems), loading.faults) from None
+        raise NotLoaded(in_order(list(error.problems), str(path)), loading.faults) from None
 
 
 @dataclass(slots=True)
@@ -154,18 +159,26 @@ class _Loading:
     warnings: list[StoplistError] = field(default_factory=list)
 
     def run(self) -> Loaded:
-        text = read_policy(self.path, self.reader)
+        text, left_out = self._policy()
         lists = [self._list(text, number) for number in range(len(text.policy.lists))]
         verified = [signed for signed in lists if signed is not None]
         self._distinct(text, lists)
-        page = self._page(text)
-        if self.problems or page is None:
+        page = None if "stop_page" in left_out else self._page(text)
+        if len(verified) < len(lists) or not left_out.isdisjoint(_JUDGED_BY):
             raise Problems(self.problems)
         ruleset = Ruleset.of(text.policy, verified)
         self._test(text, ruleset)
-        if self.problems:
+        if self.problems or page is None:
             raise Problems(self.problems)
         return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
+
+    def _policy(self) -> tuple[PolicyText, frozenset[str]]:
+        """The policy, or what of it is sound, and the keys that are not, with the reasons in `problems`."""
+        try:
+            return read_policy(self.path, self.reader), frozenset()
+        except Unsound as error:
+            self.problems += error.problems
+            return error.sound, error.left_out
 
     def _page(self, text: PolicyText) -> StopPage | None:
         """The stop page; None where there is none, with the reason in `problems`."""
@@ -347,15 +360,6 @@ class _Loading:
 def list_file(policy: Path, wanted: ListPolicy) -> Path:
     """The absolute path of a list file that a policy names: by it, the state knows the file."""
     return (policy.parent / wanted.file).absolute()
-
-
-def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
-    """The policy alone, without what it names; `reader` remembers that it was looked at. Raises Problems."""
-    try:
-        data = (reader or files.Reader()).read(path, MAX_POLICY_SIZE)
-    except StoplistError as error:
-        raise Problems([error]) from None
-    return PolicyText.parse(data, str(path))
 
 
 def load_page(text: PolicyText, folder: Path, reader: files.Reader) -> StopPage:

@@ -22,7 +22,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from stoplist.core.addresses import AddressRules
-from stoplist.core.hosts import Host
+from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import SignedList
 
@@ -145,6 +145,14 @@ def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
                 return verdict
             excepted = True
     return PASS_EXCEPTION if excepted else PASS
+
+
+def verdict_of(ruleset: Ruleset, name: Host | str | bytes, now: float) -> Verdict:
+    """The verdict for a name as it came; one that cannot be read is refused."""
+    try:
+        return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
+    except HostError:
+        return UNREADABLE
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict:

@@ -30,6 +30,8 @@ take up to 12 characters for one."""
 _CANONICAL = re.compile(r"(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z_][a-z0-9_-]*")
 # Characters that end a host in a URL, or that a URL parser drops silently.
 _NOT_IN_A_HOST = re.compile(r"[/?#@\\\t\n\r]")
+# A URL whose host needs no parser: what follows it can only be a port, a path, a query or a fragment.
+_PLAIN_URL = re.compile(r"https?://([a-z0-9._-]+)(?::[0-9]{1,5})?(?:[/?#].*)?", re.DOTALL)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
 
 
@@ -87,6 +89,18 @@ class Host:
 
     def __repr__(self) -> str:
         return "Host(...)"
+
+
+def name_in_url(text: str) -> str:
+    """The host as it stands in an absolute URL, for `Host.parse`; the text itself where it is no URL."""
+    if plain := _PLAIN_URL.fullmatch(text):
+        return plain[1]
+    if "://" not in text:
+        return text
+    try:
+        return ada_url.URL(text).hostname or text
+    except ValueError:
+        return text
 
 
 def parse_authority(text: str | bytes) -> tuple[Host, int | None]:

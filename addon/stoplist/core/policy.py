@@ -10,18 +10,19 @@ Rules
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import itertools
 import math
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from ipaddress import IPv6Network, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network, summarize_address_range
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,24 +30,50 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     StrictInt,
     StrictStr,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from stoplist.core.addresses import Network
+from stoplist.core.document import Document, Path, name
+from stoplist.core.document import PolicyError as PolicyError
 from stoplist.core.hosts import Host, HostError
-from stoplist.errors import Problems, StoplistError
+from stoplist.errors import Place, Problems, StoplistError
 
 MAX_POLICY_SIZE = 1024 * 1024
 """Largest policy file, in bytes."""
 
-type Path = tuple[str | int, ...]
-"""Where a value stands in a policy: keys and positions, such as ``("lists", 0, "file")``."""
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A text that matches a pattern, or else is told not to be `what`."""
+
+    pattern: str
+    what: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _checked(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise PydanticCustomError("form", "is not {what}", {"what": self.what})
+        return value
+
+
+_HOST_IN_A_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?([^/:@?#]+)(?::[0-9]*)?(?:[/?#].*)?")
 
 
 def _host(value: object) -> Host:
@@ -55,19 +82,35 @@ def _host(value: object) -> Host:
     try:
         return Host.parse(value)
     except HostError as error:
-        raise PydanticCustomError("host", "is not a host name: {why}", {"why": error.message}) from None
+        given = {"why": error.message}
+        if (url := _HOST_IN_A_URL.fullmatch(value)) and url[1] != value:
+            given["hint"] = f"write the host alone: '{url[1]}'"
+        raise PydanticCustomError("host", "is not a host name: {why}", given) from None
 
 
 def _domain(value: object) -> Host:
+    if isinstance(value, str) and value.startswith(("*.", ".")):
+        bare = value.lstrip("*.")
+        raise PydanticCustomError(
+            "domain", "is a pattern", {"hint": f"write '{bare}': what is below it is covered as well"}
+        )
     host = _host(value)
     if host.is_address or "." not in host.name:
         raise PydanticCustomError("domain", "is not a domain of two labels or more")
     return host
 
 
+_DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+
 def _day(value: object) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
+    if isinstance(value, str) and re.fullmatch(_DAY, value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise PydanticCustomError("day", "is no date that exists") from None
     raise PydanticCustomError("day", "is not a date")
 
 
@@ -114,11 +157,24 @@ def _network(value: object) -> Network:
                 return network
         except ValueError as error:
             if "host bits" in str(error):
-                wider = ip_network(value, strict=False)
+                wider = str(ip_network(value, strict=False))
+                hint = f"write '{wider}' for the network, or '{value.partition('/')[0]}' for the address"
                 raise PydanticCustomError(
-                    "network", "is an address in the network {wider}", {"wider": str(wider)}
+                    "network", "is an address in the network {wider}", {"wider": wider, "hint": hint}
                 ) from None
+        if networks := _networks_of_range(value):
+            raise PydanticCustomError("network", "is a range", {"hint": f"write {', '.join(networks)}"})
     raise PydanticCustomError("network", "is not an address or a network in CIDR form")
+
+
+def _networks_of_range(value: str) -> list[str]:
+    """The networks of ``FIRST-LAST``, if they are few; nothing where it is no range."""
+    first, _, last = value.partition("-")
+    try:
+        networks = summarize_address_range(ip_address(first.strip()), ip_address(last.strip()))
+        return [str(network) for network in itertools.islice(networks, 33)]
+    except (ValueError, TypeError):
+        return []
 
 
 def _given(value: object) -> object:
@@ -152,6 +208,10 @@ class Span:
         last = (datetime(year + (month == 11), (month + 1) % 12 + 1, 1, tzinfo=UTC) - timedelta(days=1)).day
         return now.replace(year=year, month=month + 1, day=min(now.day, last)) - timedelta(days=self.days)
 
+    def __str__(self) -> str:
+        count, unit = (self.months, "month") if self.months else (self.days, "day")
+        return f"{count} {unit}{'' if count == 1 else 's'}"
+
 
 _SPANS = {"day": Span(0, 1), "week": Span(0, 7), "month": Span(1, 0), "year": Span(12, 0)}
 
@@ -174,14 +234,15 @@ def _zone(value: object) -> zoneinfo.ZoneInfo:
     raise PydanticCustomError("zone", "is not the name of a time zone")
 
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_DURATION = r"([0-9]{1,5})\s*(?:(s|sec|seconds?)|(m|min|minutes?)|(h|hours?))"
 
 
 def _duration(value: object) -> int:
-    match = re.fullmatch(r"([0-9]{1,5})\s*([smh])", value) if isinstance(value, str) else None
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
+    seconds = int(match[1]) * (1 if match[2] else 60 if match[3] else 3600) if match else 0
     if not 1 <= seconds <= 3600:
-        raise PydanticCustomError("duration", "is not a time from 1s to 1h")
+        hint = {"hint": f"write the unit as well: '{value}s' or '{value} minutes'"} if type(value) is int else {}
+        raise PydanticCustomError("duration", "is not a time from 1s to 1h", hint)
     return seconds
 
 
@@ -191,7 +252,9 @@ def _link(value: str) -> str:
         raise PydanticCustomError("link", "holds a space, a quote or an angle bracket")
     if (parts.scheme in ("http", "https") and parts.hostname) or (parts.scheme in ("mailto", "tel") and parts.path):
         return value
-    raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)")
+    meant = f"mailto:{value}" if re.fullmatch(r"[^\s:/@]+@[^\s:/@]+", value) else f"https://{value}"
+    hint = {"hint": f"write '{meant}'"} if re.fullmatch(r"[^\s:/]+\.[a-z]+(/\S*)?", value) else {}
+    raise PydanticCustomError("link", "is not a link (https:, http:, mailto: or tel:)", hint)
 
 
 def _in_languages(value: object) -> object:
@@ -199,19 +262,28 @@ def _in_languages(value: object) -> object:
 
 
 _TAG = r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?$"
+_LANGUAGE = "a language tag such as 'en' or 'pt-BR'"
+
+
+def _as(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
 Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
-Link = Annotated[Text, AfterValidator(_link)]
-Language = Annotated[StrictStr, StringConstraints(pattern=_TAG)]
-Country = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Z]{2}$")]
-HostName = Annotated[Host, BeforeValidator(_host), PlainSerializer(str)]
-Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str)]
-Day = Annotated[date, BeforeValidator(_day)]
-Percent = Annotated[int, BeforeValidator(_percent)]
-Duration = Annotated[int, BeforeValidator(_duration)]
-Keep = Annotated[Span, BeforeValidator(_span)]
-Zone = Annotated[zoneinfo.ZoneInfo, BeforeValidator(_zone), PlainSerializer(str)]
-Listen = Annotated[ListenAddress, BeforeValidator(_listen)]
-NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str)]
+_FILE = "a file, by its path from the folder of the policy file in which it stands"
+FileName = Annotated[Text, Field(description=_FILE)]
+Link = Annotated[Text, AfterValidator(_link), _as("^\\s*(https?|mailto|tel|HTTPS?|MAILTO|TEL):")]
+Language = Annotated[StrictStr, _Form(_TAG, _LANGUAGE)]
+Country = Annotated[StrictStr, _Form("^[A-Z]{2}$", "a country code of two capital letters")]
+HostName = Annotated[Host, BeforeValidator(_host), PlainSerializer(str), _as(r"^[^/?#@\\\s]+$")]
+Domain = Annotated[Host, BeforeValidator(_domain), PlainSerializer(str), _as(r"^[^*.\s][^/?#@\\*\s]*[^/?#@\\\s]$")]
+Day = Annotated[date, BeforeValidator(_day), _as(_DAY)]
+Percent = Annotated[int, BeforeValidator(_percent), _as(r"^[0-9]{1,4}\s*%$")]
+Duration = Annotated[int, BeforeValidator(_duration), _as(f"^{_DURATION}$")]
+Keep = Annotated[Span, BeforeValidator(_span), _as(r"^[0-9]{1,4}\s*(day|week|month|year)s?$")]
+Zone = Annotated[zoneinfo.ZoneInfo, BeforeValidator(_zone), PlainSerializer(str), _as("^[A-Za-z]")]
+Listen = Annotated[ListenAddress, BeforeValidator(_listen), _as(":[0-9]{1,5}$")]
+NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str), _as("^[0-9a-fA-F:.]+(/[0-9.]+)?$")]
 Mode = Literal["enforce", "observe"]
 
 
@@ -224,7 +296,7 @@ class SpokenText:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        tag = core_schema.str_schema(pattern=f"{_TAG}|^$", strict=True)
+        tag = handler.generate_schema(Annotated[StrictStr, _Form(f"{_TAG}|^$", _LANGUAGE)])
         spoken = core_schema.dict_schema(tag, handler.generate_schema(cls.one()))
         some = core_schema.no_info_before_validator_function(_in_languages, spoken)
         return core_schema.no_info_after_validator_function(cls._checked, some)
@@ -239,6 +311,12 @@ class SpokenText:
         if not texts:
             raise PydanticCustomError("too_short", "is empty")
         return cls(tuple(texts.items()))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        one = handler.resolve_ref_schema(TypeAdapter(cls.one()).json_schema())
+        tags = {"type": "object", "minProperties": 1, "patternProperties": {_TAG: one}, "additionalProperties": False}
+        return {"anyOf": [one, tags]}
 
     def in_language(self, language: str) -> str:
         """The text in this language, or else in its base language, or else the first one."""
@@ -265,8 +343,8 @@ class _Section(BaseModel):
 class ListKeySource(_Section):
     """Where the list key is: in a file, or in an environment variable."""
 
-    file: Text | None = Field(None, examples=["worst-of.listkey"])
-    env: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+    file: FileName | None = Field(None, examples=["worst-of.listkey"])
+    env: Annotated[Text, _Form("^[A-Za-z_][A-Za-z0-9_]*$", "the name of an environment variable")] | None = Field(
         None, examples=["STOPLIST_KEY"]
     )
 
@@ -288,11 +366,13 @@ class ListPolicy(_Section):
     """One signed list, and what it takes to believe it. `key` is one source, or several while the
     list key changes."""
 
-    file: Text = Field(examples=["worst-of.stoplist"])
-    key: Annotated[tuple[ListKeySource, ...], BeforeValidator(_several), Field(min_length=1)] = Field(
-        examples=["{file: worst-of.listkey}"]
-    )
-    trusted_keys: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(examples=["[keys/authority.pub]"])
+    file: FileName = Field(examples=["worst-of.stoplist"])
+    key: Annotated[
+        tuple[ListKeySource, ...],
+        BeforeValidator(_several, json_schema_input_type=ListKeySource | tuple[ListKeySource, ...]),
+        Field(min_length=1),
+    ] = Field(examples=["{file: worst-of.listkey}"])
+    trusted_keys: Annotated[tuple[FileName, ...], Field(min_length=1)] = Field(examples=["[keys/authority.pub]"])
     threshold: Annotated[StrictInt, Field(ge=1, le=16)] = Field(examples=["2"])
     mode: Mode = Field("enforce", examples=["enforce"])
     when_expired: Literal["keep", "refuse-all"] = Field("keep", examples=["keep"])
@@ -359,8 +439,8 @@ class StopPagePolicy(_Section):
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = Field(
         ("en", "fr", "es", "ar"), examples=["[en, fr, es, ar]"]
     )
-    catalogues: tuple[Text, ...] = Field((), examples=["[de.po]"])
-    template: Text | None = Field(None, examples=["stop-page.html"])
+    catalogues: tuple[FileName, ...] = Field((), examples=["[de.po]"])
+    template: FileName | None = Field(None, examples=["stop-page.html"])
     status: Literal[403, 451] = Field(403, examples=["403"])
 
     @model_validator(mode="after")
@@ -401,29 +481,31 @@ class UpstreamPolicy(_Section):
 
     allow: tuple[NetworkName, ...] = Field((), examples=["[127.0.0.1]"])
     deny: tuple[NetworkName, ...] = Field((), examples=["[10.0.0.0/8]"])
-    ca: Text | None = Field(None, examples=["roots.pem"])
+    ca: FileName | None = Field(None, examples=["roots.pem"])
 
 
 class LdapPolicy(_Section):
     """A directory that clients' names and passwords are tried against."""
 
-    server: Annotated[Text, StringConstraints(pattern=r"^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")] = Field(
-        examples=["ldaps://directory.example:636"]
-    )
-    bind_dn: Annotated[Text, StringConstraints(pattern=r"^[^:]+$")] = Field(
+    server: Annotated[
+        Text, _Form("^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", "a server: ldap://HOST:PORT or ldaps://HOST:PORT")
+    ] = Field(examples=["ldaps://directory.example:636"])
+    bind_dn: Annotated[Text, _Form("^[^:]+$", "a name without ':'")] = Field(
         examples=['"cn=gate,dc=directory,dc=example"']
     )
-    password_file: Text = Field(examples=["ldap.password"])
-    base_dn: Annotated[Text, StringConstraints(pattern=r"^[^:?]+$")] = Field(
+    password_file: FileName = Field(examples=["ldap.password"])
+    base_dn: Annotated[Text, _Form("^[^:?]+$", "a name without ':' and '?'")] = Field(
         examples=['"ou=people,dc=directory,dc=example"']
     )
-    attribute: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")] = Field("uid", examples=["uid"])
+    attribute: Annotated[Text, _Form("^[A-Za-z][A-Za-z0-9-]*$", "the name of an attribute")] = Field(
+        "uid", examples=["uid"]
+    )
 
 
 class ProxyAuthPolicy(_Section):
     """Who may use the gate: names and passwords in an Apache htpasswd file, or in a directory."""
 
-    htpasswd: Text | None = Field(None, examples=["users.htpasswd"])
+    htpasswd: FileName | None = Field(None, examples=["users.htpasswd"])
     ldap: LdapPolicy | None = Field(None, examples=["{server: ldaps://directory.example, ...}"])
 
     @model_validator(mode="after")
@@ -436,15 +518,15 @@ class ProxyAuthPolicy(_Section):
 class CertificatePolicy(_Section):
     """The certificate that the gate shows to clients which speak TLS to the gate itself."""
 
-    cert: Text = Field(examples=["proxy.pem"])
-    key: Text = Field(examples=["proxy.key"])
+    cert: FileName = Field(examples=["proxy.pem"])
+    key: FileName = Field(examples=["proxy.key"])
 
 
 class CaPolicy(_Section):
     """The operator's own CA in place of the gate's: its certificate, with those above it, and its key."""
 
-    cert: Text = Field(examples=["intermediate.pem"])
-    key: Text = Field(examples=["intermediate.key"])
+    cert: FileName = Field(examples=["intermediate.pem"])
+    key: FileName = Field(examples=["intermediate.key"])
 
 
 class WatchPolicy(_Section):
@@ -466,6 +548,9 @@ class Policy(_Section):
     """A whole policy, version 1."""
 
     version: Annotated[Literal[1], BeforeValidator(_version)] = Field(examples=["1"])
+    include: Annotated[
+        tuple[FileName, ...], BeforeValidator(_several, json_schema_input_type=FileName | tuple[FileName, ...])
+    ] = Field((), examples=["base.yaml"])
     mode: Mode = Field("enforce", examples=["enforce"])
     lists: Annotated[tuple[ListPolicy, ...], Field(min_length=1)] = Field(
         examples=[
@@ -481,19 +566,20 @@ class Policy(_Section):
         CountsPolicy(), examples=["{period: day, hide_below: 10, round_to: 5, keep: 24 months}"]
     )
     time_zone: Zone = Field(zoneinfo.ZoneInfo("UTC"), examples=["Europe/Paris"])
-    metrics: Annotated[MetricsPolicy | None, BeforeValidator(_given)] = Field(
+    metrics: Annotated[MetricsPolicy | None, BeforeValidator(_given, json_schema_input_type=MetricsPolicy)] = Field(
         None, examples=["{listen: 127.0.0.1:9464}"]
     )
     watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
-    certificate: Annotated[CertificatePolicy | None, BeforeValidator(_given)] = Field(
-        None, examples=["{cert: proxy.pem, key: proxy.key}"]
-    )
-    clients: Annotated[Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None, BeforeValidator(_given)] = Field(
-        None, examples=["[10.0.0.0/8]"]
-    )
-    proxy_auth: Annotated[ProxyAuthPolicy | None, BeforeValidator(_given)] = Field(
-        None, examples=["{htpasswd: users.htpasswd}"]
+    certificate: Annotated[
+        CertificatePolicy | None, BeforeValidator(_given, json_schema_input_type=CertificatePolicy)
+    ] = Field(None, examples=["{cert: proxy.pem, key: proxy.key}"])
+    clients: Annotated[
+        Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None,
+        BeforeValidator(_given, json_schema_input_type=Annotated[tuple[NetworkName, ...], Field(min_length=1)]),
+    ] = Field(None, examples=["[10.0.0.0/8]"])
+    proxy_auth: Annotated[ProxyAuthPolicy | None, BeforeValidator(_given, json_schema_input_type=ProxyAuthPolicy)] = (
+        Field(None, examples=["{htpasswd: users.htpasswd}"])
     )
     upstream: UpstreamPolicy = Field(UpstreamPolicy(), examples=["{allow: [127.0.0.1], deny: [10.0.0.0/8]}"])
     https: Literal["page", "refuse"] = Field("page", examples=["page"])
@@ -504,172 +590,151 @@ class Policy(_Section):
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
 
 
-class PolicyError(StoplistError):
-    """One fault of a policy. `place` is ``file:line``."""
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyText:
-    """A policy that was read, with the line of each of its values for later errors."""
+    """A policy that was read, with the place of each of its values for later errors."""
 
-    source: str
+    document: Document
     policy: Policy
-    lines: Mapping[Path, int]
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> PolicyText:
         """Read the bytes of a policy file; `source` names it in errors. Raises Problems."""
-        document = _Document.read(data, source)
-        problems = list(document.problems)
+        return cls.of(Document.read(data, source))
+
+    @classmethod
+    def of(cls, document: Document) -> PolicyText:
+        """The policy that a document says. Raises Unsound, or else Problems."""
         try:
             policy = Policy.model_validate(document.values)
         except ValidationError as error:
-            problems += document.explain_all(error.errors())
-        if problems:
-            raise Problems(sorted(problems, key=lambda problem: int(problem.place.rpartition(":")[2])))
-        return cls(source, policy, document.lines)
+            details = error.errors()
+            told = in_order([*document.problems, *_explain_all(document, details)], document.source)
+            raise _unsound(document, told, details) from None
+        if document.problems:
+            raise Problems(in_order(document.problems, document.source))
+        return cls(document, policy)
 
-    def place(self, *path: str | int) -> str:
-        """``file:line`` of a value, or of the section nearest to it."""
-        return _place(self.source, self.lines, path)
+    def place(self, *path: str | int) -> Place:
+        """Where a value stands, or the section nearest to it."""
+        return self.document.place(path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """A YAML document as plain values, with the line and the text of each.
+class Unsound(Problems):
+    """Faults of a policy. `sound` is the policy without them, so that all that it names can be looked at all the
+    same; `left_out` are the keys that `sound` has no value of its own for."""
 
-    `problems` are values that YAML itself cannot read; they stand in `values` as None, and their
-    paths in `faulty`.
-    """
+    def __init__(self, problems: list[StoplistError], sound: PolicyText, left_out: frozenset[str]) -> None:
+        super().__init__(problems)
+        self.sound = sound
+        self.left_out = left_out
 
-    source: str
-    values: dict[str, Any] = field(default_factory=dict)
-    lines: dict[Path, int] = field(default_factory=dict)
-    written: dict[Path, str] = field(default_factory=dict)
-    faulty: set[Path] = field(default_factory=set)
-    problems: list[StoplistError] = field(default_factory=list)
 
-    @classmethod
-    def read(cls, data: bytes, source: str) -> _Document:
-        """Read YAML. Raises Problems where it is none, or not a set of keys and values."""
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise _broken(source, line, "not UTF-8 text", "save it as UTF-8") from None
-        line = 1
-        try:
-            loader = _Loader(text)
-            try:
-                node = loader.get_single_node()
-            finally:
-                line = loader.line + 1
-            document = cls(source)
-            if not isinstance(node, yaml.MappingNode):
-                raise _broken(source, 1, "a policy is a set of keys and values", "start with 'version: 1'")
-            document.values.update(document._section(loader, node, ()))
-        except yaml.MarkedYAMLError as error:
-            raise _syntax_error(error, source) from None
-        except yaml.reader.ReaderError as error:
-            line = text.count("\n", 0, error.position) + 1
-            raise _broken(source, line, f"holds the control character {chr(error.character)!r}", "remove it") from None
-        except (ValueError, OverflowError):
-            raise _broken(source, line, "holds a number or character that does not exist", "correct the line") from None
-        except RecursionError:
-            raise _broken(source, line, "is nested too deeply", "write the values out in a few levels") from None
-        return document
+def in_order(problems: list[StoplistError], source: str) -> list[StoplistError]:
+    """In the order of lines; those of the file `source` before those of what it includes."""
 
-    def _convert(self, loader: _Loader, node: yaml.Node, path: Path) -> Any:
-        """The plain value of a node, and of all below it."""
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if node in loader.tagged:
-            self._faulty_value(path, node, f"a value with the tag {node.tag!r}", "write the value without a tag")
-            return None
-        if isinstance(node, yaml.SequenceNode):
-            return [self._convert(loader, item, (*path, position)) for position, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self._section(loader, node, path)
-        assert isinstance(node, yaml.ScalarNode)
-        self.written[path] = node.value
-        try:
-            return loader.construct_object(node)
-        except ValueError:
-            message = f"'{node.value}' is no date or number that exists"
-            self._faulty_value(path, node, message, "write a date as YYYY-MM-DD")
-        except yaml.constructor.ConstructorError:
-            self._faulty_value(path, node, f"'{node.value}' is no plain value", "put quotes around it")
-        return None
+    def order(problem: StoplistError) -> tuple[bool, str, int, int]:
+        where = problem.where or Place(source, 1)
+        return where.source != source, where.source, where.line, where.column
 
-    def _section(self, loader: _Loader, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._fault(key, "a key that is no word", "write 'key: value'")
-            elif key.value in values:
-                first = self.lines[(*path, key.value)]
-                self._fault(key, f"duplicate key {key.value!r}", f"keep one; the first is on line {first}")
-            else:
-                self.lines[(*path, key.value)] = key.start_mark.line + 1
-                values[key.value] = self._convert(loader, value, (*path, key.value))
-        return values
+    return sorted(problems, key=order)
 
-    def _faulty_value(self, path: Path, node: yaml.Node, message: str, hint: str) -> None:
-        self.faulty.add(path)
-        self._fault(node, f"{_name(path)}: {message}", hint)
 
-    def _fault(self, node: yaml.Node, message: str, hint: str) -> None:
-        place = f"{self.source}:{node.start_mark.line + 1}"
-        self.problems.append(PolicyError(message, hint=hint, place=place))
+def _unsound(document: Document, problems: list[StoplistError], details: list[ErrorDetails]) -> Unsound:
+    locs = [loc for loc in (*(detail["loc"] for detail in details), *document.faulty) if loc]
+    faulty = frozenset(str(loc[0]) for loc in locs)
+    values = {
+        key: TypeAdapter(field.rebuild_annotation()).validate_python(document.values[key])
+        for key, field in Policy.model_fields.items()
+        if key in document.values and key not in faulty
+    }
+    places = dict(document.places)
+    if "lists" not in values:
+        values["lists"] = ()
+        for number in _sound_items(document, "lists", locs):
+            for at, place in document.places.items():
+                if at[:2] == ("lists", number):
+                    places["lists", len(values["lists"]), *at[2:]] = place
+            values["lists"] += (ListPolicy.model_validate(document.values["lists"][number]),)
+    sound = PolicyText(dataclasses.replace(document, places=places), Policy.model_construct(**values))
+    return Unsound(problems, sound, faulty)
 
-    def explain_all(self, details: list[ErrorDetails]) -> list[StoplistError]:
-        """The errors of pydantic as ours. A section that is empty only because all of it
-        was faulty is no fault of its own."""
-        locs = [detail["loc"] for detail in details]
-        found = [(self._as_written(detail["loc"]), detail) for detail in details]
-        return [
-            self._explain(path, detail)
-            for path, detail in found
-            if not any(path[: len(faulty)] == faulty for faulty in self.faulty)
-            and not any(len(loc) > len(detail["loc"]) and loc[: len(detail["loc"])] == detail["loc"] for loc in locs)
-        ]
 
-    def _as_written(self, loc: Path) -> Path:
-        """The path of a value in the document: one value may stand where several may be."""
-        path: Path = ()
-        for step in loc:
-            if (isinstance(step, str) and step) or (*path, step) in self.lines:
-                path = (*path, step)
-        return path
+def _sound_items(document: Document, key: str, locs: list[Path]) -> list[int]:
+    """The positions of a list's items that have no fault; none where the list itself has one."""
+    items, faulty = document.values.get(key), {loc[1:2] for loc in locs if loc[0] == key}
+    if not isinstance(items, list) or () in faulty:
+        return []
+    return [position for position in range(len(items)) if (position,) not in faulty]
 
-    def _explain(self, path: Path, detail: ErrorDetails) -> PolicyError:
-        kind = detail["type"]
-        place = _place(self.source, self.lines, path)
-        section, found = _field(path)
-        if kind == "extra_forbidden":
-            known = list(section.model_fields) if section else []
-            close = difflib.get_close_matches(str(path[-1]), known, 1)
+
+def _explain_all(document: Document, details: list[ErrorDetails]) -> list[StoplistError]:
+    """The errors of pydantic as ours. A section that is empty only because all of it
+    was faulty is no fault of its own."""
+    locs = [detail["loc"] for detail in details]
+    found = [(_as_written(document, detail["loc"]), detail) for detail in details]
+    return [
+        _explain(document, path, detail)
+        for path, detail in found
+        if not any(path[: len(faulty)] == faulty for faulty in document.faulty)
+        and not any(len(loc) > len(detail["loc"]) and loc[: len(detail["loc"])] == detail["loc"] for loc in locs)
+    ]
+
+
+def _as_written(document: Document, loc: Path) -> Path:
+    """The path of a value in the document: one value may stand where several may be."""
+    path: Path = ()
+    for step in loc:
+        if (isinstance(step, str) and step) or (*path, step) in document.places:
+            path = (*path, step)
+    return path
+
+
+def _explain(document: Document, path: Path, detail: ErrorDetails) -> PolicyError:
+    kind = detail["type"]
+    place = document.place((*path, _ABOUT[kind]) if kind in _ABOUT else path)
+    section, found = _field(path)
+    if kind == "extra_forbidden":
+        known = list(section.model_fields) if section else []
+        close, home = difflib.get_close_matches(str(path[-1]), known, 1), _home(str(path[-1]), Policy, ())
+        if home is not None and () in (home, path[:-1]):
+            hint = f"it belongs under '{name(home)}'" if home else "it belongs at the beginning of a line"
+        else:
             hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
-            return PolicyError(f"unknown key '{path[-1]}'", hint=hint, place=place)
-        example = _HINTS.get(kind, "")
-        if not example and found is not None:
-            key = next(step for step in reversed(path) if isinstance(step, str))
-            example = f"write, for example, '{key}: {found.examples[0]}'"
-        if kind == "missing":
-            return PolicyError(f"the key '{_name(path)}' is missing", hint=example, place=place)
-        message = _MESSAGES.get(kind) or detail["msg"].removeprefix("Input ")
-        if kind == "literal_error":
-            message = f"is not one of {detail['ctx']['expected']}"
-        written = f" '{self.written[path]}'" if path in self.written else ""
-        return PolicyError(f"{_name(path)}:{written} {message}", hint=example, place=place)
+        where = document.keys.get(path, place)
+        return PolicyError(f"unknown key '{path[-1]}'", hint=hint, place=where, kind="unknown-key")
+    given = detail.get("ctx", {})
+    hint = given.get("hint") or _HINTS.get(kind, "")
+    if not hint and found is not None:
+        key = next(step for step in reversed(path) if isinstance(step, str))
+        written = document.written.get(path, "")
+        if kind == "string_type" and written:
+            hint = f"put quotes around it: '{written}'"
+        elif kind == "tuple_type" and written:
+            hint = f"put it in brackets: '{key}: [{written}]'"
+        else:
+            hint = f"write, for example, '{key}: {found.examples[0]}'"
+    if kind == "missing":
+        return PolicyError(f"the key '{name(path)}' is missing", hint=hint, place=place, kind="missing-key")
+    message = _MESSAGES[kind].format(**given) if kind in _MESSAGES else detail["msg"].removeprefix("Input ")
+    shown = f" '{document.written[path]}'" if path in document.written else ""
+    return PolicyError(f"{name(path)}:{shown} {message}", hint=hint, place=place, kind="value")
 
 
 _MESSAGES = {
+    "literal_error": "is not one of {expected}",
+    "greater_than_equal": "is less than {ge}",
+    "less_than_equal": "is more than {le}",
+    "string_too_short": "is empty",
+    "string_too_long": "is longer than {max_length} characters",
     "tuple_type": "is not a list",
     "model_type": "is not a set of keys and values",
     "int_type": "is not a whole number",
     "string_type": "is not a text",
     "too_short": "is empty",
 }
+_ABOUT = {"threshold": "threshold", "help": "help", "legal": "status"}
+"""The key of a section that a fault of the section is about."""
 _HINTS = {
     "one_source": "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
     "one_directory": "write 'proxy_auth: {htpasswd: users.htpasswd}'",
@@ -678,40 +743,6 @@ _HINTS = {
     "legal": "write the address of the legal demand, or status 403",
     "domain": "write the domain as it is registered, such as 'appeal.example'",
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without anchors and aliases; `tagged` are the nodes whose tag was written out."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.tagged: set[yaml.Node] = set()
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
-        if getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(
-                problem="an anchor or alias ('&' or '*' before a value)", problem_mark=event.start_mark
-            )
-        node = super().compose_node(parent, index)
-        if node is not None and getattr(event, "tag", None):
-            self.tagged.add(node)
-        return node
-
-
-def _broken(source: str, line: int, message: str, hint: str) -> Problems:
-    return Problems([PolicyError(message, hint=hint, place=f"{source}:{line}")])
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> Problems:
-    mark = error.problem_mark or error.context_mark
-    problem = error.problem or "cannot be read as YAML"
-    hint = "see the line and the one above it: indentation, quotes, or a missing ':'"
-    if "\\t" in problem:
-        problem, hint = "a tab where YAML wants spaces: '\\t'", "indent with spaces"
-    elif "anchor" in problem or "alias" in (error.context or ""):
-        hint = "write the value out, or put quotes around it"
-    return _broken(source, mark.line + 1 if mark else 1, problem, hint)
 
 
 def _field(path: Path) -> tuple[type[_Section] | None, Any]:
@@ -730,25 +761,43 @@ def _field(path: Path) -> tuple[type[_Section] | None, Any]:
     return section, found
 
 
+def _home(key: str, section: type[_Section], path: Path) -> Path | None:
+    """The section that has this key, the outermost first; None where none has."""
+    if key in section.model_fields:
+        return path
+    found = (
+        _home(key, inner, (*path, step))
+        for step, field in section.model_fields.items()
+        for inner in _sections(field.annotation)
+    )
+    return next((home for home in found if home is not None), None)
+
+
+def names_file(path: Path) -> bool:
+    """Whether the value at `path` is the path of a file."""
+    _, found = _field(path)
+    return found is not None and is_file(found)
+
+
+def is_file(field: FieldInfo) -> bool:
+    """Whether a field holds the path of a file, or several."""
+    return _FILE in _descriptions(field)
+
+
+def _descriptions(part: Any) -> Iterator[str | None]:
+    yield getattr(part, "description", None)
+    for inner in (
+        *getattr(part, "metadata", ()),
+        getattr(part, "annotation", None),
+        *getattr(part, "__args__", ()),
+        *getattr(part, "__metadata__", ()),
+    ):
+        if inner is not None:
+            yield from _descriptions(inner)
+
+
 def _sections(annotation: Any) -> Iterator[type[_Section]]:
     if isinstance(annotation, type) and issubclass(annotation, _Section):
         yield annotation
     for part in getattr(annotation, "__args__", ()):
         yield from _sections(part)
-
-
-def _name(path: Path) -> str:
-    name = ""
-    for step in path:
-        name += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if name else step
-    return name
-
-
-def _line(lines: Mapping[Path, int], path: Path) -> int:
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 1)
-
-
-def _place(source: str, lines: Mapping[Path, int], path: Path) -> str:
-    return f"{source}:{_line(lines, path)}"

@@ -13,9 +13,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Ruleset, Verdict, decide, strictest
+from stoplist.core.decide import AMBIGUOUS, Action, Verdict, strictest, verdict_of
 from stoplist.core.heads import RequestHead
-from stoplist.core.hosts import Host, HostError
+from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
@@ -55,7 +55,7 @@ class Judge:
     def verdict(self, *names: Host | str | bytes | None) -> Verdict:
         """The strictest verdict for names that a request claims; None stands for a name it does not."""
         ruleset, now = self.in_force.ruleset, time.time()
-        verdicts = [_verdict(ruleset, name, now) for name in {*names} if name is not None]
+        verdicts = [verdict_of(ruleset, name, now) for name in {*names} if name is not None]
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
     def of_head(self, head: RequestHead) -> Verdict:
@@ -77,10 +77,3 @@ class Judge:
         """Count a refusal; what to answer it with."""
         self.count(verdict)
         return refusal(verdict.reason)
-
-
-def _verdict(ruleset: Ruleset, name: Host | str | bytes, now: float) -> Verdict:
-    try:
-        return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
-    except HostError:
-        return UNREADABLE

@@ -1,46 +1,95 @@
-"""What an admin asks before a policy runs: is it sound, and what becomes of this host?"""
+"""What an admin asks before a policy runs: is it sound, and what would it change?"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stoplist import loading
 from stoplist.authority import Source, needs
-from stoplist.core.decide import UNREADABLE, Verdict, decide
-from stoplist.core.hosts import Host, HostError
-from stoplist.errors import StoplistError
+from stoplist.core.signedlist import format_time
+from stoplist.errors import Problems, StoplistError
+from stoplist.tools import difference, faults
+from stoplist.tools.difference import Difference
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The verdict for one host, under the name that was asked for."""
+class Finding:
+    """What came of a check: `loaded`, or else `problems`; the difference to a policy in force where that was asked."""
 
-    asked: str
-    verdict: Verdict
+    policy: Path
+    loaded: loading.Loaded | None
+    problems: tuple[StoplistError, ...] = ()
+    difference: Difference | None = None
+
+    @property
+    def warnings(self) -> tuple[StoplistError, ...]:
+        return self.loaded.warnings if self.loaded else ()
 
 
-def check(policy: Path) -> loading.Loaded:
-    """Load a policy with all that it names and run its tests. Raises StoplistError."""
+def check(policy: Path, running: Path | None = None) -> Finding:
+    """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
     now = loading.now()
-    loaded = loading.load(policy, now=now)
-    source = Source.of(loaded.ruleset.policy, policy, loading.default_state_dir())
-    if source is None or source.is_own:  # the gate makes its own
-        return loaded
-    found = [StoplistError(need) for need in needs(source.open(now), None, is_own=False, now=now)]
-    return dataclasses.replace(loaded, warnings=(*loaded.warnings, *found))
+    try:
+        loaded = loading.load(policy, now=now)
+        compared = difference.between(running, policy, loaded.ruleset) if running else None
+        source = Source.of(loaded.ruleset.policy, policy, loading.default_state_dir())
+        if source is not None and not source.is_own:  # the gate makes its own
+            found = [StoplistError(need) for need in needs(source.open(now), None, is_own=False, now=now)]
+            loaded = dataclasses.replace(loaded, warnings=(*loaded.warnings, *found))
+    except Problems as error:
+        return Finding(policy, None, error.problems)
+    except StoplistError as error:
+        return Finding(policy, None, (error,))
+    return Finding(policy, loaded, difference=compared)
 
 
-def lookup(policy: Path, hosts: list[str]) -> list[Answer]:
-    """What the gate would do with each host now. Raises Problems for the policy, never for a host."""
-    now = loading.now()
-    ruleset = loading.load(policy, now=now).ruleset
+def as_lines(finding: Finding) -> list[str]:
+    """For people, where there is no problem."""
+    if finding.loaded is None:
+        return []
+    ruleset = finding.loaded.ruleset
+    lines = [
+        f"list {signed.header.list}: serial {signed.header.serial}, {_number(signed.header.count, 'domain')}, "
+        f"expires {format_time(signed.header.expires)}, signed by {_number(len(signed.signers), 'trusted key')}, "
+        f"{'enforced' if verdict.action == 'stop' else 'observed'}"
+        for signed, verdict in ruleset.entries
+    ]
+    lines += [
+        f"{_number(len(ruleset.policy.exceptions), 'exception')}",
+        f"{_number(len(ruleset.policy.tests), 'test')} passed",
+        *(difference.as_lines(finding.difference) if finding.difference is not None else ()),
+        f"{finding.policy}: fine",
+    ]
+    return lines
 
-    def verdict(text: str) -> Verdict:
-        try:
-            return decide(ruleset, Host.parse(text), now.timestamp())
-        except HostError:
-            return UNREADABLE
 
-    return [Answer(text, verdict(text)) for text in hosts]
+def as_fields(finding: Finding) -> dict[str, Any]:
+    """For scripts."""
+    ruleset = finding.loaded.ruleset if finding.loaded else None
+    return {
+        "policy": str(finding.policy),
+        "fine": finding.loaded is not None,
+        "problems": [faults.as_fields(each) for each in finding.problems],
+        "warnings": [faults.as_fields(each) for each in finding.warnings],
+        "lists": [
+            {
+                "list": signed.header.list,
+                "serial": signed.header.serial,
+                "domains": signed.header.count,
+                "expires": format_time(signed.header.expires),
+                "signers": len(signed.signers),
+                "action": verdict.action,
+            }
+            for signed, verdict in (ruleset.entries if ruleset else ())
+        ],
+        "exceptions": len(ruleset.policy.exceptions) if ruleset else None,
+        "tests": len(ruleset.policy.tests) if ruleset else None,
+        "difference": difference.as_fields(finding.difference) if finding.difference is not None else None,
+    }
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

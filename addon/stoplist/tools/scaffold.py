@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.errors import StoplistError
-from stoplist.tools import publish, signers
+from stoplist.tools import publish, schema, signers
 from stoplist.tools.domains import read_domains
 
 LIST_ID = "demo"
@@ -37,6 +37,7 @@ def make(folder: Path, now: datetime) -> list[str]:
     for name in ("policy.yaml", "domains.txt"):
         text = (resources.files("stoplist.tools") / "scaffold" / name).read_bytes()
         files.write(folder / name, text, mode=files.PUBLIC, replace=False)
+    files.write(folder / schema.FILE, schema.text().encode(), mode=files.PUBLIC, replace=False)
     domains = read_domains((folder / "domains.txt").read_text().splitlines(), "domains.txt")
     publish.build_list(
         domains,
