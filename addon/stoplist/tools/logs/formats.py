@@ -115,7 +115,8 @@ BIND = _format(
     rb"(?:(" + _OWN_DATE + rb"|" + _DATE + rb")(?:\ [0-9:]{8}(?:\.[0-9]+)?)?\ )?(?:(?!client\ )[^\ \n]+\ ){0,4}"
     rb"client\ (?:@0x[0-9a-f]+\ )?[^\ \n]+\#[0-9]+(?:/key\ [^\ \n]+)?(?:\ \([^\n)]*+\))?:\ (?:view\ [^\ \n]+:\ )?"
     rb"query:\ ([^\ \n]+)\ [A-Z]+[0-9]*\ [A-Z]+[0-9]*\ ",
-    rb"(?:" + _OWN_DATE + rb"\ [0-9:]{8}|(?:[^\ \n]+\ ){0,4}named\[[0-9]+\]:\ )(?![^\n]*:\ query:\ )",
+    rb"(?![^\n]*:\ query:\ )(?:" + _OWN_DATE + rb"\ [0-9:]{8}|(?:[^\ \n]+\ ){0,4}named\[[0-9]+\]:\ |"
+    rb"(?:[0-9TZ:.+-]{20,}\ )?(?:[a-z-]+:\ )?(?:info|notice|warning|error|critical|debug\ [0-9]+):\ )",
 )
 
 # JSON lines. A quote within a string has a backslash before it, so that "key": is a key wherever it stands.
