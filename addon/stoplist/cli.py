@@ -394,6 +394,8 @@ def trial(
         raise click.UsageError("--reveal shows hosts on a terminal only, or in a file that is named: -o hosts.txt")
     if target is None and shown == "html" and sys.stdout.isatty():
         raise click.UsageError("a page of HTML is not for a terminal; name a file: -o trial.html")
+    if target is not None and not target.absolute().parent.is_dir():
+        raise click.UsageError(f"-o {target}: there is no such folder; make it, or name another")
     if inputs.count("-") > 1:
         raise click.UsageError("stdin can be read once; name '-' once")
     tried = trying.run(

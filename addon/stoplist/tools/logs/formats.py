@@ -61,6 +61,7 @@ def _format(
 _TARGET = rb"(?!error:)(?:[A-Za-z][A-Za-z0-9+._-]*+://)?([^\ /?\#\"\r\n]+)"
 _SQUID_FIELDS = rb"\.[0-9]+\ +-?[0-9]+\ [^\ \n]+\ [^\ \n]+\ -?[0-9]+\ [^\ \n]+\ "
 _MOMENT = rb"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{8}\ [+-][0-9]{4}"
+_BEFORE = rb"(?>[^\n]*?\[(?=[0-9]{2}/))"
 _ASKED = rb"\]\ \"[A-Za-z_-]+\ "
 
 SQUID = _format(
@@ -68,10 +69,10 @@ SQUID = _format(
     rb"([0-9]{8})[0-9]{2}" + _SQUID_FIELDS + _TARGET,
     rb"[0-9]{10}" + _SQUID_FIELDS + rb"error:",
 )
-_FAILED = rb"[^\n\[]*+\[" + _MOMENT + rb"\]\ \"(?:-?\"|[A-Za-z_-]+\ error:)"
+_FAILED = _BEFORE + _MOMENT + rb"\]\ \"(?:-?\"|[A-Za-z_-]+\ error:)"
 COMBINED = _format(
     "combined",
-    rb"[^\ \n]+\ [^\ \n]+\ [^\n\[]*+\[(" + _MOMENT + rb")" + _ASKED + _TARGET,
+    rb"[^\ \n]+\ [^\ \n]+\ " + _BEFORE + rb"(" + _MOMENT + rb")" + _ASKED + _TARGET,
     _FAILED,
 )
 
@@ -83,7 +84,7 @@ def _combined_line(line: bytes) -> Sequence[Hit] | None:
 
 VHOST_COMBINED = _format(
     "vhost-combined",
-    rb"(?=[^\n\[]*+\[(" + _MOMENT + rb")" + _ASKED + rb"/)(\[[0-9A-Fa-f:.]+\]|[^\ :\n]+):[0-9]+\ ",
+    rb"(?=" + _BEFORE + rb"(" + _MOMENT + rb")" + _ASKED + rb"/)(\[[0-9A-Fa-f:.]+\]|[^\ :\n]+):[0-9]+\ ",
     _FAILED,
     _combined_line,
 )

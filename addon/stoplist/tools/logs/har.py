@@ -1,7 +1,7 @@
 """HAR: the requests that a browser or a proxy saved (HTTP Archive 1.2), one entry at a time.
 
 Rules
-  - Memory holds one entry, of at most `MAX_ENTRY` characters: large files have to be saved without their content.
+  - Memory holds one entry, of about `MAX_ENTRY` characters at most: large files have to be saved without their content.
   - What cannot be read ends the reading, and is the input's fault.
 """
 
@@ -50,7 +50,7 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
             return
         text = text[at:]
         # An entry that is not whole is tried again when there is twice as much of it.
-        wanted = 2 * len(text)
+        wanted = min(2 * len(text), MAX_ENTRY)
         if len(text) > MAX_ENTRY:
             message = f"an entry of the HAR is larger than {MAX_ENTRY // 1024**2} MiB, or broken"
             source.fail(message, "save it without the content of responses", back=len(text))

@@ -83,7 +83,7 @@ class Input:
 
     def fail(self, message: str, hint: str, *, back: int = 0) -> None:
         """Note that it cannot be read from here on, or from so many bytes before."""
-        place = f"{self.name}: byte {self.consumed - back}"
+        place = f"{self.name}: byte {max(0, self.consumed - back)}"
         self.fault = self.fault or StoplistError(message, hint=hint, place=place)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MAX_LINE = BLOCK
 _TOLD = 3
 """Of so many unparsable lines of an input the numbers are told."""
 _HITS = 8192
+_SOMETHING = re.compile(rb"^[ \t\r]*[^#\s]", re.MULTILINE)
+"""What is no comment."""
 _LINE_FORMATS = {each.name: each for each in formats.LINE_FORMATS}
 
 
@@ -42,7 +45,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Reading:
-    """The reading of one input; `format` is None until it is known, and where the input is empty."""
+    """The reading of one input; `format` is None until it is known, and where nothing but comments is in it."""
 
     source: Input
     format: str | None = None
@@ -54,7 +57,7 @@ class Reading:
         """Find out the format. Gives the blocks of the input. Raises StoplistError where no format can be told."""
         blocks = self.source.blocks()
         head = next(blocks, b"")
-        if self.format is None and head.strip():
+        if self.format is None and _SOMETHING.search(head):
             self.format = self._recognise(head)
         return itertools.chain((head,), blocks) if head else iter(())
 
