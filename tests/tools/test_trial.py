@@ -177,7 +177,8 @@ def test_what_is_judged_is_forgotten_when_it_is_too_much(site: Site, tmp_path: P
         judging.judge(Batch(requests, 0, 0, (), 0))
     judging.judge(Batch({(b"", b"x" * 100_000): 1}, 0, 0, (), 0))
     assert max(len(judging.hosts), len(judging.stamps)) <= 100_000
-    assert not any(len(host) > 256 for host in judging.hosts)
+    assert len(judging.hosts._older) <= 100_000
+    assert not any(len(host) > 128 for host in judging.hosts)
     assert judging.trial(["squid"]).requests is None
 
 

@@ -45,7 +45,7 @@ NO_DAY = Period(0, 0, "no day")
 
 _MAX_KNOWN_SIZE = 64 * 1024 * 1024
 _REMEMBERED = 100_000
-_LONGEST_REMEMBERED = 256
+_LONGEST_REMEMBERED = 128
 _OUTCOMES = {
     Action.STOP: Outcome.STOPPED,
     Action.OBSERVE: Outcome.OBSERVED,
@@ -210,36 +210,24 @@ class _Reader:
         return Reading(Input.open(name, self.stdin), self.wanted.format, self.wanted.column)
 
 
-class _Hosts(dict[bytes, int]):
-    """The place of the count of each host, as it was written: judged when it is missing."""
+class _Remembered[T](dict[bytes, T]):
+    """What was found out for each of the last keys, up to twice `_REMEMBERED`; for others it is found out."""
 
-    def __init__(self, judge: Callable[[bytes], int]) -> None:
+    def __init__(self, find_out: Callable[[bytes], T]) -> None:
         super().__init__()
-        self._judge = judge
+        self._find_out = find_out
+        self._older: dict[bytes, T] = {}
 
-    def __missing__(self, written: bytes) -> int:
-        place = self._judge(written)
-        if len(written) <= _LONGEST_REMEMBERED:
+    def __missing__(self, key: bytes) -> T:
+        value = self._older.get(key)
+        if value is None:
+            value = self._find_out(key)
+        if len(key) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
+                self._older = dict(self)
                 self.clear()
-            self[written] = place
-        return place
-
-
-class _Stamps(dict[bytes, list[int]]):
-    """The counts of the day of each stamp: its day is found when it is missing."""
-
-    def __init__(self, counts_of: Callable[[bytes], list[int]]) -> None:
-        super().__init__()
-        self._counts_of = counts_of
-
-    def __missing__(self, stamp: bytes) -> list[int]:
-        counts = self._counts_of(stamp)
-        if len(stamp) <= _LONGEST_REMEMBERED:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[stamp] = counts
-        return counts
+            self[key] = value
+        return value
 
 
 @dataclass(slots=True)
@@ -255,14 +243,17 @@ class _Judging:
     days: dict[date | None, list[int]] = field(default_factory=dict)
     ignored: int = 0
     unparsable: int = 0
-    hosts: _Hosts = field(init=False)
-    stamps: _Stamps = field(init=False)
+    hosts: _Remembered[int] = field(init=False)
+    stamps: _Remembered[list[int]] = field(init=False)
     stopped: DistinctHosts = field(init=False)
     revealed: dict[str, tuple[Cell, int]] = field(default_factory=dict)
+    places: dict[Verdict, int] = field(default_factory=dict)
+    at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.hosts = _Hosts(self._place_of)
-        self.stamps = _Stamps(self._counts_of)
+        self.at = self.now.timestamp()
+        self.hosts = _Remembered(self._place_of)
+        self.stamps = _Remembered(self._counts_of)
         self.stopped = DistinctHosts(self.never_block, self.known)
 
     @classmethod
@@ -286,19 +277,22 @@ class _Judging:
 
     def _place_of(self, written: bytes) -> int:
         """Where requests for this host are counted; the last place is for those that are not."""
-        host, verdict = self._verdict(written)
-        if not verdict.is_counted:
-            return len(self.cells)
-        if host is not None and verdict.list is not None:
-            self.stopped.add(host)
-        return self.cells.index(Cell(verdict.list, verdict.serial, _OUTCOMES[verdict.action]))
-
-    def _verdict(self, written: bytes) -> tuple[Host | None, Verdict]:
         try:
             host = host_of(written)
         except HostError:
-            return None, UNREADABLE
-        return host, decide(self.ruleset, host, self.now.timestamp())
+            return self._place(UNREADABLE)
+        verdict = decide(self.ruleset, host, self.at)
+        if verdict.list is not None and verdict.is_counted:
+            self.stopped.add(host)
+        return self._place(verdict)
+
+    def _place(self, verdict: Verdict) -> int:
+        place = self.places.get(verdict)
+        if place is None:
+            cell = Cell(verdict.list, verdict.serial, _OUTCOMES[verdict.action])
+            place = self.cells.index(cell) if verdict.is_counted else len(self.cells)
+            self.places[verdict] = place
+        return place
 
     def _counts_of(self, stamp: bytes) -> list[int]:
         day = day_of(stamp, self.ruleset.policy.time_zone, self.now)
