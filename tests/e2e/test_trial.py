@@ -26,6 +26,7 @@ from stoplist.tools.logs.formats import LINE_FORMATS, SURICATA, ZEEK
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
 from tests.e2e.network import (
+    META_ADDRESS,
     MITMDUMP,
     ORIGIN_ADDRESS,
     STOPLIST,
@@ -45,12 +46,12 @@ ASKED = [
     *[PLAIN.format("www.pass.test")] * 4,
     *[SECURE.format("www.listed.test")] * 2,
     *[SECURE.format("pass.test"), "http://stopped.example:8080/", "http://LISTED.test:80/a"],
-    *["http://notlisted.test/", "http://check.stoplist.invalid/"],
+    *["http://notlisted.test/", "http://check.stoplist.invalid/", f"http://{META_ADDRESS}/"],
 ]
-"""7 requests for listed hosts, 6 for others, one for a check host."""
+"""7 requests for listed hosts, 6 for others, one for a check host, one for an address that no client may reach."""
 NAMES = [*["listed.test"] * 3, *["WWW.Stopped.example."] * 2, *["pass.test"] * 4, "check.stoplist.invalid"]
 STOPPED, PASSED, REFUSED = ("test", "stopped"), (None, "passed"), (None, "refused")
-COUNTED = {STOPPED: 7, PASSED: 6}
+COUNTED = {STOPPED: 7, PASSED: 6, REFUSED: 1}
 QUERIED = {STOPPED: 5, PASSED: 4}
 
 
@@ -314,7 +315,7 @@ def test_a_flow_file_of_mitmdump(net: Network, desk: Desk, tmp_path: Path, start
     ask(net, f"http://127.0.0.1:{PORT}", plain)
     process.end()
     found = trial(desk.policy, flows)
-    expect(found, "flows", {STOPPED: 5, PASSED: 5})
+    expect(found, "flows", {STOPPED: 5, PASSED: 5, REFUSED: 1})
     assert found["requests"] == len(plain)
 
 

@@ -423,6 +423,13 @@ def test_an_entry_that_is_too_large_is_told() -> None:
     assert read(har_of("https://listed.test/", text="x" * (har.MAX_ENTRY - BLOCK))).hosts == {b"listed.test": 1}
 
 
+def tnetstring(value: object) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a library of mitmproxy's
+        from mitmproxy.io import tnetstring
+    return tnetstring.dumps(value)
+
+
 def flow_file() -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a library of mitmproxy's
@@ -482,6 +489,25 @@ def test_any_bytes_are_flows_or_a_fault(data: bytes, name: str, is_after: bool) 
     assert read(data, name) == read(data, name, sizes=[1] * len(data))
 
 
+@pytest.mark.parametrize(
+    "flow",
+    [
+        {"type": "http", "request": {"host": b"192.0.2.1", "headers": 1.5}},
+        {"type": "http", "request": {"host": b"192.0.2.1", "headers": [[1.5, b"x"]]}},
+        {"type": "dns", "request": {"questions": 1.5}},
+        {"type": "tcp", "server_conn": {"address": 1.5}},
+        {"type": "dns", "request": {"questions": [{"name": b"listed.test"}], "timestamp": b"now"}, "extra": None},
+        {"type": "http", "request": None},
+        {"type": "http", "request": {"host": [b"listed.test"], "headers": []}},
+    ],
+)
+def test_flows_with_other_values_than_mitmproxy_writes_are_read_or_broken(flow: dict[str, object]) -> None:
+    """What is before them is kept."""
+    found = read(FLOWS + tnetstring(flow), "flows")
+    assert Counter(found.hosts) >= Counter(ASKED)
+    assert found.fault is None or found.fault.endswith(": broken flow file; what came before it is counted")
+
+
 def test_a_value_without_end_is_not_kept_in_memory() -> None:
     size = flows.MAX_VALUE + 1
     head = b"%d:4:type;%d:" % (size + 20, size)
@@ -532,6 +558,12 @@ def test_what_compresses_well_is_handed_on_in_pieces(compress) -> None:
     assert sum(sizes) == 200 * BLOCK
     assert max(sizes) <= BLOCK
     assert source.consumed == len(data)
+
+
+def test_parallel_zstd_and_its_frames_to_be_skipped() -> None:
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"
+    found = read(skipped + zstd(SQUID[:300]) + skipped + zstd(SQUID[300:]))
+    assert (found.requests, found.fault) == (read(SQUID).requests, None)
 
 
 # Times

@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Found:
     is_all: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Revealed:
     """A host that would be stopped or observed, and how often it was asked for."""
 
@@ -230,7 +231,7 @@ class _Remembered[T](dict[bytes, T]):
         return value
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Judging:
     """What was judged so far. `days` holds a number for each of `cells`, and one for what is not counted."""
 
@@ -401,7 +402,7 @@ def read_known(path: Path) -> Iterator[Host]:
 
     Raises StoplistError.
     """
-    for number, line in enumerate(files.read(path, _MAX_KNOWN_SIZE).splitlines(), 1):
+    for number, line in enumerate(io.BytesIO(files.read(path, _MAX_KNOWN_SIZE)), 1):
         text = line.partition(b"#")[0].rpartition(b",")[2].strip()
         if text:
             try:

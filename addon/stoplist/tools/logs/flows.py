@@ -60,7 +60,7 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
     except _CutError:
         if source.fault is None:
             source.fail("the flow file ends in the middle of a flow", "what came before it is counted")
-    except (_Broken, ValueError):
+    except (_Broken, ValueError, TypeError):
         source.fail("broken flow file", "what came before it is counted", back=stream.since_mark)
 
 
