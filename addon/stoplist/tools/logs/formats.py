@@ -2,7 +2,8 @@ r"""Formats: which lines of a log hold a request, its stamp (see `stamps`) and t
 
 A format is two regular expressions over many lines at once: `request` finds each line that holds a request, with its
 stamp and its host as groups; `ignored` finds each line of the same program that holds none. No line is found by both.
-What neither finds is taken apart alone, by `parse` where the format has one, and is unparsable otherwise.
+What neither finds, `other` finds: it is taken apart alone, by `parse` where the format has one, and is unparsable
+otherwise.
 
 Rules
   - A host is cut out as it stands, with its port or user: it is parsed once, not once for each line.
@@ -34,6 +35,8 @@ class LineFormat:
     name: str
     request: re.Pattern[bytes]
     ignored: re.Pattern[bytes]
+    other: re.Pattern[bytes]
+    """The lines that neither of the two finds."""
     parse: Callable[[bytes], Sequence[Hit] | None] | None = None
     """What a line holds that neither pattern finds; None where it is unparsable."""
 
@@ -52,6 +55,7 @@ def _format(
         name,
         re.compile(rb"^" + request, flags),
         re.compile(rb"^(?!" + request + rb")(?:" + _EMPTY + rb"|" + ignored + rb")", flags),
+        re.compile(rb"^(?!" + request + rb")(?!" + _EMPTY + rb"|" + ignored + rb").*+\n", flags),
         parse,
     )
 
@@ -173,6 +177,7 @@ ZEEK = _format(
     "zeek",
     rb"\{\"ts\":(?:\"(?=[0-9]{4}-))?([0-9]{8}(?=[0-9]{2}[.,])|" + _ISO + rb")[^\ \n]{0,12}?,"
     rb"(?>[^\n]*?\"(?:host|server_name|query)" + _VALUE + rb")",
+    rb"\{\"ts\":(?![^\n]*?\"(?:host|server_name|query)\")[^\n]*\}\r?$",
     parse=_objects(_zeek),
 )
 SURICATA = _format(
@@ -181,6 +186,8 @@ SURICATA = _format(
     rb"(?:http\"(?>[^\n]*?,\"http\":\{)(?>[^{}\n]*?\"hostname)|(?:tls\"(?>[^\n]*?,\"tls\":\{)|quic\"(?>[^\n]*?,\"quic\":\{))"
     rb"(?>[^{}\n]*?\"sni)|dns\"(?>[^\n]*?,\"dns\":\{)(?=[^{}\n]*?\"type\":\"(?:query|request)\")(?>[^{}\n]*?\"rrname))"
     + _VALUE,
+    rb"\{\"timestamp\":\"" + _ISO + rb"\"(?>[^\n]*?,\"event_type\":\")(?:(?!(?:http|tls|quic|dns)\")|"
+    rb"dns\"(?>[^\n]*?,\"dns\":\{)(?=[^{}\n]*?\"type\":\"answer\"))[^\n]*\}\r?$",
     parse=_objects(_suricata),
 )
 

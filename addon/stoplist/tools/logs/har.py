@@ -39,16 +39,19 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
         if not is_inside or (block and len(text) < wanted):
             continue
         at = _end_of(_BETWEEN, text, 0)
-        while not text.startswith("]", at):
+        while text.startswith("{", at):
             try:
                 entry, at = decoder.raw_decode(text, at)
             except (ValueError, RecursionError):
                 break
             yield _hit(entry)
             at = _end_of(_BETWEEN, text, at)
-        else:
+        if text.startswith("]", at):
             return
         text = text[at:]
+        if not text.startswith("{") and text:
+            source.fail("broken HAR", "what came before it is counted; save it again", back=len(text))
+            return
         # An entry that is not whole is tried again when there is twice as much of it.
         wanted = min(2 * len(text), MAX_ENTRY)
         if len(text) > MAX_ENTRY:

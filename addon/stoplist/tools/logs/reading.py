@@ -110,8 +110,14 @@ class Reading:
             faulty: list[int] = []
             if len(hits) < count:
                 _, ignored = wanted.ignored.subn(b"", lines)
-                if len(hits) + ignored < count:
-                    hits, ignored, faulty = _one_by_one(wanted, lines, number)
+            if len(hits) + ignored < count:
+                for other in wanted.other.finditer(lines):
+                    found = wanted.parse(other[0].removesuffix(b"\n")) if wanted.parse else None
+                    if found is None:
+                        faulty.append(number + lines.count(b"\n", 0, other.start()) if len(faulty) < _TOLD else 0)
+                    else:
+                        hits += found
+                        ignored += not found
             yield self._batch(Counter(hits), ignored, len(faulty), faulty)
             number += count
 
@@ -144,22 +150,3 @@ def _whole_lines(source: Input, blocks: Iterator[bytes]) -> Iterator[tuple[bytes
     # A line that was cut off by a fault is no line: its host may be another's.
     if rest and source.fault is None and not is_skipping:
         yield rest + b"\n", False
-
-
-def _one_by_one(wanted: LineFormat, lines: bytes, number: int) -> tuple[list[Hit], int, list[int]]:
-    """The same for lines among which some are to be taken apart alone, or unparsable."""
-    hits: list[Hit] = []
-    ignored = 0
-    faulty: list[int] = []
-    for at, line in enumerate(lines.split(b"\n")[:-1], number):
-        whole = line + b"\n"
-        if match := wanted.request.match(whole):
-            hits.append((match[1] or b"", match[2]))
-        elif wanted.ignored.match(whole):
-            ignored += 1
-        elif wanted.parse is not None and (found := wanted.parse(line)) is not None:
-            hits += found
-            ignored += not found
-        else:
-            faulty.append(at)
-    return hits, ignored, faulty
