@@ -1,7 +1,8 @@
 """Files: the one place that reads and writes them.
 
 Rules
-  - A read is one capped read of one open file; the caller gets all of it or an error.
+  - A read is one capped read of one open file; the caller gets all of it or an error. Only `open_stream` gives
+    what has no cap, for logs.
   - A written file appears whole or not at all: written beside its place, synced, renamed.
   - A private file is never readable by others, not even while it is written.
 """
@@ -15,6 +16,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from stoplist.errors import StoplistError
 
@@ -66,6 +68,18 @@ def read(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise StoplistError(f"larger than {limit} bytes", hint="this is not the file it should be", place=str(path))
     return data
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """A file, or a pipe, to be read piece by piece and closed by the caller: one too large to be read whole.
+    Raises StoplistError."""
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return open(path, "rb", buffering=0)
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or "no file can have this name").lower()
+        raise StoplistError(f"cannot be read ({why})", hint="check the path", place=str(path)) from None
 
 
 def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:

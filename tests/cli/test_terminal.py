@@ -132,3 +132,23 @@ def test_a_page_of_html_is_not_for_a_terminal(tmp_path: Path) -> None:
     assert "<html" not in seen
     status, _, seen = at_terminal(tmp_path, *report)
     assert (status, "policy.yaml: no such file" in seen) == (1, True)
+
+
+def test_hosts_are_revealed_on_a_terminal_with_a_warning_and_a_bar(desk: Path) -> None:
+    subprocess.run([STOPLIST, "init", "gate"], cwd=desk, check=True, capture_output=True)
+    (desk / "hosts.txt").write_text("www.listed.example\n" * 100_000)
+    trial = ["trial", "gate/policy.yaml", "hosts.txt"]
+    status, _, seen = at_terminal(desk, *trial, "--reveal", stdout=None)
+    assert status == 0
+    assert "  www.listed.example  demo  stopped   100,000  no           no" in seen
+    assert "warning: hosts and exact numbers can tell who asked for what" in seen
+    assert "reading" in seen
+    assert "100%" in seen
+    status, out, seen = at_terminal(desk, *trial)
+    assert (status, "www.listed.example" in out + seen) == (0, False)
+
+
+def test_a_page_of_a_trial_is_not_for_a_terminal(desk: Path) -> None:
+    status, _, seen = at_terminal(desk, "trial", "gate/policy.yaml", "hosts.txt", "--output", "html", stdout=None)
+    assert status == 2
+    assert "a page of HTML is not for a terminal; name a file: -o trial.html" in seen

@@ -15,17 +15,22 @@ _EVERY = 4096
 """Items from one look at the bar to the next: a look costs more than an item."""
 
 
-def shown(
-    items: Iterable[str], step: str, total: int | None, size: Callable[[str], int] | None = None
-) -> Iterable[str]:
+def shown[T](
+    items: Iterable[T],
+    step: str,
+    total: int | None,
+    size: Callable[[T], int] | None = None,
+    *,
+    every: int = _EVERY,
+) -> Iterable[T]:
     """The same items, and on a terminal a bar on stderr.
 
     `total` is the sum of their sizes; without `size` each counts as one. If nobody knows the total, they
-    are counted.
+    are counted. The bar is looked at after so many items.
     """
     if not sys.stderr.isatty():
         return items
-    return _drawn(items, step, total, size if size and total is not None else _one)
+    return _drawn(items, step, total, size if size and total is not None else _one, every)
 
 
 def size_of(stream: BinaryIO) -> int | None:
@@ -37,18 +42,18 @@ def size_of(stream: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _drawn(items: Iterable[str], step: str, total: int | None, size: Callable[[str], int]) -> Iterator[str]:
+def _drawn[T](items: Iterable[T], step: str, total: int | None, size: Callable[[T], int], every: int) -> Iterator[T]:
     passed = 0
     endless = itertools.repeat(None)
     with click.progressbar(endless, length=total, show_pos=total is None, label=f"{step:<9}", file=sys.stderr) as bar:
         for number, item in enumerate(items, 1):
             yield item
             passed += size(item)
-            if number % _EVERY == 0:
+            if number % every == 0:
                 bar.update(passed)
                 passed = 0
         bar.update(passed)
 
 
-def _one(_: str) -> int:
+def _one(_: object) -> int:
     return 1

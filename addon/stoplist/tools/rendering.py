@@ -159,7 +159,8 @@ def _in_force(coverage: Coverage) -> str:
     return f"{_how(coverage.is_enforced)}, {_age(coverage)}"
 
 
-def _write(shown: Shown | None, hide_below: int) -> str:
+def write(shown: Shown | None, hide_below: int) -> str:
+    """A number as it is shown."""
     if shown is None:
         return _NOTHING
     if shown.requests is None:
@@ -167,7 +168,8 @@ def _write(shown: Shown | None, hide_below: int) -> str:
     return f"{shown.requests:,}{'' if shown.is_complete else '*'}"
 
 
-def _write_total(shown: Shown) -> str:
+def write_total(shown: Shown) -> str:
+    """A sum as it is shown."""
     return "hidden" if shown.requests is None else f"{shown.requests:,}"
 
 
@@ -246,12 +248,12 @@ def as_table(report: Report) -> bytes:
     if not report.rows:
         parts += [_why_empty(report), ""]
     if report.changes:
-        parts += ["Changes of lists", "", *_columns(_change_cells(report), _CHANGES, "<<<>>"), ""]
+        parts += ["Changes of lists", "", *columns(_change_cells(report), _CHANGES, "<<<>>"), ""]
     parts += ["How to read the numbers", ""]
     for outcome in _outcomes(report):
-        parts += _wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
+        parts += wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
     for rule in (*_rules(report), _PRIVACY):
-        parts += _wrapped(rule)
+        parts += wrapped(rule)
     return "\n".join([*parts, ""]).encode()
 
 
@@ -263,21 +265,22 @@ def _table_of(report: Report, section: Section) -> list[str]:
     rows: list[list[str]] = []
     for line in section.lines:
         shown = line.shown or {}
-        numbers = [_write(shown.get(outcome), report.disclosure.hide_below) for outcome in outcomes]
+        numbers = [write(shown.get(outcome), report.disclosure.hide_below) for outcome in outcomes]
         cells = [line.serials, *numbers, line.in_force, line.hours] if section.list else numbers
         rows.append([line.name, line.note] if line.note else [line.name, *cells])
-    totals = [_write_total(each.shown) for each in section.totals]
+    totals = [write_total(each.shown) for each in section.totals]
     rows.append(["total shown", *([""] if section.list else []), *totals, *(["", ""] if section.list else [])])
     sides = f"<{'<' if section.list else ''}{'>' * len(outcomes)}{'<>' if section.list else ''}"
     fresh = [f"{_fresh_words(report, each)}." for each in section.freshness]
-    return [name, "", *_columns(rows, head, sides), "", *fresh, *([""] if fresh else [])]
+    return [name, "", *columns(rows, head, sides), "", *fresh, *([""] if fresh else [])]
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
+    """A paragraph for a terminal, indented."""
     return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
     """Cells in columns. A row with fewer cells than the head has a remark behind its first one."""
     whole = [head, *(row for row in rows if len(row) == len(head))]
     widths = [max(len(row[at]) for row in whole) for at in range(len(head))]
@@ -435,13 +438,10 @@ def _truth(claim: bool) -> str:
 
 def as_html(report: Report) -> bytes:
     """One page, with its drawings in it."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((_TEMPLATES / "report.html").read_text("utf-8"))
     found = sections(report)
     plots = {section.list: _plot(report, section.list) for section in found if section.list}
-    page = template.render(
+    return page(
+        "report.html",
         title=_title(report),
         facts=_facts(report),
         report=report,
@@ -454,12 +454,26 @@ def as_html(report: Report) -> bytes:
         rules=[*_rules(report), _PRIVACY],
         changes_head=_CHANGES,
         changes=_change_cells(report),
-        write=lambda shown: _write(shown, report.disclosure.hide_below),
-        write_total=_write_total,
+        write=lambda shown: write(shown, report.disclosure.hide_below),
+        write_total=write_total,
         fresh_words=lambda freshness: _fresh_words(report, freshness),
-        style=(_TEMPLATES / "report.css").read_text("utf-8"),
     )
-    return page.encode()
+
+
+def page(template: str, **values: object) -> bytes:
+    """A page of HTML from one of the templates."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(style=_template("report.css"), **values).encode()
+
+
+def _template(name: str) -> str:
+    return (_TEMPLATES / name).read_text("utf-8")
 
 
 def _plot(report: Report, name: str) -> plot.Plot:
@@ -475,7 +489,7 @@ def _plot(report: Report, name: str) -> plot.Plot:
         report.periods,
         numbers,
         {period: in_force(period) for period in report.periods},
-        lambda shown: _write(shown, report.disclosure.hide_below),
+        lambda shown: write(shown, report.disclosure.hide_below),
     )
 
 

@@ -1,0 +1,23 @@
+"""Targets: the host of what a log calls the target of a request."""
+
+from __future__ import annotations
+
+import re
+
+from stoplist.core.hosts import Host, parse_authority
+
+_URL = re.compile(r"(?!data:|blob:|about:)[A-Za-z][A-Za-z0-9+.-]*+://([^/?#\\]+)")
+
+
+def host_of(written: bytes) -> Host:
+    """The host of ``[user@]host[:port]``; an IPv6 address may come without brackets. Raises HostError."""
+    authority = written.rpartition(b"@")[2]
+    if authority.count(b":") > 1 and not authority.startswith(b"["):
+        return Host.parse(authority)
+    return parse_authority(authority)[0]
+
+
+def authority_of(url: str) -> bytes:
+    """The part of a URL that names its host; empty where none does."""
+    match = _URL.match(url)
+    return match[1].encode(errors="replace") if match else b""

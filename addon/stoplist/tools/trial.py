@@ -1,0 +1,438 @@
+"""Trial: what a gate would have done with the requests in logs, before any gate runs.
+
+Each host is judged as a gate would judge it now: by the policy with its lists, exceptions and mode. A log does not say
+what a page was served to, so there is one outcome for what is stopped; and no name is resolved, so rules for addresses
+hold only where the log has an address.
+
+Rules
+  - A host is parsed and judged once, not once for each line; what was judged is forgotten when there is too much of it.
+  - Hosts are in memory only: a trial holds numbers, unless whoever runs it asks to have the hosts revealed.
+  - Numbers are shown by the rules of core/counts.py, so that what is handed on identifies nobody, unless exact ones are
+    asked for. What differs from a report: a day that is not over is shown, since a trial is made once, from a log that
+    whoever makes it has; and false positives are counted exactly, since each is a mistake of the list.
+  - How many requests were read is said as the sum of what is shown: it would give away what is hidden.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import BinaryIO
+from zoneinfo import ZoneInfo
+
+from stoplist import __version__, files, loading
+from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row, Shown, cells_of
+from stoplist.core.decide import UNREADABLE, Action, Ruleset, Verdict, decide
+from stoplist.core.digests import DigestSet, sorted_digests
+from stoplist.core.hosts import Host, HostError
+from stoplist.errors import StoplistError
+from stoplist.tools import progress
+from stoplist.tools.logs.formats import Hit
+from stoplist.tools.logs.inputs import STDIN, Input
+from stoplist.tools.logs.reading import Batch, Reading
+from stoplist.tools.logs.stamps import day_of
+from stoplist.tools.logs.targets import host_of
+
+MAX_HOSTS = 250_000
+"""Of so many distinct hosts that would be stopped it is known that they are distinct."""
+MAX_DAYS = 4000
+"""Days that are told apart; requests of further ones are counted under no day."""
+NO_DAY = Period(0, 0, "no day")
+"""Where requests are counted that have no time."""
+
+_MAX_KNOWN_SIZE = 64 * 1024 * 1024
+_REMEMBERED = 100_000
+_LONGEST_REMEMBERED = 128
+_OUTCOMES = {
+    Action.STOP: Outcome.STOPPED,
+    Action.OBSERVE: Outcome.OBSERVED,
+    Action.REFUSE: Outcome.REFUSED,
+    Action.PASS: Outcome.PASSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to try: the inputs by name, how to read them, and what to tell."""
+
+    policy: Path
+    inputs: tuple[str, ...]
+    format: str | None = None
+    column: str | None = None
+    known: Path | None = None
+    is_exact: bool = False
+    reveals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A list that was tried."""
+
+    list: str
+    serial: int
+    domains: int
+    is_enforced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Distinct hosts that would be stopped or observed; exact numbers are of false positives only.
+
+    `is_all` is false where there were more than could be told apart. `known` is None where no known sites were given.
+    """
+
+    hosts: Shown
+    never_block: int
+    known: int | None
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Revealed:
+    """A host that would be stopped or observed, and how often it was asked for."""
+
+    host: str
+    list: str
+    outcome: Outcome
+    requests: int
+    is_never_block: bool
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The result. `disclosure` is None where numbers are exact; `rows` are by day, then by list and outcome.
+
+    `requests` that were read, and `judged`, those that are not for a check host, are None where numbers are not exact.
+    `ignored` and `unparsable` are lines without a request, and lines that could not be read.
+    """
+
+    made: datetime
+    version: str
+    operator: str
+    time_zone: ZoneInfo
+    disclosure: Disclosure | None
+    formats: tuple[str, ...]
+    inputs: int
+    lists: tuple[Tried, ...]
+    days: tuple[Period, ...]
+    rows: tuple[Row, ...]
+    requests: int | None
+    judged: int | None
+    found: Found
+    ignored: int
+    unparsable: int
+    revealed: tuple[Revealed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsable:
+    """How many lines of an input could not be read, and the numbers of the first ones."""
+
+    name: str
+    lines: int
+    told: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """A trial, and what whoever makes it should know: warnings of the policy, what could not be read, and why."""
+
+    trial: Trial
+    warnings: tuple[StoplistError, ...]
+    unparsable: tuple[Unparsable, ...]
+    faults: tuple[StoplistError, ...]
+
+
+type Track = Callable[[Iterator[Batch], int | None], Iterable[Batch]]
+
+
+def run(wanted: Wanted, stdin: BinaryIO, now: datetime, track: Track) -> Outcomes:
+    """Try a policy on logs. `track` is handed the batches, and the size of all inputs where it is known.
+
+    Raises StoplistError where the policy, the known sites or an input cannot be opened, or its format is unknown.
+    """
+    loaded = loading.load(wanted.policy, now=now)
+    judging = _Judging.of(loaded.ruleset, wanted, now)
+    reader = _Reader(wanted, stdin)
+    sizes = [reader.look_at(name) for name in wanted.inputs]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    for batch in track(reader.batches(), total):
+        judging.judge(batch)
+    trial = judging.trial(sorted(reader.formats))
+    return Outcomes(trial, loaded.warnings, tuple(reader.unparsable), tuple(reader.faults))
+
+
+@dataclass(slots=True)
+class _Reader:
+    """All inputs, one after the other, and what was seen of them."""
+
+    wanted: Wanted
+    stdin: BinaryIO
+    formats: set[str] = field(default_factory=set)
+    unparsable: list[Unparsable] = field(default_factory=list)
+    faults: list[StoplistError] = field(default_factory=list)
+
+    def look_at(self, name: str) -> int | None:
+        """The size of an input, None where nobody knows it. Of a file it is seen that its format is known: not after
+        hours with those before it."""
+        if name == STDIN or not Path(name).is_file():
+            return progress.size_of(self.stdin) if name == STDIN else None
+        reading = self._open(name)
+        try:
+            reading.begin()
+            return reading.source.size
+        finally:
+            reading.source.close()
+
+    def batches(self) -> Iterator[Batch]:
+        for name in self.wanted.inputs:
+            reading = self._open(name)
+            lines, told = 0, list[int]()
+            try:
+                for batch in reading.batches():
+                    lines += batch.unparsable
+                    told += batch.told
+                    yield batch
+            finally:
+                reading.source.close()
+            if reading.format:
+                self.formats.add(reading.format)
+            if lines:
+                self.unparsable.append(Unparsable(reading.source.name, lines, tuple(told)))
+            if reading.source.fault:
+                self.faults.append(reading.source.fault)
+
+    def _open(self, name: str) -> Reading:
+        return Reading(Input.open(name, self.stdin), self.wanted.format, self.wanted.column)
+
+
+class _Remembered[T](dict[bytes, T]):
+    """What was found out for each of the last keys, up to twice `_REMEMBERED`; for others it is found out."""
+
+    def __init__(self, find_out: Callable[[bytes], T]) -> None:
+        super().__init__()
+        self._find_out = find_out
+        self._older: dict[bytes, T] = {}
+
+    def __missing__(self, key: bytes) -> T:
+        value = self._older.get(key)
+        if value is None:
+            value = self._find_out(key)
+        if len(key) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self._older = dict(self)
+                self.clear()
+            self[key] = value
+        return value
+
+
+@dataclass(slots=True, repr=False)
+class _Judging:
+    """What was judged so far. `days` holds a number for each of `cells`, and one for what is not counted."""
+
+    ruleset: Ruleset
+    wanted: Wanted
+    now: datetime
+    cells: list[Cell]
+    never_block: DigestSet
+    known: DigestSet | None
+    days: dict[date | None, list[int]] = field(default_factory=dict)
+    ignored: int = 0
+    unparsable: int = 0
+    hosts: _Remembered[int] = field(init=False)
+    stamps: _Remembered[list[int]] = field(init=False)
+    stopped: DistinctHosts = field(init=False)
+    revealed: dict[str, tuple[Cell, int]] = field(default_factory=dict)
+    places: dict[Verdict, int] = field(default_factory=dict)
+    at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at = self.now.timestamp()
+        self.hosts = _Remembered(self._place_of)
+        self.stamps = _Remembered(self._counts_of)
+        self.stopped = DistinctHosts(self.never_block, self.known)
+
+    @classmethod
+    def of(cls, ruleset: Ruleset, wanted: Wanted, now: datetime) -> _Judging:
+        lists = {
+            (signed.header.list, signed.header.serial): verdict.action is Action.STOP
+            for signed, verdict in ruleset.entries
+        }
+        cells = [cell for cell in cells_of(lists) if cell.outcome is not Outcome.NOT_SHOWN]
+        known = _domains(read_known(wanted.known)) if wanted.known else None
+        return cls(ruleset, wanted, now, cells, _domains(ruleset.policy.never_block), known)
+
+    def judge(self, batch: Batch) -> None:
+        self.ignored += batch.ignored
+        self.unparsable += batch.unparsable
+        stamps, hosts = self.stamps, self.hosts
+        for (stamp, host), number in batch.requests.items():
+            stamps[stamp][hosts[host]] += number
+        if self.wanted.reveals:
+            self._reveal(batch.requests.items())
+
+    def _place_of(self, written: bytes) -> int:
+        """Where requests for this host are counted; the last place is for those that are not."""
+        try:
+            host = host_of(written)
+        except HostError:
+            return self._place(UNREADABLE)
+        verdict = decide(self.ruleset, host, self.at)
+        if verdict.list is not None and verdict.is_counted:
+            self.stopped.add(host)
+        return self._place(verdict)
+
+    def _place(self, verdict: Verdict) -> int:
+        place = self.places.get(verdict)
+        if place is None:
+            cell = Cell(verdict.list, verdict.serial, _OUTCOMES[verdict.action])
+            place = self.cells.index(cell) if verdict.is_counted else len(self.cells)
+            self.places[verdict] = place
+        return place
+
+    def _counts_of(self, stamp: bytes) -> list[int]:
+        day = day_of(stamp, self.ruleset.policy.time_zone, self.now)
+        if day not in self.days and len(self.days) >= MAX_DAYS:
+            day = None
+        return self.days.setdefault(day, [0] * (len(self.cells) + 1))
+
+    def _reveal(self, requests: Iterable[tuple[Hit, int]]) -> None:
+        of_lists = {place for place, cell in enumerate(self.cells) if cell.list is not None}
+        for (_, written), number in requests:
+            place = self.hosts[written]
+            if place in of_lists:
+                name = host_of(written).name
+                if name in self.revealed or len(self.revealed) < MAX_HOSTS:
+                    cell, before = self.revealed.get(name, (self.cells[place], 0))
+                    self.revealed[name] = (cell, before + number)
+
+    def trial(self, formats: Sequence[str]) -> Trial:
+        policy = self.ruleset.policy
+        is_exact = self.wanted.is_exact or self.wanted.reveals
+        disclosure = None if is_exact else Disclosure(policy.counts.hide_below, policy.counts.round_to)
+        rows = self._rows(disclosure)
+        return Trial(
+            made=self.now.replace(microsecond=0),
+            version=__version__,
+            operator=policy.stop_page.operator.in_language("en"),
+            time_zone=policy.time_zone,
+            disclosure=disclosure,
+            formats=tuple(formats),
+            inputs=len(self.wanted.inputs),
+            lists=tuple(
+                Tried(signed.header.list, signed.header.serial, signed.header.count, verdict.action is Action.STOP)
+                for signed, verdict in self.ruleset.entries
+            ),
+            days=_calendar(sorted({row.period for row in rows if row.period != NO_DAY}), policy.time_zone),
+            rows=tuple(rows),
+            requests=sum(map(sum, self.days.values())) if is_exact else None,
+            judged=sum(sum(numbers[:-1]) for numbers in self.days.values()) if is_exact else None,
+            found=self.stopped.found(disclosure),
+            ignored=self.ignored,
+            unparsable=self.unparsable,
+            revealed=tuple(self._revealed()),
+        )
+
+    def _rows(self, disclosure: Disclosure | None) -> list[Row]:
+        counts = [
+            Count(_period(day, self.ruleset.policy.time_zone), cell, number, 0, 0)
+            for day, numbers in self.days.items()
+            for cell, number in zip(self.cells, numbers, strict=False)
+        ]
+        if disclosure is not None:
+            return disclosure.rows([counts])
+        numbers = {(count.period, count.cell.list, count.cell.outcome): count.requests for count in counts}
+        return [
+            Row(row.period, row.list, row.outcome, row.serials, Shown(numbers[row.period, row.list, row.outcome], True))
+            for row in Disclosure().rows([counts])
+        ]
+
+    def _revealed(self) -> Iterator[Revealed]:
+        ordered = sorted(self.revealed.items(), key=lambda each: (-each[1][1], each[0]))
+        for name, (cell, number) in ordered:
+            host = Host.parse(name)
+            yield Revealed(
+                host=name,
+                list=cell.list or "",
+                outcome=cell.outcome,
+                requests=number,
+                is_never_block=covers(self.never_block, host),
+                is_known=self.known is not None and covers(self.known, host),
+            )
+
+
+class DistinctHosts:
+    """Distinct hosts, up to `most`, as digests under a key that nobody has: of them no host can be had."""
+
+    def __init__(self, never_block: DigestSet, known: DigestSet | None, most: int = MAX_HOSTS) -> None:
+        self._key = os.urandom(32)
+        self._seen: set[bytes] = set()
+        self._never_block = never_block
+        self._known = known
+        self._most = most
+        self._is_all = True
+        self._of_never_block = 0
+        self._of_known = 0
+
+    def add(self, host: Host) -> None:
+        digest = sorted_digests(self._key, [host.name])
+        if digest in self._seen:
+            return
+        if len(self._seen) >= self._most:
+            self._is_all = False
+            return
+        self._seen.add(digest)
+        self._of_never_block += covers(self._never_block, host)
+        self._of_known += self._known is not None and covers(self._known, host)
+
+    def found(self, disclosure: Disclosure | None) -> Found:
+        number = len(self._seen)
+        shown = disclosure.show([number]) if disclosure else Shown(number, is_complete=True)
+        known = None if self._known is None else self._of_known
+        return Found(shown, self._of_never_block, known, self._is_all)
+
+
+def read_known(path: Path) -> Iterator[Host]:
+    """Well-known sites from a file: one a line, `#` begins a comment; or from the last column of CSV.
+
+    Raises StoplistError.
+    """
+    for number, line in enumerate(io.BytesIO(files.read(path, _MAX_KNOWN_SIZE)), 1):
+        text = line.partition(b"#")[0].rpartition(b",")[2].strip()
+        if text:
+            try:
+                yield Host.parse(text)
+            except HostError as error:
+                hint = "write one host a line"
+                raise StoplistError(f"no site: {error.message}", hint=hint, place=f"{path}:{number}") from None
+
+
+def covers(domains: DigestSet, host: Host) -> bool:
+    """Whether a host is one of the domains, or below one."""
+    return domains.longest_suffix(host) > 0
+
+
+def _domains(hosts: Iterable[Host]) -> DigestSet:
+    key = os.urandom(32)
+    return DigestSet(key, sorted_digests(key, (host.name for host in hosts)))
+
+
+def _period(day: date | None, zone: ZoneInfo) -> Period:
+    if day is None:
+        return NO_DAY
+    return Period.at(datetime.combine(day, time(12), zone).timestamp(), "day", zone)
+
+
+def _calendar(days: Sequence[Period], zone: ZoneInfo) -> tuple[Period, ...]:
+    """The days from the first to the last, those without a request as well, if that are not too many."""
+    if not days or days[-1].starts - days[0].starts > timedelta(days=MAX_DAYS).total_seconds():
+        return tuple(days)
+    found = [days[0]]
+    while found[-1] < days[-1]:
+        found.append(Period.at(found[-1].ends, "day", zone))
+    return tuple(found)
