@@ -48,7 +48,8 @@ def _lines(problem: StoplistError, width: int, styled: bool) -> Iterator[str]:
     if problem.where is not None and (excerpt := problem.where.excerpt(width)):
         line, carets = excerpt.split("\n")
         yield line
-        yield click.style(carets, fg="red", bold=True) if styled else carets
+        bare = carets.rstrip("^")
+        yield bare + click.style(carets[len(bare) :], fg="red", bold=True) if styled else carets
 
 
 def as_fields(problem: StoplistError) -> dict[str, Any]:
