@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,8 @@ def desk(tmp_path: Path) -> Path:
 def at_terminal(
     folder: Path, *arguments: str, prompt: str = "", answer: str = "", stdout: int | None = subprocess.PIPE, **env: str
 ) -> tuple[int, str, str]:
-    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed.
+    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed, its
+    colours aside.
 
     With `stdout` None that is the terminal as well.
     """
@@ -61,7 +63,7 @@ def at_terminal(
     finally:
         os.close(ours)
     out, _ = process.communicate(timeout=30)
-    return process.returncode, (out or b"").decode(), seen.decode()
+    return process.returncode, (out or b"").decode(), re.sub(r"\x1b\[[0-9;]*m", "", seen.decode())
 
 
 @pytest.mark.parametrize("answer", ["n", "\x04"], ids=["no", "end of input"])
