@@ -25,7 +25,7 @@ from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
 from stoplist.errors import StoplistError
-from stoplist.state import EXCEPTIONS, Entry
+from stoplist.state import CHANGED, EXCEPTIONS, Entry
 from stoplist.tools import ca as authorities
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
@@ -697,9 +697,8 @@ def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
 
 
 def _journal_line(entry: Entry) -> str:
-    what = (
-        f"list {entry.list} serial {entry.serial}" if entry.list else "exception" if entry.result in EXCEPTIONS else ""
-    )
+    of_policy = "exception" if entry.result in EXCEPTIONS else "policy" if entry.result == CHANGED else ""
+    what = f"list {entry.list} serial {entry.serial}" if entry.list else of_policy
     signed = f"signed by {', '.join(entry.signers)}" if entry.signers else ""
     return "  ".join(part for part in (entry.time, entry.result, what, entry.why, signed) if part)
 
