@@ -31,6 +31,7 @@ from stoplist.tools import check as checking
 from stoplist.tools import domains as read
 from stoplist.tools import progress, publish, rendering, scaffold, signers, trust
 from stoplist.tools import report as reporting
+from stoplist.tools import rollout as rolling
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
 from stoplist.tools.dial import Proxy
@@ -399,6 +400,33 @@ def report(
         click.echo(f"{output}: {_number(len(made.periods), made.length)}, {_number(made.gates, 'gate')}")
     for problem in problems:
         click.echo(f"warning: {problem}" if made.self_test.passed else f"the self-test fails: {problem}", err=True)
+
+
+@main.command(example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14")
+@click.argument("policy", type=_FILE)
+@click.option(
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+)
+@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
+@click.option("--state-dir", metavar="DIR", type=_FILE, help="The gate's --state-dir.")
+@click.option(
+    "--merge", "others", metavar="DIR", type=_FILE, multiple=True, help="The --state-dir of a further gate. Repeatable."
+)
+def rollout(
+    policy: Path,
+    since: date | None,
+    until: date | None,
+    wanted: str,
+    state_dir: Path | None,
+    others: tuple[Path, ...],
+) -> None:
+    """Say what enforcing would have stopped of what POLICY has observed; exit 1 if nothing was."""
+    if since and until and until < since:
+        raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
+    states = [state_dir or loading.default_state_dir(), *others]
+    made = rolling.make(policy, states, since=since, until=until, now=loading.now())
+    click.echo(rolling.FORMATS[wanted](made), nl=False)
 
 
 @main.command(example="stoplist page school.yaml --lang fr -o page.html")

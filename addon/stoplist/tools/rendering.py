@@ -111,8 +111,8 @@ def _freshness(report: Report, coverage: Sequence[Coverage]) -> Iterator[Freshne
 def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) -> Iterator[Line]:
     rows_of = _by_period(rows)
     coverage_of = _by_period(coverage)
-    has_one_mode = len({each.is_enforced for each in coverage}) == 1
-    write = _age if has_one_mode else _in_force
+    is_alike = len({tuple(each.is_enforced for each in found) for found in coverage_of.values()}) == 1
+    write = _age if is_alike else _in_force
 
     def note(period: Period) -> str:
         if period in report.silent:
@@ -125,13 +125,13 @@ def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) ->
             yield Line(plot.span(periods[0], periods[-1]), note=why)
             continue
         (period,) = periods
-        seconds = sum(each.fresh + each.expired for each in coverage_of.get(period, []))
+        found = coverage_of.get(period, [])
         yield Line(
             period.name,
             " ".join(str(serial) for serial in sorted({serial for row in rows_of[period] for serial in row.serials})),
             {row.outcome: row.shown for row in rows_of[period]},
-            " and ".join(write(each) for each in coverage_of.get(period, [])),
-            f"{seconds / 3600:.1f}" if period in coverage_of else "",
+            " and ".join(dict.fromkeys(write(each) for each in found)),
+            " and ".join(dict.fromkeys(f"{(each.fresh + each.expired) / 3600:.1f}" for each in found)),
         )
 
 
@@ -159,7 +159,7 @@ def _in_force(coverage: Coverage) -> str:
     return f"{_how(coverage.is_enforced)}, {_age(coverage)}"
 
 
-def _write(shown: Shown | None, hide_below: int) -> str:
+def written(shown: Shown | None, hide_below: int) -> str:
     if shown is None:
         return _NOTHING
     if shown.requests is None:
@@ -171,11 +171,11 @@ def _write_total(shown: Shown) -> str:
     return "hidden" if shown.requests is None else f"{shown.requests:,}"
 
 
-def _number(count: int, noun: str) -> str:
+def numbered(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _range(report: Report) -> str:
+def range_of(report: Report) -> str:
     return plot.span(report.periods[0], report.periods[-1]) if report.periods else "no period that has closed"
 
 
@@ -186,11 +186,11 @@ def _title(report: Report) -> str:
 def _facts(report: Report) -> list[tuple[str, str]]:
     result = "passed" if report.self_test.passed else "FAILED"
     return [
-        ("Range", _range(report)),
+        ("Range", range_of(report)),
         ("Time zone", str(report.time_zone)),
         ("List kept by", report.authority),
         ("Gates", f"{report.gates}"),
-        ("Self-test", f"{result} ({_number(report.self_test.tests, 'test')})"),
+        ("Self-test", f"{result} ({numbered(report.self_test.tests, 'test')})"),
         ("Made", f"{format_time(report.made)} by Stoplist {report.version}"),
     ]
 
@@ -201,7 +201,7 @@ def _fresh_words(report: Report, freshness: Freshness) -> str:
     return f"{when} which a fresh list was {how}: {freshness.fresh:,} of {freshness.periods:,}"
 
 
-def _rules(report: Report) -> list[str]:
+def rules(report: Report) -> list[str]:
     least, step = report.disclosure.hide_below, report.disclosure.round_to
     said = [
         "Numbers are of requests, not of people: one page can cause many requests. Self-tests are not counted.",
@@ -246,12 +246,12 @@ def as_table(report: Report) -> bytes:
     if not report.rows:
         parts += [_why_empty(report), ""]
     if report.changes:
-        parts += ["Changes of lists", "", *_columns(_change_cells(report), _CHANGES, "<<<>>"), ""]
+        parts += ["Changes of lists", "", *columns(_change_cells(report), _CHANGES, "<<<>>"), ""]
     parts += ["How to read the numbers", ""]
     for outcome in _outcomes(report):
-        parts += _wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
-    for rule in (*_rules(report), _PRIVACY):
-        parts += _wrapped(rule)
+        parts += wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
+    for rule in (*rules(report), _PRIVACY):
+        parts += wrapped(rule)
     return "\n".join([*parts, ""]).encode()
 
 
@@ -263,21 +263,21 @@ def _table_of(report: Report, section: Section) -> list[str]:
     rows: list[list[str]] = []
     for line in section.lines:
         shown = line.shown or {}
-        numbers = [_write(shown.get(outcome), report.disclosure.hide_below) for outcome in outcomes]
+        numbers = [written(shown.get(outcome), report.disclosure.hide_below) for outcome in outcomes]
         cells = [line.serials, *numbers, line.in_force, line.hours] if section.list else numbers
         rows.append([line.name, line.note] if line.note else [line.name, *cells])
     totals = [_write_total(each.shown) for each in section.totals]
     rows.append(["total shown", *([""] if section.list else []), *totals, *(["", ""] if section.list else [])])
     sides = f"<{'<' if section.list else ''}{'>' * len(outcomes)}{'<>' if section.list else ''}"
     fresh = [f"{_fresh_words(report, each)}." for each in section.freshness]
-    return [name, "", *_columns(rows, head, sides), "", *fresh, *([""] if fresh else [])]
+    return [name, "", *columns(rows, head, sides), "", *fresh, *([""] if fresh else [])]
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+def wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=2 * indent, break_on_hyphens=False)
 
 
-def _columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
     """Cells in columns. A row with fewer cells than the head has a remark behind its first one."""
     whole = [head, *(row for row in rows if len(row) == len(head))]
     widths = [max(len(row[at]) for row in whole) for at in range(len(head))]
@@ -328,7 +328,7 @@ def as_csv(report: Report) -> bytes:
         covered = coverage.get((row.period, row.list or "", row.outcome is not Outcome.OBSERVED))
         writer.writerow(
             [
-                *(row.period.name, _utc(row.period.starts), _utc(row.period.ends), row.list or "", row.outcome.value),
+                *(row.period.name, utc(row.period.starts), utc(row.period.ends), row.list or "", row.outcome.value),
                 *(" ".join(map(str, row.serials)), "" if row.shown.requests is None else row.shown.requests),
                 *(_truth(row.shown.requests is None), _truth(row.shown.is_complete)),
                 *(
@@ -415,14 +415,14 @@ def as_json(report: Report) -> bytes:
 
 
 def _period_fields(period: Period) -> dict[str, object]:
-    return {"period": period.name, "starts": _utc(period.starts), "ends": _utc(period.ends)}
+    return {"period": period.name, "starts": utc(period.starts), "ends": utc(period.ends)}
 
 
 def _shown_fields(shown: Shown) -> dict[str, object]:
     return {"requests": shown.requests, "complete": shown.is_complete}
 
 
-def _utc(seconds: int) -> str:
+def utc(seconds: int) -> str:
     return format_time(datetime.fromtimestamp(seconds, UTC))
 
 
@@ -451,10 +451,10 @@ def as_html(report: Report) -> bytes:
         outcomes=_outcomes(report),
         meanings=_MEANINGS,
         why_empty=_why_empty(report),
-        rules=[*_rules(report), _PRIVACY],
+        rules=[*rules(report), _PRIVACY],
         changes_head=_CHANGES,
         changes=_change_cells(report),
-        write=lambda shown: _write(shown, report.disclosure.hide_below),
+        write=lambda shown: written(shown, report.disclosure.hide_below),
         write_total=_write_total,
         fresh_words=lambda freshness: _fresh_words(report, freshness),
         style=(_TEMPLATES / "report.css").read_text("utf-8"),
@@ -469,13 +469,13 @@ def _plot(report: Report, name: str) -> plot.Plot:
     def in_force(period: Period) -> str:
         if period in report.silent:
             return "not counting"
-        return _in_force(coverage[period][0]) if period in coverage else "not in force"
+        return _in_force(coverage[period][-1]) if period in coverage else "not in force"
 
     return plot.draw(
         report.periods,
         numbers,
         {period: in_force(period) for period in report.periods},
-        lambda shown: _write(shown, report.disclosure.hide_below),
+        lambda shown: written(shown, report.disclosure.hide_below),
     )
 
 

@@ -211,9 +211,10 @@ def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
                 key = (count.period, count.cell.list, count.cell.outcome is Outcome.STOPPED)
                 fresh, expired = seconds[key]
                 seconds[key] = (fresh + count.fresh, expired + count.expired)
-        for key, each in seconds.items():
-            if any(each):
-                parts[key].append(each)
+        for key, (fresh, expired) in seconds.items():
+            if fresh or expired:  # two serials can be observed side by side: an hour is one hour
+                longest = key[0].ends - key[0].starts
+                parts[key].append((min(fresh, longest), min(expired, longest)))
     return [
         Coverage(
             *key,
