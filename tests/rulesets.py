@@ -45,6 +45,7 @@ def ruleset(
     status: int = 403,
     counts: dict[str, Any] | None = None,
     time_zone: str = "UTC",
+    observe_clients: tuple[str, ...] = (),
 ) -> Ruleset:
     """A ruleset of lists, enforced unless `modes` says otherwise; `exceptions` maps domains to their last day."""
     policy = Policy.model_validate(
@@ -70,6 +71,7 @@ def ruleset(
             "upstream": upstream or {},
             "counts": counts or {},
             "time_zone": time_zone,
+            "observe_clients": list(observe_clients),
         }
     )
     return Ruleset.of(policy, lists)

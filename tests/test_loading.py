@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from stoplist.core.decide import Action, Reason, Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.signedlist import ListKey
 from stoplist.errors import Problems
+from stoplist.state import State
 from tests.keys import EXPIRES, ISSUED, LIST_KEY, NOW, make_list, new_ed25519, public_pem
 
 AUTHORITY = new_ed25519()
@@ -358,7 +360,10 @@ def test_an_exception_for_good_is_loaded(desk: Desk) -> None:
 def test_the_same_list_twice_is_told_with_the_line_of_the_second(desk: Desk) -> None:
     desk.write_policy(LISTS + OWN)
     desk.write_list("other.example", name="worst-of", file="own", serial=2)
-    assert desk.problems() == ["school.yaml:7: the list 'worst-of' stands in the policy twice; remove one of the two"]
+    assert desk.problems() == [
+        "school.yaml:7: the list 'worst-of' stands in the policy twice; "
+        "remove one of the two, or observe one: 'mode: observe', and a file of its own"
+    ]
 
 
 def test_the_same_list_twice_is_told_with_its_line_behind_a_list_that_is_faulty(desk: Desk) -> None:
@@ -367,6 +372,100 @@ def test_the_same_list_twice_is_told_with_its_line_behind_a_list_that_is_faulty(
     desk.write_list("own.example", name="own", file="third")
     (desk.folder / "worst-of.stoplist").unlink()
     assert [problem.partition(": ")[0] for problem in desk.problems()] == ["school.yaml:3", "school.yaml:11"]
+
+
+# A new version observed beside the enforced one
+
+
+NEXT = OWN.replace("own.", "next.") + "    mode: observe\n"
+
+
+def new_state(folder: Path) -> State:
+    (folder / "state").mkdir(exist_ok=True)
+    return State.open(folder / "state", NOW)
+
+
+def put_in_force(state: State, loaded: loading.Loaded) -> Ruleset:
+    for each in loaded.fresh:
+        state.activate(*(each.file, each.signed, each.data, NOW), changed=each.changed, is_observed=each.is_observed)
+    pairs = zip(loaded.ruleset.policy.lists, loaded.ruleset.lists, strict=True)
+    state.enforce(signed for wanted, signed in pairs if wanted.mode == "enforce")
+    return loaded.ruleset
+
+
+def serials(loaded: loading.Loaded) -> list[int]:
+    assert loaded.faults == ()
+    return [signed.header.serial for signed in loaded.ruleset.lists]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+def test_a_newer_version_is_observed_and_the_enforced_one_is_not_old(desk: Desk, restarts: bool) -> None:
+    desk.write_policy(LISTS + NEXT)
+    desk.write_list("listed.example", "new.example", file="next", serial=2)
+    state = new_state(desk.folder)
+    first = put_in_force(state, loading.load(desk.policy, now=NOW, state=state))
+    assert outcome(first, "listed.example") == STOPPED
+    assert outcome(first, "new.example") == (Action.OBSERVE, Reason.LISTED, "worst-of", 2)
+    previous = None if restarts else first
+    desk.write_list("listed.example", "new.example", "third.example", file="next", serial=3)
+    loaded = loading.load(desk.policy, now=NOW, state=state, previous=previous)
+    assert serials(loaded) == [1, 3]
+    assert [each.changed for each in loaded.fresh if each.is_observed] == ["after serial 2: 1 added, 0 removed"]
+    state.close()
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("way", ["the file is renamed over", "the policy names the other file"])
+def test_an_observed_version_is_enforced_later_and_the_one_before_is_old_from_then_on(
+    desk: Desk, restarts: bool, way: str
+) -> None:
+    desk.write_policy(LISTS + NEXT)
+    desk.write_list("listed.example", "new.example", file="next", serial=2)
+    state = new_state(desk.folder)
+    previous = put_in_force(state, loading.load(desk.policy, now=NOW, state=state))
+    before = (desk.folder / "worst-of.stoplist").read_bytes()
+    if way == "the file is renamed over":
+        (desk.folder / "next.stoplist").rename(desk.folder / "worst-of.stoplist")
+        desk.write_policy()
+    else:
+        desk.write_policy(LISTS.replace("worst-of.stoplist", "next.stoplist"))
+    loaded = loading.load(desk.policy, now=NOW, state=state, previous=None if restarts else previous)
+    assert serials(loaded) == [2]
+    enforced = put_in_force(state, loaded)
+    assert outcome(enforced, "new.example") == (Action.STOP, Reason.LISTED, "worst-of", 2)
+
+    desk.write_policy()
+    (desk.folder / "worst-of.stoplist").write_bytes(before)
+    with contextlib.suppress(Problems):
+        again = loading.load(desk.policy, now=NOW, state=state, previous=None if restarts else enforced)
+        assert "serial 1 is older than 2" in str(again.faults[0])
+    state.close()
+
+
+def test_an_observed_file_does_not_go_back_either(desk: Desk) -> None:
+    desk.write_policy(LISTS + NEXT)
+    desk.write_list("new.example", file="next", serial=5)
+    state = new_state(desk.folder)
+    put_in_force(state, loading.load(desk.policy, now=NOW, state=state))
+    desk.write_list("new.example", file="next", serial=4)
+    loaded = loading.load(desk.policy, now=NOW, state=state)
+    assert "serial 4 is older than 5" in str(loaded.faults[0])
+    assert [signed.header.serial for signed in loaded.ruleset.lists] == [1, 5]
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        pytest.param(LISTS + NEXT + NEXT.replace("next.", "other."), id="observed twice"),
+        pytest.param(LISTS + LISTS + "    mode: observe\n", id="one file"),
+    ],
+)
+def test_a_list_is_enforced_once_and_observed_once(desk: Desk, lists: str) -> None:
+    desk.write_policy(lists)
+    desk.write_list("new.example", file="next", serial=2)
+    desk.write_list("new.example", file="other", serial=3)
+    assert "the list 'worst-of' stands in the policy twice" in desk.problems()[0]
 
 
 # The tests of the policy

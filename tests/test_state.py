@@ -39,10 +39,17 @@ def state(folder: Path):
     state.close()
 
 
-def activate(state: State, serial: int, file: Path = FILE, list_key: ListKey = LIST_KEY, list_id: str = "worst-of"):
+def activate(
+    state: State,
+    serial: int,
+    file: Path = FILE,
+    list_key: ListKey = LIST_KEY,
+    list_id: str = "worst-of",
+    **options: object,
+):
     data = make_list(["listed.example"], SIGNER, serial=serial, list_key=list_key, list_id=list_id)
     signed = open_list(data, SIGNER, list_key=list_key)
-    state.activate(file, signed, data, NOW)
+    state.activate(file, signed, data, NOW, **options)
     return signed
 
 
@@ -82,6 +89,40 @@ def test_the_highest_serial_stays(state: State):
     activate(state, 5)
     assert state.history(FILE, {LIST_KEY.key_id}).seen["worst-of"].serial == 9
     assert state.in_force(FILE).header.serial == 5
+
+
+def test_a_list_that_is_observed_does_not_make_another_file_old(state: State):
+    activate(state, 1)
+    activate(state, 2, OTHER, is_observed=True)
+    assert state.history(FILE, {LIST_KEY.key_id}).seen["worst-of"].serial == 1
+    assert state.history(OTHER, {LIST_KEY.key_id}, own_file_only=True).seen["worst-of"].serial == 2
+
+
+def test_a_list_that_was_observed_is_the_measure_once_it_is_enforced(state: State):
+    activate(state, 1)
+    observed = activate(state, 2, OTHER, is_observed=True)
+    assert state.history(OTHER, {LIST_KEY.key_id}).seen["worst-of"].serial == 2
+    state.enforce([observed])
+    assert state.history(FILE, {LIST_KEY.key_id}).seen["worst-of"].serial == 2
+    state.enforce([open_list(make_list(["listed.example"], SIGNER, serial=1), SIGNER)])
+    assert state.history(FILE, {LIST_KEY.key_id}).seen["worst-of"].serial == 2
+
+
+def test_a_file_that_is_observed_is_measured_by_itself_alone(state: State):
+    activate(state, 9)
+    assert state.history(OTHER, {LIST_KEY.key_id}, own_file_only=True) == NO_HISTORY
+
+
+def test_the_journal_says_what_changed(state: State):
+    activate(state, 1)
+    activate(state, 2, changed="after serial 1: 3 added, 0 removed")
+    state.change(FILE, ["mode", "lists[1].threshold"], NOW)
+    state.change(FILE, [], NOW)
+    assert [(entry.result, entry.why) for entry in state.journal(10)] == [
+        ("changed", "mode, lists[1].threshold"),
+        ("activated", "after serial 1: 3 added, 0 removed"),
+        ("activated", ""),
+    ]
 
 
 def test_each_file_has_its_own_expected_list(state: State):

@@ -29,13 +29,14 @@ from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
 from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
 from stoplist.errors import Problems, StoplistError
-from stoplist.state import EXCEPTIONS, Entry
+from stoplist.state import CHANGED, EXCEPTIONS, Entry
 from stoplist.tools import ca as authorities
 from stoplist.tools import check as checking
 from stoplist.tools import domains as read
 from stoplist.tools import faults, progress, publish, rendering, scaffold, showing, signers, trust
 from stoplist.tools import lookup as asking
 from stoplist.tools import report as reporting
+from stoplist.tools import rollout as rolling
 from stoplist.tools import schema as schemas
 from stoplist.tools import selftest as testing
 from stoplist.tools import status as remembered
@@ -556,6 +557,33 @@ def trial(
         raise click.exceptions.Exit(1)
 
 
+@main.command(example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14")
+@click.argument("policy", type=_FILE)
+@click.option(
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+)
+@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
+@click.option("--state-dir", metavar="DIR", type=_FILE, help="The gate's --state-dir.")
+@click.option(
+    "--merge", "others", metavar="DIR", type=_FILE, multiple=True, help="The --state-dir of a further gate. Repeatable."
+)
+def rollout(
+    policy: Path,
+    since: date | None,
+    until: date | None,
+    wanted: str,
+    state_dir: Path | None,
+    others: tuple[Path, ...],
+) -> None:
+    """Say what enforcing would have stopped of what POLICY has observed; exit 1 if nothing was."""
+    if since and until and until < since:
+        raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
+    states = [state_dir or loading.default_state_dir(), *others]
+    made = rolling.make(policy, states, since=since, until=until, now=loading.now())
+    click.echo(rolling.FORMATS[wanted](made), nl=False)
+
+
 @main.command(example="stoplist page school.yaml --lang fr -o page.html")
 @click.argument("policy", type=_FILE)
 @click.option("--lang", "language", metavar="TAG", help="Its language. Without it: the first of the policy's.")
@@ -862,9 +890,8 @@ def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
 
 
 def _journal_line(entry: Entry) -> str:
-    what = (
-        f"list {entry.list} serial {entry.serial}" if entry.list else "exception" if entry.result in EXCEPTIONS else ""
-    )
+    of_policy = "exception" if entry.result in EXCEPTIONS else "policy" if entry.result == CHANGED else ""
+    what = f"list {entry.list} serial {entry.serial}" if entry.list else of_policy
     signed = f"signed by {', '.join(entry.signers)}" if entry.signers else ""
     return "  ".join(part for part in (entry.time, entry.result, what, entry.why, signed) if part)
 

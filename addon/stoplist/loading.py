@@ -62,11 +62,25 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A list that came from its file, and the bytes of that file."""
+    """A list that came from its file, and the bytes of that file. `is_observed` says that its entry in the policy only
+    observes; `before` is the serial of the list that this one replaces, and `change` how they differ."""
 
     file: Path
     signed: SignedList
     data: bytes = field(repr=False)
+    is_observed: bool = False
+    before: int | None = None
+    change: guard.Change | None = None
+
+    @property
+    def changed(self) -> str:
+        """How it differs from the list before it, in words; empty where there was none."""
+        if self.change is None or self.before is None:
+            return ""
+        after, change = f"after serial {self.before}", self.change
+        if change.same_key:
+            return f"{after}: {change.added} added, {change.removed} removed"
+        return f"{after}: {change.before} domains before, {change.after} now, under another list key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,36 +239,46 @@ class _Loading:
         signed = terms.open(data, self._history(path, terms, until_now))
         if until_now is not None and until_now.payload_digest == signed.payload_digest:
             return until_now
+        is_observed = terms.wanted.mode == "observe"
         remembered = self.state.in_force(path) if self.state else None
-        if remembered is None or remembered.payload_digest != signed.payload_digest:
-            self._guard(path, signed, until_now, terms, text)
-        self.fresh.append(Fresh(path, signed, data))
+        if remembered is not None and remembered.payload_digest == signed.payload_digest:
+            self.fresh.append(Fresh(path, signed, data, is_observed))
+            return signed
+        before = until_now or self._last_good(path, terms)
+        change = self._guard(path, signed, before, terms, text)
+        self.fresh.append(Fresh(path, signed, data, is_observed, before.header.serial if before else None, change))
         return signed
 
     def _guard(
-        self, path: Path, signed: SignedList, until_now: SignedList | None, terms: _Terms, text: PolicyText
-    ) -> None:
-        """Have the guard look at a list that was not in force before. Raises ListHeld.
+        self, path: Path, signed: SignedList, before: SignedList | None, terms: _Terms, text: PolicyText
+    ) -> guard.Change | None:
+        """Have the guard look at a list that was not in force before, and say how it differs. Raises ListHeld.
 
         Without a state nothing is put in force, and nothing can be known of a release: a warning.
         """
         if self.state is not None and self.state.is_released(signed.payload_digest):
-            return
+            return guard.Change.between(before, signed) if before is not None else None
         try:
-            before = until_now or self._last_good(path, terms)
-            guard.check(signed, before, terms.wanted.guard, text.policy.never_block)
+            return guard.check(signed, before, terms.wanted.guard, text.policy.never_block)
         except guard.ListHeld as held:
             if self.state is not None:
                 raise
             self.warnings.append(held.at(str(path)))
+            return None
 
     def _history(self, path: Path, terms: _Terms, until_now: SignedList | None) -> History:
-        """What a list in this file must not be behind: all that is in force, and what the state remembers."""
-        history = self.state.history(path, terms.key_ids) if self.state else NO_HISTORY
+        """What a list in this file must not be behind: all that is in force, and what the state remembers.
+
+        What an entry of the policy only observes is no measure for another file: a new version that is observed
+        beside the enforced one does not make that one old. It must not be behind what its own file held.
+        """
+        is_observed = terms.wanted.mode == "observe"
+        history = self.state.history(path, terms.key_ids, own_file_only=is_observed) if self.state else NO_HISTORY
         if history.expected is None and (copied := self._last_good(path, terms)):
             history = history.expecting(copied)
-        for signed in self.previous.lists if self.previous else ():
-            history = history.after(signed)
+        if self.previous is not None and not is_observed:
+            for was, signed in zip(self.previous.policy.lists, self.previous.lists, strict=True):
+                history = history if was.mode == "observe" else history.after(signed)
         return history.expecting(until_now) if until_now else history
 
     def _last_good(self, path: Path, terms: _Terms) -> SignedList | None:
@@ -331,17 +355,22 @@ class _Loading:
         return key
 
     def _distinct(self, text: PolicyText, lists: list[SignedList | None]) -> None:
-        """Two entries of a policy must not be one list: its hits would be counted in one row."""
-        names = [signed.header.list if signed else None for signed in lists]
-        for number, name in enumerate(names):
-            if name is not None and name in names[:number]:
+        """Two entries of a policy must not be one list: its hits would be counted in one row. One may be
+        observed beside the enforced one, in a file of its own."""
+        seen: set[tuple[str, str]] = set()
+        for number, (wanted, signed) in enumerate(zip(text.policy.lists, lists, strict=True)):
+            if signed is None:
+                continue
+            name = signed.header.list
+            if {(name, wanted.mode), (name, wanted.file)} & seen:
                 self.problems.append(
                     PolicyError(
                         f"the list {name!r} stands in the policy twice",
-                        hint="remove one of the two",
+                        hint="remove one of the two, or observe one: 'mode: observe', and a file of its own",
                         place=text.place("lists", number, "file"),
                     )
                 )
+            seen |= {(name, wanted.mode), (name, wanted.file)}
 
     def _test(self, text: PolicyText, ruleset: Ruleset) -> None:
         for number, test in enumerate(text.policy.tests):

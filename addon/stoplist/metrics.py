@@ -39,7 +39,8 @@ ASK_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class ListHealth:
-    """One list in force. Times are POSIX seconds; `held` is the serial of one that waits for release."""
+    """One list in force; a second one of the same name, which is observed beside it, has a `list` that says so. Times
+    are POSIX seconds; `held` is the serial of one that waits for release."""
 
     list: str
     serial: int

@@ -46,6 +46,9 @@ RELEASE_STAMP = "released"
 VERSION = 2
 EXCEPTIONS = EXCEPTED, WITHDRAWN = "excepted", "withdrawn"
 """Results in the journal that are about exceptions of a policy."""
+CHANGED = "changed"
+"""The result in the journal that is about the keys of a policy."""
+OF_POLICIES = (*EXCEPTIONS, CHANGED)
 JOURNAL_ROWS = 10_000
 """Rows that the journal keeps; the oldest go first."""
 
@@ -108,7 +111,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of the journal. `result` is activated, refused, held or released for a list file; excepted or withdrawn,
-    with no list, for an exception of a policy."""
+    with no list, for an exception of a policy; changed, for the policy itself. `why` holds no value of a policy but the
+    reasons of exceptions."""
 
     time: str
     file: str
@@ -174,13 +178,17 @@ class State:
 
     # What was in force
 
-    def history(self, file: Path, key_ids: Collection[str]) -> History:
-        """What a new list in `file`, under one of the list keys `key_ids`, must not be behind."""
+    def history(self, file: Path, key_ids: Collection[str], *, own_file_only: bool = False) -> History:
+        """What a new list in `file`, under one of the list keys `key_ids`, must not be behind: what was in force in
+        this file, and, unless `own_file_only`, in any other."""
         seen: dict[str, Seen] = {}
-        for list_id, key_id, serial, payload in self._rows("SELECT list, key_id, serial, payload FROM seen"):
-            if key_id in key_ids and (list_id not in seen or seen[list_id].serial < serial):
-                seen[list_id] = Seen(list_id, serial, payload)
         now = self.in_force(file)
+        if now is not None and now.header.key_id in key_ids:
+            seen[now.header.list] = now.seen
+        for list_id, key_id, serial, payload in self._rows("SELECT list, key_id, serial, payload FROM seen"):
+            is_asked = key_id in key_ids and not own_file_only
+            if is_asked and (list_id not in seen or seen[list_id].serial < serial):
+                seen[list_id] = Seen(list_id, serial, payload)
         return History(now.header.list if now else None, seen)
 
     def in_force(self, file: Path) -> InForce | None:
@@ -195,19 +203,29 @@ class State:
         name = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
         return self._folder / COPIES / f"{name}.stoplist"
 
-    def activate(self, file: Path, signed: SignedList, data: bytes, now: datetime) -> None:
-        """Remember that `signed`, which the bytes `data` of `file` hold, is in force. Raises StoplistError."""
+    def activate(
+        self,
+        file: Path,
+        signed: SignedList,
+        data: bytes,
+        now: datetime,
+        *,
+        changed: str = "",
+        is_observed: bool = False,
+    ) -> None:
+        """Remember that `signed`, which the bytes `data` of `file` hold, is in force. Raises StoplistError.
+
+        `changed` says in words how it differs from the one before; what `is_observed` is remembered for its own
+        file, and is no measure for others.
+        """
         was = self.in_force(file)
         if was is not None and was.payload_digest == signed.payload_digest and self.copy_of(file).exists():
             return
         files.write(self.copy_of(file), data, mode=files.PRIVATE, replace=True)
         header = signed.header
         with self._transaction():
-            self._database.execute(
-                "INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-                "SET serial = excluded.serial, payload = excluded.payload WHERE excluded.serial >= serial",
-                (header.list, header.key_id, header.serial, signed.payload_digest),
-            )
+            if not is_observed:
+                self._see(signed)
             self._database.execute(
                 "INSERT OR REPLACE INTO in_force VALUES (?, ?, ?, ?, ?)",
                 (
@@ -219,7 +237,24 @@ class State:
                 ),
             )
             self._database.execute("DELETE FROM held WHERE file = ?", (str(file),))
-            self._note(now, file, "activated", header.list, header.serial, "", signed.signers)
+            self._note(now, file, "activated", header.list, header.serial, changed, signed.signers)
+
+    def enforce(self, lists: Iterable[SignedList]) -> None:
+        """Remember that these lists are enforced, which may have been observed before. Raises StoplistError."""
+        known = {row[:2]: row[2] for row in self._rows("SELECT list, key_id, serial FROM seen")}
+        news = [each for each in lists if known.get((each.header.list, each.header.key_id), 0) < each.header.serial]
+        if news:
+            with self._transaction():
+                for signed in news:
+                    self._see(signed)
+
+    def _see(self, signed: SignedList) -> None:
+        header = signed.header
+        self._database.execute(
+            "INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET serial = excluded.serial, payload = excluded.payload WHERE excluded.serial >= serial",
+            (header.list, header.key_id, header.serial, signed.payload_digest),
+        )
 
     def refuse(self, file: Path, why: str, now: datetime) -> None:
         """Remember that what is in `file` was refused. The same again is no news. Raises StoplistError."""
@@ -283,6 +318,14 @@ class State:
             with self._transaction():
                 for result, why in news:
                     self._note(now, policy, result, None, None, why, ())
+
+    # Policies
+
+    def change(self, policy: Path, keys: Iterable[str], now: datetime) -> None:
+        """Remember that keys of a policy changed while it was in force, by their names. Raises StoplistError."""
+        if names := ", ".join(keys):
+            with self._transaction():
+                self._note(now, policy, CHANGED, None, None, names, ())
 
     # The journal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -382,7 +383,81 @@ def test_all_but_the_check_host_is_counted(verdict: Verdict, action: Action, rea
     assert verdict.is_counted
 
 
+# Clients that are only observed
+
+
+PART = ruleset(
+    signed("listed.example", "both.example", serial=7),
+    signed("listed.example", "both.example", "new.example", serial=8),
+    signed("both.example", "trial.example", list_id="trial", check_host="check.trial.invalid"),
+    modes=("enforce", "observe", "observe"),
+    exceptions={"excepted.listed.example": "2099-12-31"},
+    observe_clients=("10.7.0.0/16", "2001:db8:7::/48"),
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "enforced", "observed"),
+    [
+        pytest.param("listed.example", ("stop", "worst-of", 7), ("observe", "worst-of", 7), id="on the enforced list"),
+        pytest.param("new.example", ("observe", "worst-of", 8), ("observe", "worst-of", 8), id="on the new version"),
+        pytest.param("trial.example", ("observe", "trial", 1), ("observe", "trial", 1), id="on an observed list"),
+        pytest.param("both.example", ("stop", "worst-of", 7), ("observe", "worst-of", 7), id="on all of them"),
+        pytest.param("excepted.listed.example", ("pass", None, None), ("pass", None, None), id="excepted"),
+        pytest.param("pass.example", ("pass", None, None), ("pass", None, None), id="on none"),
+        pytest.param(CHECK_HOST, ("stop", "worst-of", 7), ("stop", "worst-of", 7), id="the check host"),
+        pytest.param("127.0.0.1", ("refuse", None, None), ("refuse", None, None), id="a denied address"),
+    ],
+)
+def test_what_is_stopped_for_others_is_observed_for_a_client_that_is_only_observed(
+    host: str, enforced: tuple[str, str | None, int | None], observed: tuple[str, str | None, int | None]
+) -> None:
+    for observes, expected in ((False, enforced), (True, observed)):
+        verdict = decide(PART, Host.parse(host), NOON, observes=observes)
+        assert (verdict.action, verdict.list, verdict.serial) == expected
+
+
+def test_an_observed_client_is_refused_what_all_are_once_a_list_has_expired() -> None:
+    rules = ruleset(signed("listed.example"), when_expired="refuse-all", observe_clients=("10.7.0.0/16",))
+    assert decide(rules, Host("listed.example"), rules.refuse_from, observes=True).reason is Reason.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("address", "observed"),
+    [
+        pytest.param("10.7.0.1", True, id="inside"),
+        pytest.param("10.8.0.1", False, id="outside"),
+        pytest.param("::ffff:10.7.255.255", True, id="inside, by IPv4 in IPv6"),
+        pytest.param("2001:db8:7::1", True, id="inside, IPv6"),
+        pytest.param("2001:db8:8::1", False, id="outside, IPv6"),
+    ],
+)
+def test_who_is_observed_is_a_matter_of_the_address(address: str, observed: bool) -> None:
+    assert PART.observes(ip_address(address)) is observed
+
+
+def test_nobody_is_observed_where_the_policy_names_no_network() -> None:
+    assert LISTED.observed == ()
+    assert not LISTED.observes(ip_address("10.7.0.1"))
+
+
+def test_a_policy_that_observes_decides_by_the_list_that_would_be_enforced() -> None:
+    """Else the numbers of each list would not be those of enforcing."""
+    lists = (signed("both.example", list_id="trial"), signed("both.example"))
+    for mode, action in (("enforce", Action.STOP), ("observe", Action.OBSERVE)):
+        verdict = decide(ruleset(*lists, modes=("observe", "enforce"), mode=mode), Host("both.example"), NOON)
+        assert (verdict.action, verdict.list) == (action, "worst-of")
+
+
 # The ruleset
+
+
+def test_the_age_is_that_of_the_very_list_and_the_check_host_that_of_the_enforced_one() -> None:
+    for modes, serial in ((("enforce", "observe"), 7), (("observe", "enforce"), 8)):
+        rules = ruleset(signed("listed.example", serial=7), signed("new.example", serial=8), modes=modes)
+        verdict = decide(rules, Host(CHECK_HOST), NOON)
+        assert verdict.serial == serial
+        assert rules.age(verdict, EXPIRES) >= 0
 
 
 def test_a_ruleset_needs_one_list_for_each_of_its_policy() -> None:

@@ -141,10 +141,25 @@ def test_a_policy_that_observes_has_cells_of_observing_only():
     assert set(cells(rules)) == {PASSED, REFUSED, Cell("worst-of", 3, Outcome.OBSERVED)}
 
 
+def test_where_some_clients_are_observed_an_enforced_list_has_all_three():
+    rules = ruleset(signed("listed.example", serial=3), observe_clients=("10.7.0.0/16",))
+    assert set(cells(rules)) == {PASSED, REFUSED, STOPPED, NOT_SHOWN, Cell("worst-of", 3, Outcome.OBSERVED)}
+
+
+@pytest.mark.parametrize("serial", [3, 4], ids=["the same", "a newer one"])
+def test_a_version_that_is_observed_beside_the_enforced_one_has_cells_of_its_own(serial: int):
+    rules = ruleset(
+        signed("listed.example", serial=3), signed("new.example", serial=serial), modes=("enforce", "observe")
+    )
+    assert set(cells(rules)) == {PASSED, REFUSED, STOPPED, NOT_SHOWN, Cell("worst-of", serial, Outcome.OBSERVED)}
+    assert len(cells(rules)) == 5
+
+
 @pytest.mark.parametrize(
     "rules",
     [
         pytest.param(RULES, id="several lists"),
+        pytest.param(ruleset(signed("listed.example"), observe_clients=("10.7.0.0/16",)), id="some clients observed"),
         pytest.param(ruleset(signed("listed.example"), mode="observe"), id="observed"),
         pytest.param(ruleset(signed("listed.example"), when_expired="refuse-all"), id="refused once expired"),
         pytest.param(ruleset(signed()), id="an empty list"),
@@ -154,8 +169,9 @@ def test_no_verdict_of_a_ruleset_is_without_a_cell(rules: Ruleset):
     counts = Counts(rules)
     for host in (*HOSTS, "check.trial.invalid"):
         for now in (NOON, datetime(2099, 1, 1, tzinfo=UTC).timestamp()):
-            verdict = decide(rules, Host.parse(host), now)
-            counts.tally.add(verdict, page=verdict.action == "stop")
+            for observes in {False, bool(rules.observed)}:
+                verdict = decide(rules, Host.parse(host), now, observes=observes)
+                counts.tally.add(verdict, page=verdict.action == "stop")
     for verdict in (UNREADABLE, AMBIGUOUS, DENIED, NOT_FORWARDED, FAULT, PASS):
         counts.tally.add(verdict)
     assert sum(counts().values()) > 0

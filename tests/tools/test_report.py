@@ -439,11 +439,21 @@ def test_a_list_that_changes_from_observed_to_enforced_says_so_each_day(site: Si
     )
     table = _table_of(as_table(site.report(until="2026-11-03")).decode(), "worst-of")
     assert re.search(r"2026-11-01 .*observed, fresh +24\.0", table)
-    assert re.search(
-        r"2026-11-02 .*enforced, fresh and observed, fresh +3\.0|observed, fresh and enforced, fresh +3\.0", table
-    )
+    assert re.search(r"2026-11-02 .*observed, fresh and enforced, fresh +1\.0 and 2\.0", table)
     assert re.search(r"2026-11-03 .*enforced, fresh +24\.0", table)
     assert re.search(r"enforced: 2 of 3\.\nDays .*observed: 2 of 3\.", table)
+
+
+def test_a_list_that_is_enforced_and_observed_at_once_has_the_hours_of_one_day(site: Site) -> None:
+    """A part of the network is observed, and beside it a newer version of the list."""
+    site.add(
+        counted(day, cell=cell)
+        for day in days("2026-11-01", 2)
+        for cell in (STOPPED, replace(STOPPED, outcome=Outcome.OBSERVED), Cell("worst-of", 8, Outcome.OBSERVED))
+    )
+    report = site.report()
+    assert {(each.is_enforced, each.fresh) for each in report.coverage} == {(True, DAY), (False, DAY)}
+    assert re.search(r"2026-11-01 +7 8 .* fresh +24\.0\n", _table_of(as_table(report).decode(), "worst-of"))
 
 
 def test_a_list_without_a_second_in_force_has_no_coverage(site: Site) -> None:

@@ -122,4 +122,9 @@ def is_client(address: Address, networks: tuple[Network, ...] | None) -> bool:
         number = int(address)
         is_private = any(number & mask == first for first, mask, _ in _PRIVATE[address.version])
         return is_private or not any(form.is_global for form in forms(address))
+    return is_within(address, networks)
+
+
+def is_within(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether a client at `address` is in one of `networks`, where it comes by IPv4 in IPv6 as well."""
     return any(forms(address)[0] in network for network in networks)

@@ -6,7 +6,7 @@ How a host is decided, the first rule that applies ends it:
   3. It is an IP address: pass, or refuse where the policy lets no client reach it. Lists hold names only.
   4. For each list, those that are enforced first: the longest listed suffix of the host. If there
      is one, and no exception that is still open is as specific or more: stop, or observe where
-     the list or the whole policy only observes.
+     the list or the whole policy only observes, or the client is one of `observe_clients`.
   5. No list has it: pass, with the reason `exception` where one was needed for that.
 
 Where a request claims several names, `strictest` of their verdicts is the verdict of the request.
@@ -21,7 +21,7 @@ from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
 
-from stoplist.core.addresses import AddressRules
+from stoplist.core.addresses import Address, AddressRules, is_within
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import Policy
 from stoplist.core.signedlist import SignedList
@@ -82,13 +82,15 @@ class Ruleset:
     """A policy and its verified lists: what one request is judged by, from its first name to its last.
 
     Make one with `Ruleset.of`. `entries` holds a list and the verdict that it gives, enforced lists
-    first; `exceptions` maps a domain to the POSIX time at which its exception ends; from the POSIX time
+    first; `observed` the same in the same order for clients that are only observed, empty where there are
+    none; `exceptions` maps a domain to the POSIX time at which its exception ends; from the POSIX time
     `refuse_from` on every request is refused; `addresses` says which addresses clients may reach.
     """
 
     policy: Policy
     lists: tuple[SignedList, ...]
     entries: tuple[tuple[SignedList, Verdict], ...]
+    observed: tuple[tuple[SignedList, Verdict], ...]
     exceptions: Mapping[str, float]
     check_hosts: Mapping[str, Verdict]
     refuse_from: float
@@ -98,19 +100,19 @@ class Ruleset:
     def of(cls, policy: Policy, lists: Iterable[SignedList]) -> Ruleset:
         """`lists` are in the order of the policy's, one for each."""
         lists = tuple(lists)
-        entries = []
-        for wanted, signed in zip(policy.lists, lists, strict=True):
-            observed = "observe" in (policy.mode, wanted.mode)
-            action = Action.OBSERVE if observed else Action.STOP
-            entries.append((signed, Verdict(action, Reason.LISTED, signed.header.list, signed.header.serial)))
-        entries.sort(key=lambda entry: -_SEVERITY[entry[1].action])
+        in_order = sorted(zip(policy.lists, lists, strict=True), key=lambda each: each[0].mode == "observe")
+        entries = tuple(
+            (signed, _by_list(signed, Action.STOP if policy.enforces(wanted) else Action.OBSERVE))
+            for wanted, signed in in_order
+        )
+        observed = tuple((signed, _by_list(signed, Action.OBSERVE)) for _, signed in in_order)
         exceptions: dict[str, float] = {}
         for exception in policy.exceptions:
             name = exception.domain.name
             exceptions[name] = max(exception.ends(policy.time_zone), exceptions.get(name, 0.0))
         check_hosts = {
-            signed.header.check_host: Verdict(Action.STOP, Reason.CHECK_HOST, signed.header.list, signed.header.serial)
-            for signed in lists
+            signed.header.check_host: _by_list(signed, Action.STOP, Reason.CHECK_HOST)
+            for _, signed in sorted(zip(policy.lists, lists, strict=True), key=lambda each: each[0].mode != "observe")
         }
         refuse_from = min(
             (
@@ -121,16 +123,33 @@ class Ruleset:
             default=math.inf,
         )
         addresses = AddressRules.of(policy.upstream.allow, policy.upstream.deny)
-        return cls(policy, lists, tuple(entries), exceptions, check_hosts, refuse_from, addresses)
+        return cls(
+            policy,
+            lists,
+            entries,
+            observed if policy.observe_clients else (),
+            exceptions,
+            check_hosts,
+            refuse_from,
+            addresses,
+        )
+
+    def observes(self, client: Address) -> bool:
+        """Whether nothing that this client asks for is stopped, but counted: it is one of `observe_clients`."""
+        return is_within(client, self.policy.observe_clients)
 
     def age(self, verdict: Verdict, now: datetime) -> int:
         """How long ago the list of this verdict was issued, in whole days."""
-        issued = next(signed.header.issued for signed in self.lists if signed.header.list == verdict.list)
+        issued = next(
+            signed.header.issued
+            for signed in self.lists
+            if (signed.header.list, signed.header.serial) == (verdict.list, verdict.serial)
+        )
         return max(0, (now - issued).days)
 
 
-def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
-    """The verdict for one host at the POSIX time `now`."""
+def decide(ruleset: Ruleset, host: Host, now: float, *, observes: bool = False) -> Verdict:
+    """The verdict for one host at the POSIX time `now`; `observes` says that the client is only observed."""
     if host.name in ruleset.check_hosts:
         return ruleset.check_hosts[host.name]
     if now >= ruleset.refuse_from:
@@ -138,7 +157,7 @@ def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
     if host.is_address:
         return PASS_ADDRESS if ruleset.addresses.permit(ip_address(host.address)) else DENIED
     excepted = False
-    for signed, verdict in ruleset.entries:
+    for signed, verdict in ruleset.observed if observes else ruleset.entries:
         labels = signed.digests.longest_suffix(host)
         if labels:
             if not _is_excepted(ruleset, host, labels, now):
@@ -147,10 +166,10 @@ def decide(ruleset: Ruleset, host: Host, now: float) -> Verdict:
     return PASS_EXCEPTION if excepted else PASS
 
 
-def verdict_of(ruleset: Ruleset, name: Host | str | bytes, now: float) -> Verdict:
+def verdict_of(ruleset: Ruleset, name: Host | str | bytes, now: float, *, observes: bool = False) -> Verdict:
     """The verdict for a name as it came; one that cannot be read is refused."""
     try:
-        return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now)
+        return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now, observes=observes)
     except HostError:
         return UNREADABLE
 
@@ -158,6 +177,10 @@ def verdict_of(ruleset: Ruleset, name: Host | str | bytes, now: float) -> Verdic
 def strictest(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of a request that claims several names. No name at all is refused."""
     return max(verdicts, key=lambda verdict: _SEVERITY[verdict.action], default=UNREADABLE)
+
+
+def _by_list(signed: SignedList, action: Action, reason: Reason = Reason.LISTED) -> Verdict:
+    return Verdict(action, reason, signed.header.list, signed.header.serial)
 
 
 def _is_excepted(ruleset: Ruleset, host: Host, labels: int, now: float) -> bool:

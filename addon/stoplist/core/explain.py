@@ -56,24 +56,26 @@ class Explanation:
     steps: tuple[Step, ...]
 
 
-def explain(ruleset: Ruleset, host: Host, now: float) -> Explanation:
-    """What `decide` says of one host at the POSIX time `now`, and how it came to that."""
+def explain(ruleset: Ruleset, host: Host, now: float, *, observes: bool = False) -> Explanation:
+    """What `decide` says of one host at the POSIX time `now`, and how it came to that; `observes` says that the client
+    is only observed."""
     steps: list[Step] = []
     entries = [
         (
             dataclasses.replace(signed, digests=_Digests(signed.digests, _note_list(steps, signed, verdict, now))),
             verdict,
         )
-        for signed, verdict in ruleset.entries
+        for signed, verdict in (ruleset.observed if observes else ruleset.entries)
     ]
     noting = dataclasses.replace(
         ruleset,
         entries=tuple(entries),
+        observed=tuple(entries),
         check_hosts=_Names(ruleset.check_hosts, _note_check_hosts(steps)),
         exceptions=_Names(ruleset.exceptions, _note_exceptions(steps, now)),
         addresses=_Addresses(ruleset.addresses.networks, steps),
     )
-    verdict = decide(noting, host, now)
+    verdict = decide(noting, host, now, observes=observes)
     if not math.isinf(ruleset.refuse_from) and verdict.reason is not Reason.CHECK_HOST:
         steps.insert(1, Step(Rule.EXPIRY, expires=ruleset.refuse_from, ended=verdict.reason is Reason.EXPIRED))
     return Explanation(verdict, tuple(steps))

@@ -74,18 +74,20 @@ class ListHeld(ListError):  # noqa: N818  it is no error of the list
         )
 
 
-def check(new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]) -> None:
-    """Let a verified list pass, or raise ListHeld. `old` is the list in force, None if there is none."""
+def check(new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]) -> Change | None:
+    """Let a verified list pass, or raise ListHeld. `old` is the list in force, None if there is none; how the two
+    differ is returned."""
     unexpected = sum(1 for host in never_block if new.digests.longest_suffix(host))
     if unexpected:
         raise ListHeld(new, f"it lists {unexpected} of the names in 'never_block'")
     if old is None:
-        return
+        return None
     change = Change.between(old, new)
     if _is_beyond(change.added, change.before, guard.grow):
         raise ListHeld(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")
     if _is_beyond(change.removed, change.before, guard.shrink):
         raise ListHeld(new, f"it removes {change.removed} domains of {change.before}, more than {guard.shrink}%")
+    return change
 
 
 def _is_beyond(changed: int, before: int, percent: int) -> bool:

@@ -578,6 +578,7 @@ class Policy(_Section):
         Annotated[tuple[NetworkName, ...], Field(min_length=1)] | None,
         BeforeValidator(_given, json_schema_input_type=Annotated[tuple[NetworkName, ...], Field(min_length=1)]),
     ] = Field(None, examples=["[10.0.0.0/8]"])
+    observe_clients: tuple[NetworkName, ...] = Field((), examples=["[10.7.0.0/16]"])
     proxy_auth: Annotated[ProxyAuthPolicy | None, BeforeValidator(_given, json_schema_input_type=ProxyAuthPolicy)] = (
         Field(None, examples=["{htpasswd: users.htpasswd}"])
     )
@@ -588,6 +589,10 @@ class Policy(_Section):
     )
     tls: Literal["passthrough", "intercept"] = Field("passthrough", examples=["passthrough"])
     tests: tuple[TestPolicy, ...] = Field((), examples=["[{host: check.stoplist.invalid, expect: stop}]"])
+
+    def enforces(self, wanted: ListPolicy) -> bool:
+        """Whether a list of this policy is enforced, for clients that are not among `observe_clients`."""
+        return "observe" not in (self.mode, wanted.mode)
 
 
 @dataclass(frozen=True, slots=True)

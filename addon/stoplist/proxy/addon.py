@@ -401,8 +401,9 @@ class Stoplist:
         except HostError:
             self._refuse(flow, UNREADABLE)
             return
-        target = self.judge.verdict(host)
-        verdict = strictest((target, self._judge_fields(flow.request)))
+        client = _address_of(flow.client_conn)
+        target = self.judge.verdict(host, client=client)
+        verdict = strictest((target, self._judge_fields(flow.request, client)))
         if target.action is Action.STOP and self._shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
@@ -424,7 +425,7 @@ class Stoplist:
         except HostError:
             name, verdict = None, UNREADABLE
         else:
-            verdict = self.judge.verdict(target, name) if target or name else PASS
+            verdict = self.judge.verdict(target, name, client=_address_of(client)) if target or name else PASS
         client.sni = name.name if name else None
         if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
@@ -488,15 +489,17 @@ class Stoplist:
 
     def _host_to_stop(self, context: Context) -> Host | None:
         """The listed host that the client expects a certificate of; None if none of its names is listed."""
+        client = _address_of(context.client)
         for name in (context.client.sni, _target(context)):
-            if name is not None and self.judge.verdict(name).action is Action.STOP:
+            if name is not None and self.judge.verdict(name, client=client).action is Action.STOP:
                 return Host.parse(name)
         return None
 
     @_guarded(_refuse_tls)
     def tls_failed_client(self, data: tls.TlsData) -> None:
         """A client that does not trust the gate's CA sees no page, and was stopped all the same."""
-        verdict = self.judge.verdict(_target(data.context), data.context.client.sni)
+        client = data.context.client
+        verdict = self.judge.verdict(_target(data.context), client.sni, client=_address_of(client))
         if verdict.action is Action.STOP:
             self.judge.count(verdict)
 
@@ -508,9 +511,9 @@ class Stoplist:
             return
         request, client = flow.request, flow.client_conn
         target = flow.server_conn.address[0] if flow.server_conn.address else None
-        verdict = strictest(
-            (self.judge.verdict(target, client.sni, request.data.host or None), self._judge_fields(request))
-        )
+        address = _address_of(client)
+        names = (target, client.sni, request.data.host or None)
+        verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
         if verdict.action is Action.STOP:
             if not _has_short_body(request):
                 self.judge.count(verdict)
@@ -535,12 +538,13 @@ class Stoplist:
 
     def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
         """Count a request that passes, or what it adds to a tunnel that was counted when it was opened."""
-        if target is not None and isinstance(client.proxy_mode, modes.EXPLICIT):
-            self.judge.count_more(verdict, self.judge.verdict(target))
+        names = (target, client.sni) if client in self._greeted else (target,)
+        if target is not None and (client in self._greeted or isinstance(client.proxy_mode, modes.EXPLICIT)):
+            self.judge.count_more(verdict, self.judge.verdict(*names, client=_address_of(client)))
         else:
             self.judge.count(verdict)
 
-    def _judge_fields(self, request: http.Request) -> Verdict:
+    def _judge_fields(self, request: http.Request, client: str) -> Verdict:
         """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
         fields = [value for name, value in request.headers.fields if name.lower() == b"host"]
         if len(fields) > 1:
@@ -552,7 +556,7 @@ class Stoplist:
         except HostError:
             return UNREADABLE
         agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
-        return strictest((self.judge.verdict(*hosts), agree)) if hosts else PASS
+        return strictest((self.judge.verdict(*hosts, client=client), agree)) if hosts else PASS
 
     def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
         in_force, request = self.judge.in_force, flow.request
@@ -591,7 +595,7 @@ class Stoplist:
         if address is None:
             raise StoplistError("a connection to nowhere")
         if self.connections.ends_here(client):
-            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0])))
+            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
         elif self._is_forwarder(client, address):
             return
         elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
@@ -599,7 +603,7 @@ class Stoplist:
         elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
             verdict = DENIED
         else:
-            verdict = self.judge.verdict(address[0])
+            verdict = self.judge.verdict(address[0], client=_address_of(client))
         if verdict.action in (Action.STOP, Action.REFUSE):
             data.server.error = verdict.reason.value
             self.judge.count(verdict)
@@ -699,6 +703,11 @@ def _remove_upgrade_to_http2(request: http.Request) -> None:
 def _target(context: Context) -> str | None:
     """Where a tunnel leads; None where the client speaks to the gate itself."""
     return context.server.address[0] if context.server.address else None
+
+
+def _address_of(client: Client) -> str:
+    address: str = client.peername[0]
+    return address
 
 
 def _address(text: str) -> Address:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from stoplist import __version__, loading
-from stoplist.core.decide import Action
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
 from stoplist.proxy.board import OPENED_WITHIN, Number
 from stoplist.proxy.keeper import Keeper
@@ -68,20 +67,25 @@ class Checkup:
 
     def _lists(self) -> list[ListHealth]:
         ruleset, kept_out = self._store.current.ruleset, self._store.reload.kept_out
-        actions = {signed.header.list: verdict.action for signed, verdict in ruleset.entries}
+        enforced = {
+            signed.header.list
+            for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True)
+            if wanted.mode == "enforce"
+        }
         found = []
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             header = signed.header
             file = loading.list_file(self._store.path, wanted)
+            is_beside = wanted.mode == "observe" and header.list in enforced
             found.append(
                 ListHealth(
-                    list=header.list,
+                    list=f"{header.list} (observed)" if is_beside else header.list,
                     serial=header.serial,
                     domains=header.count,
                     signers=len(signed.signers),
                     issued=header.issued.timestamp(),
                     expires=header.expires.timestamp(),
-                    is_enforced=actions[header.list] is Action.STOP,
+                    is_enforced=ruleset.policy.enforces(wanted),
                     is_refused=file in kept_out and kept_out[file] is None,
                     held=kept_out.get(file),
                 )

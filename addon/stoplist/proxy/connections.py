@@ -80,7 +80,7 @@ class Connections:
         """
 
         def must_end(hosts: Collection[Host], address: str) -> bool:
-            verdict = judge.verdict(*hosts) if hosts else PASS
+            verdict = judge.verdict(*hosts, client=address) if hosts else PASS
             if verdict.action in (Action.STOP, Action.REFUSE):
                 judge.count(verdict)
                 return True

@@ -74,7 +74,7 @@ class Dns(Layer):
         if message.flags & dns.flags.QR:
             return  # answering answers would never end
         try:
-            verdict = judge_query(self._judge, message)
+            verdict = judge_query(self._judge, message, self.context.client.peername[0])
         except Exception:
             yield self._answer(message, dns.rcode.SERVFAIL)
             raise  # the add-on's faults count it
@@ -113,11 +113,11 @@ class Dns(Layer):
         return message if is_udp else _LENGTH.pack(len(message)) + message
 
 
-def judge_query(judge: Judge, message: dns.message.Message) -> Verdict:
-    """The verdict for the one name that a query asks for. The root passes: it is no host."""
+def judge_query(judge: Judge, message: dns.message.Message, client: str) -> Verdict:
+    """The verdict for the one name that a query of `client` asks for. The root passes: it is no host."""
     if message.opcode() != dns.opcode.QUERY or message.flags & dns.flags.QR or len(message.question) != 1:
         return UNREADABLE
     labels = message.question[0].name.labels[:-1]
     if any(b"." in label for label in labels):
         return UNREADABLE
-    return judge.verdict(b".".join(labels)) if labels else PASS
+    return judge.verdict(b".".join(labels), client=client) if labels else PASS

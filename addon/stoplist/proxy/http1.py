@@ -65,8 +65,8 @@ def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
     return made
 
 
-def read_head(data: bytes, judge: Judge) -> RequestHead | Verdict | None:
-    """The head at the start of `data`, None if it is not whole; the verdict on one that must be refused."""
+def read_head(data: bytes, judge: Judge, client: str) -> RequestHead | Verdict | None:
+    """The head at the start of what `client` sent, None if it is not whole; the verdict on one that must be refused."""
     end = find_end(data)
     if (len(data) if end is None else end) > MAX_HEAD:
         return AMBIGUOUS
@@ -78,7 +78,7 @@ def read_head(data: bytes, judge: Judge) -> RequestHead | Verdict | None:
         return UNREADABLE
     except HeadError:
         return AMBIGUOUS
-    return head if head.agrees or judge.of_head(head).action is Action.STOP else AMBIGUOUS
+    return head if head.agrees or judge.of_head(head, client=client).action is Action.STOP else AMBIGUOUS
 
 
 class Http1(Http1Server):
@@ -95,7 +95,7 @@ class Http1(Http1Server):
         if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
             return
         data = bytes(self.buf)
-        head = read_head(data, self._judge)
+        head = read_head(data, self._judge, self.context.client.peername[0])
         if head is None:
             return
         if isinstance(head, Verdict):

@@ -5,14 +5,17 @@ turns what it was handed into names, asks, and does what the verdict says.
 
 Rules
   - All names of one request are judged together; the strictest verdict wins.
+  - Every door says whose request it is: a client can be one that is only observed. Its address is not kept.
   - Without a ruleset the judge raises: the door refuses.
 """
 
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 from typing import Protocol
 
+from stoplist.core.addresses import Address
 from stoplist.core.decide import AMBIGUOUS, Action, Verdict, strictest, verdict_of
 from stoplist.core.heads import RequestHead
 from stoplist.core.hosts import Host
@@ -52,15 +55,20 @@ class Judge:
     def policy(self) -> Policy:
         return self.in_force.ruleset.policy
 
-    def verdict(self, *names: Host | str | bytes | None) -> Verdict:
-        """The strictest verdict for names that a request claims; None stands for a name it does not."""
+    def verdict(self, *names: Host | str | bytes | None, client: str | None) -> Verdict:
+        """The strictest verdict for names that a request claims; None stands for a name it does not.
+
+        `client` is the address of who asks; for None, where it is not known, what is enforced is enforced.
+        """
         ruleset, now = self.in_force.ruleset, time.time()
-        verdicts = [verdict_of(ruleset, name, now) for name in {*names} if name is not None]
+        observes = bool(ruleset.observed) and client is not None and ruleset.observes(_address(client))
+        verdicts = [verdict_of(ruleset, name, now, observes=observes) for name in {*names} if name is not None]
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
-    def of_head(self, head: RequestHead) -> Verdict:
+    def of_head(self, head: RequestHead, *, client: str) -> Verdict:
         """The verdict for what a request's head says, all of it together."""
-        verdict = self.verdict(head.target) if head.field is head.target else self.verdict(head.target, head.field)
+        names = (head.target,) if head.field is head.target else (head.target, head.field)
+        verdict = self.verdict(*names, client=client)
         return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
 
     def count(self, verdict: Verdict, *, page: bool = False) -> None:
@@ -77,3 +85,7 @@ class Judge:
         """Count a refusal; what to answer it with."""
         self.count(verdict)
         return refusal(verdict.reason)
+
+
+def _address(client: str) -> Address:
+    return ip_address(client.partition("%")[0])

@@ -289,13 +289,13 @@ class Passage:
             self._lane.poll.add_reader(self._client, self._read_head)
             return
         if self._data[: len(_CONNECT)] == _CONNECT[: len(self._data)]:
-            head = read_head(self._data, self._lane.stoplist.judge)
+            head = read_head(self._data, self._lane.stoplist.judge, self.address)
             if head is None and more:
                 self._lane.poll.add_reader(self._client, self._read_head)
                 return
             if isinstance(head, RequestHead) and head.target is not None:
                 self._judged_by = self._lane.stoplist.judge.in_force
-                verdict = self._lane.stoplist.judge.of_head(head)
+                verdict = self._lane.stoplist.judge.of_head(head, client=self.address)
                 if _passes(verdict) and self._lane.takes(head.target, head.port):
                     self._data = self._data[find_end(self._data) :].lstrip(b"\r\n")
                     self._open(head.target, head.port, verdict)
@@ -430,7 +430,7 @@ class Passage:
         judge, target = self._lane.stoplist.judge, self.hosts[0]
         if (name is None or name == target) and judge.in_force is self._judged_by:
             return True
-        verdict = judge.verdict(target, name)
+        verdict = judge.verdict(target, name, client=self.address)
         if not _passes(verdict):
             return False
         judge.count_more(verdict, self._verdict)

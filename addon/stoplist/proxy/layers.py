@@ -83,7 +83,7 @@ class Explicit(Layer):
             return
         # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
         self.context.client.alpn = None
-        head = read_head(self._data, self._judge)
+        head = read_head(self._data, self._judge, self.context.client.peername[0])
         if head is None:
             return
         if isinstance(head, Verdict):
@@ -215,7 +215,7 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
     def _open(self) -> CommandGenerator[str | None]:
         assert self.context.server.address is not None
         name, port = self.context.server.address
-        verdict = self._judge.verdict(name)
+        verdict = self._judge.verdict(name, client=self.context.client.peername[0])
         if verdict.action is Action.STOP:
             self.context.server.address = (Host.parse(name).address, port)
             return None  # counted when it asks for a page

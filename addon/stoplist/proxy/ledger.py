@@ -101,8 +101,12 @@ class Ledger:
             before = self._expiry.keys() or dict(self._layout.items()).keys()  # all that were kept
             self._leaving = frozenset(before)
             self._policy = ruleset.policy
-            expiry = {signed.header.list: signed.header.expires.timestamp() for signed in ruleset.lists}
-            self._expiry = {cell: expiry.get(cell.list or "", float("inf")) for cell in tally.cells(ruleset)}
+            expiry: dict[tuple[str | None, int | None], float] = {
+                (signed.header.list, signed.header.serial): signed.header.expires.timestamp()
+                for signed in ruleset.lists
+            }
+            cells = tally.cells(ruleset)
+            self._expiry = {cell: expiry.get((cell.list, cell.serial), float("inf")) for cell in cells}
             if self._period is None:
                 self._period = self._period_at(now)
             return self._layout.of(self._expiry.keys() | before)

@@ -242,9 +242,9 @@ class Outbound:
     def _check_completed(self, name: str) -> None:
         """Raises DeniedError for a name that the system's resolver could complete to a listed one."""
         for domain in self._search:
-            verdict = self._judge.verdict(f"{name}.{domain}")
+            verdict = self._judge.verdict(f"{name}.{domain}", client=None)
             # Where the search domain itself is listed, every name would be refused.
-            if verdict.action is Action.STOP and self._judge.verdict(domain).action is not Action.STOP:
+            if verdict.action is Action.STOP and self._judge.verdict(domain, client=None).action is not Action.STOP:
                 self._judge.count(verdict)
                 raise DeniedError
 

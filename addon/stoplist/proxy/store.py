@@ -31,7 +31,8 @@ from watchdog.observers.api import BaseObserver
 
 from stoplist import files, loading
 from stoplist.core.decide import Ruleset
-from stoplist.core.signedlist import is_signature_of
+from stoplist.core.differences import changed_keys
+from stoplist.core.signedlist import SignedList, is_signature_of
 from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
 from stoplist.proxy import quiet, records
@@ -105,7 +106,8 @@ class RulesetStore:
         self._thread: threading.Thread | None = None
         self._observer: BaseObserver | None = None
         self._places = Places(frozenset())
-        self._expired: set[str] = set()
+        self._expired: set[tuple[str, int]] = set()
+        """Lists that have expired, by name and serial, of which that was said."""
         self.reload = Reload()
         self._reader = files.Reader()
         now = loading.now()
@@ -196,6 +198,9 @@ class RulesetStore:
             self.current = in_force
             seconds = time.monotonic() - began
             self.reload = self.reload.after("activated", time=now.timestamp(), seconds=seconds)
+            keys = changed_keys(before.policy, loaded.ruleset.policy)
+            with self._telling():  # exceptions are remembered by themselves
+                self._state.change(self.path, (key for key in keys if not key.startswith("exceptions")), now)
             self._on_change(in_force)
             report(loaded.ruleset)
             for key in _AT_START:
@@ -212,8 +217,9 @@ class RulesetStore:
             quiet.say(records.ListHeld(fault.error) if fault.held else records.ListRefused(fault.error))
         for warning in loaded.warnings:
             quiet.say(records.Warned(warning))
-        self._expired = {signed.header.list for signed in loaded.ruleset.lists if signed.expired(now)}
+        self._expired = {_name_of(signed) for signed in loaded.ruleset.lists if signed.expired(now)}
         self._remember(loaded.fresh, loaded.faults, now)
+        self._remember_enforced(loaded.ruleset)
         exceptions = loaded.ruleset.policy.exceptions
         with self._telling():
             self._state.except_(self.path, (f"{each.reason} (until {each.until})" for each in exceptions), now)
@@ -221,12 +227,20 @@ class RulesetStore:
     def _remember(self, fresh: Iterable[loading.Fresh], faults: Iterable[loading.Fault], now: datetime) -> None:
         with self._telling():
             for list_ in fresh:
-                self._state.activate(list_.file, list_.signed, list_.data, now)
+                self._state.activate(
+                    *(list_.file, list_.signed, list_.data, now), changed=list_.changed, is_observed=list_.is_observed
+                )
             for fault in faults:
                 if fault.held is not None:
                     self._state.hold(fault.file, fault.held, fault.error.message, now)
                 else:
                     self._state.refuse(fault.file, fault.error.message, now)
+
+    def _remember_enforced(self, ruleset: Ruleset) -> None:
+        """A list that was observed may be enforced now, without a change of its file."""
+        pairs = zip(ruleset.policy.lists, ruleset.lists, strict=True)
+        with self._telling():
+            self._state.enforce(signed for wanted, signed in pairs if wanted.mode != "observe")
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -240,8 +254,8 @@ class RulesetStore:
         """Say once that a list has expired while it was in force."""
         ruleset = self.current.ruleset
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
-            if signed.expired(now) and signed.header.list not in self._expired:
-                self._expired.add(signed.header.list)
+            if signed.expired(now) and _name_of(signed) not in self._expired:
+                self._expired.add(_name_of(signed))
                 quiet.say(records.ListExpired(signed.header.list, wanted.once_expired))
 
     def _keep_observing(self) -> None:
@@ -281,6 +295,10 @@ def _return_large_memory() -> None:
     first large piece that is freed to keep others for the thread (mallopt(3), M_MMAP_THRESHOLD)."""
     with contextlib.suppress(AttributeError, OSError):  # another C library, or another system
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def _name_of(signed: SignedList) -> tuple[str, int]:
+    return signed.header.list, signed.header.serial
 
 
 def _is_alive(observer: BaseObserver | None) -> bool:

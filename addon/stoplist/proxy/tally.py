@@ -52,9 +52,12 @@ def _cell_of(verdict: Verdict, *, page: bool) -> Cell:
 
 def cells(ruleset: Ruleset) -> list[Cell]:
     """Each cell in which something can be counted under a ruleset."""
-    return cells_of(
-        {
-            (signed.header.list, signed.header.serial): verdict.action is Action.STOP
-            for signed, verdict in ruleset.entries
+    found: list[Cell] = []
+    for is_enforced in (True, False):
+        lists = {
+            (signed.header.list, signed.header.serial): is_enforced
+            for signed, verdict in (*ruleset.entries, *ruleset.observed)
+            if (verdict.action is Action.STOP) is is_enforced
         }
-    )
+        found += cells_of(lists)
+    return list(dict.fromkeys(found))

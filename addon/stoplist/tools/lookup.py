@@ -33,12 +33,14 @@ _MAX_LINE = 64 * 1024
 class Asker:
     """Judges as the gate with this ruleset would at the POSIX time `now`.
 
-    `served` says whether the gate would serve the client that asks; None where nobody said which client.
+    `served` says whether the gate would serve the client that asks, None where nobody said which client; `observes`
+    whether it is only observed.
     """
 
     ruleset: Ruleset
     now: float
     served: bool | None = None
+    observes: bool = False
 
     @classmethod
     def of(cls, policy: Path, at: date | None, client: Address | None) -> Asker:
@@ -51,16 +53,16 @@ class Asker:
         elif not isinstance(at, datetime):
             at = datetime.combine(at, time(), ruleset.policy.time_zone)
         served = None if client is None else is_client(client, ruleset.policy.clients)
-        return cls(ruleset, at.timestamp(), served)
+        return cls(ruleset, at.timestamp(), served, client is not None and ruleset.observes(client))
 
     def verdict(self, asked: str) -> Verdict:
         """For a host, or the host of a URL."""
-        return verdict_of(self.ruleset, name_in_url(asked), self.now)
+        return verdict_of(self.ruleset, name_in_url(asked), self.now, observes=self.observes)
 
     def explanation(self, asked: str) -> Explanation:
         """The same, and how it came about."""
         try:
-            return explain(self.ruleset, Host.parse(name_in_url(asked)), self.now)
+            return explain(self.ruleset, Host.parse(name_in_url(asked)), self.now, observes=self.observes)
         except HostError:
             return Explanation(self.verdict(asked), ())
 

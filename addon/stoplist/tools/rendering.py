@@ -111,8 +111,8 @@ def _freshness(report: Report, coverage: Sequence[Coverage]) -> Iterator[Freshne
 def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) -> Iterator[Line]:
     rows_of = _by_period(rows)
     coverage_of = _by_period(coverage)
-    has_one_mode = len({each.is_enforced for each in coverage}) == 1
-    write = _age if has_one_mode else _in_force
+    is_alike = len({tuple(each.is_enforced for each in found) for found in coverage_of.values()}) == 1
+    write = _age if is_alike else _in_force
 
     def note(period: Period) -> str:
         if period in report.silent:
@@ -125,13 +125,13 @@ def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) ->
             yield Line(plot.span(periods[0], periods[-1]), note=why)
             continue
         (period,) = periods
-        seconds = sum(each.fresh + each.expired for each in coverage_of.get(period, []))
+        found = coverage_of.get(period, [])
         yield Line(
             period.name,
             " ".join(str(serial) for serial in sorted({serial for row in rows_of[period] for serial in row.serials})),
             {row.outcome: row.shown for row in rows_of[period]},
-            " and ".join(write(each) for each in coverage_of.get(period, [])),
-            f"{seconds / 3600:.1f}" if period in coverage_of else "",
+            " and ".join(dict.fromkeys(write(each) for each in found)),
+            " and ".join(dict.fromkeys(f"{(each.fresh + each.expired) / 3600:.1f}" for each in found)),
         )
 
 
@@ -173,11 +173,11 @@ def write_total(shown: Shown) -> str:
     return "hidden" if shown.requests is None else f"{shown.requests:,}"
 
 
-def _number(count: int, noun: str) -> str:
+def numbered(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _range(report: Report) -> str:
+def range_of(report: Report) -> str:
     return plot.span(report.periods[0], report.periods[-1]) if report.periods else "no period that has closed"
 
 
@@ -188,11 +188,11 @@ def _title(report: Report) -> str:
 def _facts(report: Report) -> list[tuple[str, str]]:
     result = "passed" if report.self_test.passed else "FAILED"
     return [
-        ("Range", _range(report)),
+        ("Range", range_of(report)),
         ("Time zone", str(report.time_zone)),
         ("List kept by", report.authority),
         ("Gates", f"{report.gates}"),
-        ("Self-test", f"{result} ({_number(report.self_test.tests, 'test')})"),
+        ("Self-test", f"{result} ({numbered(report.self_test.tests, 'test')})"),
         ("Made", f"{format_time(report.made)} by Stoplist {report.version}"),
     ]
 
@@ -203,7 +203,7 @@ def _fresh_words(report: Report, freshness: Freshness) -> str:
     return f"{when} which a fresh list was {how}: {freshness.fresh:,} of {freshness.periods:,}"
 
 
-def _rules(report: Report) -> list[str]:
+def rules(report: Report) -> list[str]:
     least, step = report.disclosure.hide_below, report.disclosure.round_to
     said = [
         "Numbers are of requests, not of people: one page can cause many requests. Self-tests are not counted.",
@@ -252,7 +252,7 @@ def as_table(report: Report) -> bytes:
     parts += ["How to read the numbers", ""]
     for outcome in _outcomes(report):
         parts += wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
-    for rule in (*_rules(report), _PRIVACY):
+    for rule in (*rules(report), _PRIVACY):
         parts += wrapped(rule)
     return "\n".join([*parts, ""]).encode()
 
@@ -275,9 +275,9 @@ def _table_of(report: Report, section: Section) -> list[str]:
     return [name, "", *columns(rows, head, sides), "", *fresh, *([""] if fresh else [])]
 
 
-def wrapped(text: str) -> list[str]:
+def wrapped(text: str, indent: str = "  ") -> list[str]:
     """A paragraph for a terminal, indented."""
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=2 * indent, break_on_hyphens=False)
 
 
 def columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
@@ -331,7 +331,7 @@ def as_csv(report: Report) -> bytes:
         covered = coverage.get((row.period, row.list or "", row.outcome is not Outcome.OBSERVED))
         writer.writerow(
             [
-                *(row.period.name, _utc(row.period.starts), _utc(row.period.ends), row.list or "", row.outcome.value),
+                *(row.period.name, utc(row.period.starts), utc(row.period.ends), row.list or "", row.outcome.value),
                 *(" ".join(map(str, row.serials)), "" if row.shown.requests is None else row.shown.requests),
                 *(_truth(row.shown.requests is None), _truth(row.shown.is_complete)),
                 *(
@@ -418,14 +418,14 @@ def as_json(report: Report) -> bytes:
 
 
 def _period_fields(period: Period) -> dict[str, object]:
-    return {"period": period.name, "starts": _utc(period.starts), "ends": _utc(period.ends)}
+    return {"period": period.name, "starts": utc(period.starts), "ends": utc(period.ends)}
 
 
 def _shown_fields(shown: Shown) -> dict[str, object]:
     return {"requests": shown.requests, "complete": shown.is_complete}
 
 
-def _utc(seconds: int) -> str:
+def utc(seconds: int) -> str:
     return format_time(datetime.fromtimestamp(seconds, UTC))
 
 
@@ -451,7 +451,7 @@ def as_html(report: Report) -> bytes:
         outcomes=_outcomes(report),
         meanings=_MEANINGS,
         why_empty=_why_empty(report),
-        rules=[*_rules(report), _PRIVACY],
+        rules=[*rules(report), _PRIVACY],
         changes_head=_CHANGES,
         changes=_change_cells(report),
         write=lambda shown: write(shown, report.disclosure.hide_below),
@@ -483,7 +483,7 @@ def _plot(report: Report, name: str) -> plot.Plot:
     def in_force(period: Period) -> str:
         if period in report.silent:
             return "not counting"
-        return _in_force(coverage[period][0]) if period in coverage else "not in force"
+        return _in_force(coverage[period][-1]) if period in coverage else "not in force"
 
     return plot.draw(
         report.periods,

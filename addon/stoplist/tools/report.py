@@ -25,7 +25,7 @@ from stoplist.core.decide import Reason, decide
 from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
-from stoplist.state import DATABASE, EXCEPTIONS, JOURNAL_ROWS, Entry, State
+from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[
             changes += [
                 _change(number, entry)
                 for entry in reversed(state.journal(JOURNAL_ROWS))
-                if entry.result not in EXCEPTIONS
+                if entry.result not in OF_POLICIES
             ]
         finally:
             state.close()
@@ -211,9 +211,10 @@ def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
                 key = (count.period, count.cell.list, count.cell.outcome is Outcome.STOPPED)
                 fresh, expired = seconds[key]
                 seconds[key] = (fresh + count.fresh, expired + count.expired)
-        for key, each in seconds.items():
-            if any(each):
-                parts[key].append(each)
+        for key, (fresh, expired) in seconds.items():
+            if fresh or expired:  # two serials can be observed side by side: an hour is one hour
+                longest = key[0].ends - key[0].starts
+                parts[key].append((min(fresh, longest), min(expired, longest)))
     return [
         Coverage(
             *key,

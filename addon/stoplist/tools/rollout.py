@@ -1,0 +1,229 @@
+"""Rollout: what enforcing would have done over the periods in which something was observed.
+
+Made of a report (see report.py), and so of numbers that may be shown, hidden and rounded as a report has them.
+
+Rules
+  - It says over which periods each list was observed, and over which not; it does not reckon from some to others.
+  - No share of all requests is said: what passed is a row of its own in a report, and a quotient of two rounded
+    numbers would look more exact than they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from stoplist import loading
+from stoplist.core.counts import Outcome, Period, Row, Shown, total
+from stoplist.core.policy import Policy
+from stoplist.core.signedlist import format_time
+from stoplist.errors import StoplistError
+from stoplist.tools import plot
+from stoplist.tools import report as reporting
+from stoplist.tools.rendering import columns, numbered, range_of, rules, utc, wrapped, write
+from stoplist.tools.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One list: a row for each period in which it was observed, and for how many seconds gates did."""
+
+    list: str
+    rows: tuple[Row, ...]
+    seconds: Mapping[Period, int]
+
+    @property
+    def total(self) -> Shown:
+        return total(self.rows)
+
+    @property
+    def hidden(self) -> int:
+        """In how many periods the number is hidden."""
+        return sum(row.shown.requests is None for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What was observed, by list, in the report that it was taken from."""
+
+    report: Report
+    lists: tuple[Observed, ...]
+
+    @property
+    def total(self) -> Shown:
+        return total(row for each in self.lists for row in each.rows)
+
+    @property
+    def periods(self) -> list[Period]:
+        """Those in which anything was observed."""
+        return sorted({row.period for each in self.lists for row in each.rows})
+
+
+def make(policy: Path, states: Sequence[Path], *, since: date | None, until: date | None, now: datetime) -> Rollout:
+    """What enforcing would have done at the gates with these state directories. Raises StoplistError, also where
+    nothing was observed."""
+    report, _ = reporting.make(policy, states, since=since, until=until, now=now)
+    rows = [row for row in report.rows if row.list is not None and row.outcome is Outcome.OBSERVED]
+    if not rows:
+        raise StoplistError(
+            f"nothing was observed ({range_of(report)})",
+            hint=_how_to_begin(loading.read_policy(policy).policy),
+            place=str(policy),
+        )
+    lists = []
+    for name in sorted({row.list for row in rows if row.list is not None}):
+        seconds = {
+            each.period: each.fresh + each.expired
+            for each in report.coverage
+            if each.list == name and not each.is_enforced
+        }
+        lists.append(Observed(name, tuple(row for row in rows if row.list == name), seconds))
+    return Rollout(report, tuple(lists))
+
+
+def _how_to_begin(policy: Policy) -> str:
+    if policy.observe_clients or not all(policy.enforces(wanted) for wanted in policy.lists):
+        return f"the policy observes: ask again when a {policy.counts.period} is over in which it did"
+    return "begin with 'mode: observe' for the policy or one of its lists, or with 'observe_clients: [10.7.0.0/16]'"
+
+
+# Words
+
+
+def _sentence(rollout: Rollout, what: str, shown: Shown, hidden: int) -> str:
+    """What enforcing would have stopped, in words."""
+    report = rollout.report
+    least, length = report.disclosure.hide_below, report.length
+    if shown.requests is None:
+        return (
+            f"Enforcing {what} would have stopped few requests, or none: each number is under {least} "
+            f"in its {length}, and hidden."
+        )
+    more = f", and fewer than {least} each in {numbered(hidden, 'number')} that {_are(hidden)} hidden" if hidden else ""
+    return f"Enforcing {what} would have stopped about {numbered(shown.requests, 'request')}{more}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _when(rollout: Rollout, rows: Sequence[Row]) -> str:
+    periods = len({row.period for row in rows})
+    return f"observed in {periods:,} of {numbered(len(rollout.report.periods), rollout.report.length)}"
+
+
+def _reading(rollout: Rollout) -> list[str]:
+    return [
+        "What is counted is what passed and would have been stopped, of the clients that were observed: all of them "
+        "where the policy or the list observes, else those of 'observe_clients'. A list that is observed beside an "
+        "enforced one counts only what the enforced one does not stop.",
+        "A tunnel that passes is one request, whatever it carries; enforced, each request in it would be stopped by "
+        "itself. What a client does next, because it was stopped, cannot be observed.",
+        *rules(rollout.report),
+    ]
+
+
+# A table
+
+
+def as_table(rollout: Rollout) -> bytes:
+    """Plain text for a terminal of 80 columns."""
+    report = rollout.report
+    parts = [f"What enforcing would have done: {report.operator}", ""]
+    facts = [("Range", range_of(report)), ("Time zone", str(report.time_zone)), ("Gates", f"{report.gates}")]
+    parts += [f"{name + ':':<14}{value}" for name, value in facts]
+    for each in rollout.lists:
+        parts += ["", f"List {each.list}, {_when(rollout, each.rows)}", "", *_table_of(rollout, each), ""]
+        parts += wrapped(_sentence(rollout, f"list {each.list}", each.total, each.hidden), "")
+    if len(rollout.lists) > 1:
+        hidden = sum(each.hidden for each in rollout.lists)
+        parts += ["", *wrapped(_sentence(rollout, "all that was observed", rollout.total, hidden), "")]
+    parts += ["", "How to read the numbers", ""]
+    for rule in _reading(rollout):
+        parts += wrapped(rule)
+    return "\n".join([*parts, ""]).encode()
+
+
+def _table_of(rollout: Rollout, observed: Observed) -> list[str]:
+    report = rollout.report
+    rows = [_cells(report, observed, row) for row in _lines(report, observed)]
+    shown = observed.total.requests
+    rows.append(["total shown", "", "hidden" if shown is None else f"{shown:,}", ""])
+    return columns(rows, [report.length, "serials", "would be stopped", "hours"], "<<>>")
+
+
+def _lines(report: Report, observed: Observed) -> Iterator[Row | list[Period]]:
+    """A row for each period in which the list was observed, and the stretches between them."""
+    row_of = {row.period: row for row in observed.rows}
+    for is_observed, group in itertools.groupby(report.periods, lambda period: period in row_of):
+        periods = list(group)
+        if is_observed:
+            yield from (row_of[period] for period in periods)
+        else:
+            yield periods
+
+
+def _cells(report: Report, observed: Observed, line: Row | list[Period]) -> list[str]:
+    if not isinstance(line, Row):
+        return [plot.span(line[0], line[-1]), "not observed"]
+    return [
+        line.period.name,
+        " ".join(map(str, line.serials)),
+        write(line.shown, report.disclosure.hide_below),
+        f"{observed.seconds.get(line.period, 0) / 3600:.1f}",
+    ]
+
+
+# JSON
+
+
+def as_json(rollout: Rollout) -> bytes:
+    """One object. A hidden number is null."""
+    report = rollout.report
+    fields = {
+        "rollout": 1,
+        "made": format_time(report.made),
+        "version": report.version,
+        "operator": report.operator,
+        "time_zone": str(report.time_zone),
+        "period": report.length,
+        "first": report.periods[0].name,
+        "last": report.periods[-1].name,
+        "periods": len(report.periods),
+        "periods_observed": [period.name for period in rollout.periods],
+        "gates": report.gates,
+        "hide_below": report.disclosure.hide_below,
+        "round_to": report.disclosure.round_to,
+        "lists": [
+            {
+                "list": each.list,
+                "counts": [
+                    {
+                        "period": row.period.name,
+                        "starts": utc(row.period.starts),
+                        "ends": utc(row.period.ends),
+                        "serials": row.serials,
+                        "seconds": each.seconds.get(row.period, 0),
+                        **_shown(row.shown),
+                    }
+                    for row in each.rows
+                ],
+                "total": _shown(each.total),
+                "hidden_periods": each.hidden,
+            }
+            for each in rollout.lists
+        ],
+        "total": _shown(rollout.total),
+    }
+    return f"{json.dumps(fields, indent=2, ensure_ascii=False)}\n".encode()
+
+
+def _shown(shown: Shown) -> dict[str, object]:
+    return {"requests": shown.requests, "complete": shown.is_complete}
+
+
+FORMATS: Mapping[str, Callable[[Rollout], bytes]] = {"table": as_table, "json": as_json}
