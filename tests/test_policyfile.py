@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from stoplist import files, loading
+from stoplist.core.policy import Policy, _sections, names_file
 from stoplist.errors import Problems
 from stoplist.policyfile import MAX_DEPTH, read_policy
 from tests.keys import LIST_KEY, NOW, make_list, new_ed25519, public_pem
@@ -88,6 +92,23 @@ def test_an_absolute_path_in_a_base_stays_what_it_is(folder: Path) -> None:
     assert read_policy(school(folder)).policy.lists[0].file == "/srv/a.stoplist"
 
 
+def fields(section: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every key of a policy that has no section below it, with its path."""
+    for name, field in section.model_fields.items():
+        inner = list(_sections(field.annotation))
+        if inner:
+            yield from fields(inner[0], (*path, name))
+        else:
+            yield (*path, name), field
+
+
+@pytest.mark.parametrize(("path", "field"), [pytest.param(*each, id=".".join(each[0])) for each in fields(Policy)])
+def test_every_key_that_names_a_file_is_known_to_name_one(path: tuple[str, ...], field: FieldInfo) -> None:
+    """A new key of the type Text whose example looks like a file wants the type FileName."""
+    endings = r"\.(pem|pub|key|listkey|stoplist|po|html|htpasswd|password|yaml|crt)\]?$"
+    assert names_file(path) == bool(re.search(endings, str(field.examples[0])))
+
+
 def test_an_address_is_no_path(folder: Path) -> None:
     assert read_policy(school(folder)).policy.stop_page.help[1].link == "tel:0000"
 
@@ -118,7 +139,7 @@ def test_a_fault_of_a_base_is_told_where_it_stands_after_those_of_the_policy(fol
     (folder / "shared" / "base.yaml").write_text(BASE.replace("threshold: 1", "threshold: 9") + "mod: x\nlisten: y\n")
     assert [fault.partition(": ")[0] for fault in told(school(folder, "tls: x\nlisten: 127.0.0.1:1\n"))] == [
         "school.yaml:2:6",
-        "../shared/base.yaml:3:5",
+        "../shared/base.yaml:6:16",
         "../shared/base.yaml:17:1",
     ]
 

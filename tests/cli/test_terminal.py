@@ -126,6 +126,22 @@ def test_nobody_else_sees_a_bar(desk: Path) -> None:
     assert "[" not in done.stdout
 
 
+def test_a_terminal_shows_where_a_fault_is_in_bold_and_red_unless_it_may_not(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("mod: enforce\n")
+    shown = at_terminal(tmp_path, "check", "policy.yaml")[2].replace("\r", "")
+    assert "\x1b[1mpolicy.yaml:1:1\x1b[0m: unknown key 'mod'; did you mean 'mode'?\n    1 | mod: enforce\n" in shown
+    assert "\n      | \x1b[31m\x1b[1m^^^\x1b[0m\n" in shown
+    plain = at_terminal(tmp_path, "check", "policy.yaml", NO_COLOR="1")[2].replace("\r", "")
+    assert plain == re.sub(r"\x1b\[[0-9;]*m", "", shown)
+
+
+def test_a_line_is_cut_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(f"contact: {'x' * 100}\n")
+    shown = at_terminal(tmp_path, "check", "policy.yaml", NO_COLOR="1", COLUMNS="60")[2]
+    assert "…" in shown
+    assert max(len(line) for line in shown.splitlines() if " | " in line) <= 60
+
+
 def test_a_page_of_html_is_not_for_a_terminal(tmp_path: Path) -> None:
     report = ("report", "policy.yaml", "--format", "html")
     status, _, seen = at_terminal(tmp_path, *report, stdout=None)

@@ -54,6 +54,21 @@ def test_a_changed_policy_is_taken_up(desk: Desk, own_gate: Gate):
     assert own_gate.curl("http://stopped.example/").status == 403
 
 
+def test_a_changed_base_is_taken_up(desk: Desk, own_gate: Gate):
+    base = desk.folder / "bases" / "base.yaml"
+    base.parent.mkdir()
+    text = desk.policy.read_text().replace(": test.", ": ../test.").replace("[authority", "[../authority")
+    base.write_text(text.replace(" operator.pub", " ../operator.pub"))
+    desk.policy.write_text("include: bases/base.yaml\nmode: observe\n")
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
+    desk.policy.write_text("include: bases/base.yaml\n")
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 403)
+    with base.open("a") as file:
+        file.write('exceptions: [{domain: listed.test, reason: "appeal", until: 2099-12-31}]\n')
+    assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
+    assert own_gate.curl("http://stopped.example/").status == 403
+
+
 def test_observed_requests_pass_and_are_counted(net: Network, desk: Desk, own_gate: Gate):
     desk.policy.write_text("mode: observe\n" + desk.policy.read_text())
     assert _enforced_within_a_second(own_gate, "http://listed.test/", 200)
@@ -72,7 +87,7 @@ def test_observed_requests_pass_and_are_counted(net: Network, desk: Desk, own_ga
 def test_a_policy_that_fails_its_own_tests_is_not_taken_up(desk: Desk, own_gate: Gate):
     seen = len(own_gate.process.err)
     desk.policy.write_text(desk.policy.read_text() + "  - {host: pass.test, expect: stop}\n")
-    own_gate.process.wait_for(r"policy\.yaml:\d+: test 2 fails", after=seen)
+    own_gate.process.wait_for(r"policy\.yaml:\d+:\d+: test 2 fails", after=seen)
     assert own_gate.curl("http://pass.test/").status == 200
 
 

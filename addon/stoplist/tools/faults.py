@@ -41,7 +41,7 @@ def as_text(error: StoplistError, width: int, *, styled: bool = False) -> str:
 
 def _lines(problem: StoplistError, width: int, styled: bool) -> Iterator[str]:
     text = str(problem)
-    if styled and problem.place:
+    if styled and problem.where is not None:
         yield click.style(problem.place, bold=True) + text.removeprefix(problem.place)
     else:
         yield text
