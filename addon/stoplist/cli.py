@@ -360,13 +360,28 @@ def init(folder: Path) -> None:
     "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line, for each list and the CA, or for each entry."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a line, for each list, each exception and the CA, or for each entry.",
 )
-def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool) -> None:
-    """Say what is in force, refused and held for the lists of POLICY, and of its CA; exit 1 if a person is needed."""
+@click.option(
+    "--watch",
+    "is_watched",
+    is_flag=True,
+    help="Show lists, workers, throughput and faults, anew every 2 s, until 'q'; where stdout is no terminal, once.",
+)
+def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
+    """Say what is in force, refused and held for the lists of POLICY, what it excepts, and how its CA is; exit 1 if a
+    person is needed."""
+    if is_watched and (as_json or journal is not None):
+        raise click.UsageError("--watch is for the eye: leave --json and --journal out")
     if journal is not None:
         for noted in remembered.journal(policy, state_dir or loading.default_state_dir(), journal):
             click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
+        return
+    if is_watched:
+        _watch(policy, state_dir or loading.default_state_dir())
         return
     found = remembered.status(policy, state_dir or loading.default_state_dir(), loading.now())
     for entry in found:
@@ -374,6 +389,8 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
             click.echo(json.dumps(_status_fields(entry)))
         else:
             _print_status(entry)
+    for exception in remembered.exceptions(policy, loading.now()):
+        _say_exception(exception, as_json=as_json)
     needs = [need for entry in found for need in entry.needs]
     needs += _say_ca_status(policy, state_dir or loading.default_state_dir(), as_json=as_json)
     if needs:
@@ -913,6 +930,37 @@ def _print_status(entry: remembered.ListStatus) -> None:
     if refusal := entry.refusal:
         click.echo(f"  refused on {refusal.time}: {refusal.why}")
     click.echo(f"  needs a person: {'; '.join(entry.needs)}" if entry.needs else "  fine")
+
+
+def _watch(policy: Path, state_dir: Path) -> None:
+    from rich.console import Console
+
+    from stoplist.tools import screen, watch
+
+    console = Console(highlight=False, markup=False)
+    try:
+        last = screen.show(lambda: watch.look(policy, state_dir, loading.now()), console)
+    except KeyboardInterrupt:
+        return
+    if last.needs and not console.is_terminal:
+        raise click.exceptions.Exit(1)
+
+
+def _say_exception(exception: remembered.ExceptionStatus, *, as_json: bool) -> None:
+    if as_json:
+        fields = {
+            "exception": exception.number,
+            "place": exception.place,
+            "reason": exception.reason,
+            "until": exception.until.isoformat(),
+            "ended": exception.has_ended,
+            "needs": [],
+        }
+        click.echo(json.dumps(fields))
+        return
+    click.echo(f"{exception.place}")
+    click.echo(f"  exceptions[{exception.number}]: {_printable(exception.reason)}, to the end of {exception.until}")
+    click.echo("  ended, and ignored; remove it from the policy" if exception.has_ended else "  open")
 
 
 def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]:

@@ -18,6 +18,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from typing import Any
@@ -26,6 +27,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from stoplist.core.counts import Row
@@ -33,6 +35,10 @@ from stoplist.errors import StoplistError
 
 MAX_SCRAPES = 8
 """How many may ask at once; others are hung up on."""
+SCRAPE_SECONDS = 1.5
+"""How long a gate may take to answer us."""
+MAX_SCRAPE = 1024 * 1024
+"""Longest answer that is read, in bytes."""
 ASK_SECONDS = 10
 """How long who asks may take for it."""
 
@@ -94,6 +100,54 @@ class Health:
     ca_expires: float | None
     has_unwritten_counts: bool
     closed: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What a gate said of itself: numbers by their names and labels."""
+
+    numbers: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def value(self, name: str, **labels: str) -> float:
+        """A number, 0 where there is none."""
+        return self.numbers.get((name, frozenset(labels.items())), 0.0)
+
+    def has(self, name: str) -> bool:
+        return any(name == each for each, _ in self.numbers)
+
+    def labels(self, name: str, label: str) -> list[str]:
+        """The values that a label has."""
+        return [dict(labels)[label] for each, labels in self.numbers if each == name]
+
+    def steps(self, name: str) -> list[tuple[float, float]]:
+        """A histogram: the sum up to each step."""
+        return sorted(
+            (float(dict(labels)["le"]), number) for (each, labels), number in self.numbers.items() if each == name
+        )
+
+    @property
+    def started(self) -> float:
+        """When the gate was started, in POSIX seconds."""
+        return self.value("stoplist_start_time_seconds")
+
+
+def scrape(host: str, port: int) -> Scrape:
+    """Ask the gate that listens for metrics there. Raises StoplistError where none answers."""
+    connection = HTTPConnection(host, port, timeout=SCRAPE_SECONDS)
+    try:
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        text = answer.read(MAX_SCRAPE).decode()
+        if answer.status != 200:
+            raise StoplistError(f"no answer from the gate (status {answer.status})", hint="look at its log")
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    except (OSError, HTTPException, ValueError):
+        raise StoplistError(
+            f"no answer at port {port} of {host}", hint="is the gate running, with this 'metrics'?"
+        ) from None
+    finally:
+        connection.close()
+    return Scrape({(each.name, frozenset(each.labels.items())): each.value for each in samples})
 
 
 class Endpoint:

@@ -1,14 +1,16 @@
-"""What a gate remembers of its lists, and the release of one that the guard holds.
+"""What a gate remembers of its lists, what its policy excepts, and the release of a list that the guard holds.
 
 Rules
-  - Reads the policy for the names of its list files, and the state; no list, no key.
+  - Reads the policy for the names of its list files and its exceptions, and the state; no list, no key.
   - Says for each list whether a person is needed, and why.
+  - An exception is told by its place and its reason, never by its domain: what is printed here is pasted into tickets.
+    One that has ended does nothing any more, so it needs nobody; only a person removes it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from stoplist import loading
@@ -44,6 +46,32 @@ class ListStatus:
         if self.refusal is not None:
             found.append("the file on disk is refused")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionStatus:
+    """One exception of a policy: its number from 1 on, and where it stands (``file:line``)."""
+
+    number: int
+    place: str
+    reason: str
+    until: date
+    has_ended: bool
+
+
+def exceptions(policy: Path, now: datetime) -> list[ExceptionStatus]:
+    """The exceptions of a policy, those that have ended among them. Raises StoplistError."""
+    text = loading.read_policy(policy)
+    return [
+        ExceptionStatus(
+            number,
+            text.place("exceptions", number - 1),
+            each.reason,
+            each.until,
+            each.ends(text.policy.time_zone) <= now.timestamp(),
+        )
+        for number, each in enumerate(text.policy.exceptions, 1)
+    ]
 
 
 def status(policy: Path, state_dir: Path, now: datetime) -> list[ListStatus]:
