@@ -1428,6 +1428,21 @@ def test_two_values_that_yaml_cannot_read_are_both_told() -> None:
     assert [fault.partition(": ")[0] for fault in faults(text)] == ["school.yaml:15", "school.yaml:27"]
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (GOOD.replace("mode: enforce", "!x mode: enforce", 1), "school.yaml:2: the tag '!x'; write it without a tag"),
+        (GOOD.replace("mode: enforce", "!!int mode: enforce", 1), "school.yaml:2: the tag 'tag:yaml.org,2002:int'"),
+        ("!x\n" + GOOD, "school.yaml:1: the tag '!x'"),
+        (GOOD.replace("operator:", "!x operator:", 1), "school.yaml:18: the tag '!x'"),
+    ],
+    ids=["a key", "a key with a type", "the whole", "a key of a section"],
+)
+def test_a_tag_on_what_is_no_value_is_told(text: str, fault: str) -> None:
+    (told,) = faults(text)
+    assert told.startswith(fault)
+
+
 # Values
 
 

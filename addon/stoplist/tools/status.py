@@ -65,7 +65,7 @@ def exceptions(policy: Path, now: datetime) -> list[ExceptionStatus]:
     return [
         ExceptionStatus(
             number,
-            text.place("exceptions", number - 1),
+            str(text.place("exceptions", number - 1)),
             each.reason,
             each.until,
             each.ends(text.policy.time_zone) <= now.timestamp(),
