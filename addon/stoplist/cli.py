@@ -327,7 +327,8 @@ def lookup(
     asker = asking.Asker.of(policy, at, client)
     write = asking.as_json if as_json else asking.as_text
     if client is not None and not as_json:
-        click.echo(f"client {client}: {'served' if asker.served else 'not served, it is hung up on'}")
+        served = f"served{', and only observed' if asker.observes else ''}"
+        click.echo(f"client {client}: {served if asker.served else 'not served, it is hung up on'}")
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
     for batch in asking.batches(hosts, stdin):
         click.echo(write(asker, batch, explained=explained), nl=False)
