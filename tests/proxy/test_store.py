@@ -292,11 +292,11 @@ class FailingOnce(State):
 
     fails = False
 
-    def history(self, file: Path, key_ids: Collection[str]) -> History:
+    def history(self, file: Path, key_ids: Collection[str], *, own_file_only: bool = False) -> History:
         if self.fails:
             self.fails = False
             raise MemoryError
-        return super().history(file, key_ids)
+        return super().history(file, key_ids, own_file_only=own_file_only)
 
 
 def test_after_an_unexpected_failure_a_change_is_tried_again(publisher: Publisher, tmp_path: Path):
