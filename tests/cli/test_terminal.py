@@ -35,8 +35,8 @@ def desk(tmp_path: Path) -> Path:
 def at_terminal(
     folder: Path, *arguments: str, prompt: str = "", answer: str = "", stdout: int | None = subprocess.PIPE, **env: str
 ) -> tuple[int, str, str]:
-    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed, its
-    colours aside.
+    """Run a command whose stdin and stderr are a terminal: its status, stdout, and what the terminal showed; without
+    its colours, unless `env` names a kind of terminal.
 
     With `stdout` None that is the terminal as well.
     """
@@ -63,7 +63,8 @@ def at_terminal(
     finally:
         os.close(ours)
     out, _ = process.communicate(timeout=30)
-    return process.returncode, (out or b"").decode(), re.sub(r"\x1b\[[0-9;]*m", "", seen.decode())
+    shown = seen.decode()
+    return process.returncode, (out or b"").decode(), shown if "TERM" in env else re.sub(r"\x1b\[[0-9;]*m", "", shown)
 
 
 @pytest.mark.parametrize("answer", ["n", "\x04"], ids=["no", "end of input"])
@@ -128,7 +129,7 @@ def test_nobody_else_sees_a_bar(desk: Path) -> None:
 
 def test_a_terminal_shows_where_a_fault_is_in_bold_and_red_unless_it_may_not(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text("mod: enforce\n")
-    shown = at_terminal(tmp_path, "check", "policy.yaml")[2].replace("\r", "")
+    shown = at_terminal(tmp_path, "check", "policy.yaml", TERM="xterm")[2].replace("\r", "")
     assert "\x1b[1mpolicy.yaml:1:1\x1b[0m: unknown key 'mod'; did you mean 'mode'?\n    1 | mod: enforce\n" in shown
     assert "\n      | \x1b[31m\x1b[1m^^^\x1b[0m\n" in shown
     plain = at_terminal(tmp_path, "check", "policy.yaml", NO_COLOR="1")[2].replace("\r", "")

@@ -105,7 +105,7 @@ class Sinks:
     def ports(self) -> set[bytes]:
         """Where the gate has listened, which it says: for metrics on another port after each SIGHUP."""
         assert self.process is not None
-        said = "".join(self.process.err)
+        said = "".join([*self.process.out, *self.process.err])
         return {port.encode() for port in re.findall(r"(?:listening on |metrics at http://)[\d.]+:(\d+)", said)}
 
     def inside(self, *command: str) -> str:

@@ -9,6 +9,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -93,11 +94,11 @@ def grown(log: Path, lines: int) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that programs may write to that give up their rights."""
-    for each in (tmp_path, *list(tmp_path.parents)[:2]):
-        each.chmod(0o777)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """A folder that programs may reach, and write to, that give up their rights."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 @pytest.fixture
