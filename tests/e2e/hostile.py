@@ -22,7 +22,7 @@ from tests.e2e.network import CLIENT_ADDRESS, ORIGIN_ADDRESS, Network
 
 TOKEN = re.compile(rb"q[0-9a-f]{12}z", re.IGNORECASE)
 ADDRESS = re.compile(rb"127\.\d+\.\d+\.\d+")
-PORT = re.compile(rb"(?<![\d.])\d{5}(?![\d.])")
+PORT = re.compile(rb"(?<![\w.])\d{5}(?![\w.])")
 NAMES = (b"listed.test", b"pass.test", ORIGIN_ADDRESS.encode(), CLIENT_ADDRESS.encode())
 AT_ONCE = 8
 SECONDS = 0.3
