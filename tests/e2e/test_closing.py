@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network, wait_until
-from tests.e2e.ways import View, ask, get, read_answer, read_head, secure, view
+from tests.e2e.ways import View, ask, get, has_ended, read_answer, read_head, secure, view
 
 SECONDS = 1.0
 """How long after the rename of a new list a connection may live."""
@@ -59,16 +59,6 @@ OPEN: dict[str, Callable[[Gate, bytes], socket.socket]] = {
 }
 
 
-def _has_ended(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return not connection.recv(65536)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("kind", OPEN)
 def test_a_connection_to_a_newly_listed_host_ends(net: Network, desk: Desk, own_gate: Gate, kind: str):
     with ExitStack() as stack:
@@ -76,10 +66,10 @@ def test_a_connection_to_a_newly_listed_host_ends(net: Network, desk: Desk, own_
         other = stack.enter_context(OPEN[kind](own_gate, b"www.pass.test"))
         desk.publish(["listed.test", "new.pass.test"])
         published = time.monotonic()
-        wait_until(lambda: _has_ended(listed), "the end of the connection")
+        wait_until(lambda: has_ended(listed), "the end of the connection")
         assert time.monotonic() - published < SECONDS
         time.sleep(0.3)
-        assert not _has_ended(other)
+        assert not has_ended(other)
 
 
 def test_no_packet_follows_while_a_list_is_activated(net: Network, desk: Desk, own_gate: Gate):
@@ -122,7 +112,7 @@ def test_an_exception_that_is_taken_back_ends_tunnels(net: Network, desk: Desk, 
     gate = net.gate(desk.policy, tmp_path / "state")
     with _talking(gate, b"www.listed.test") as tunnel:
         desk.policy.write_text(policy)
-        wait_until(lambda: _has_ended(tunnel), "the end of the tunnel")
+        wait_until(lambda: has_ended(tunnel), "the end of the tunnel")
     gate.process.end()
 
 

@@ -23,15 +23,15 @@ from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
 MODULES = {
     *("addresses", "clienthello", "decide", "digests", "heads", "hosts", "openings"),
-    *("addon", "certificates", "connections", "http1", "judge", "lane", "layers", "outbound", "page", "poll", "relay"),
-    *("tally", "tls"),
+    *("answers", "asker", "certificates", "refusals"),
+    *("addon", "connections", "http1", "judge", "lane", "layers", "outbound", "poll", "relay", "tally", "tls"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
     *("addon:_guarded.<locals>.decorate.<locals>.guarded", "layers:Guarded.handle_event", "layers:Guarded.__init__"),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
-    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http1:response", "page:refusal"),
+    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http1:response", "refusals:refusal"),
     *("quiet:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow", "addon:_refuse_tls"),
     "addon:_kill_flow",
     *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for

@@ -19,7 +19,7 @@ import pytest
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import CLIENT_ADDRESS, GATEWAY_ADDRESS, Gate, Network, Space, wait_until
-from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, read_answer, secure, seen
+from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, has_ended, read_answer, secure, seen
 
 OBSERVED_ADDRESS = "198.51.100.7"
 """Another client's, on the same machine."""
@@ -317,16 +317,6 @@ def _talking(door: Door) -> socket.socket:
     return connection
 
 
-def _has_ended(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return not connection.recv(65536)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("options", WORKERS)
 def test_a_network_that_is_not_observed_any_more_loses_its_tunnels(
     net: Network, desk: Desk, observed: Network, tmp_path: Path, options: tuple[str, ...]
@@ -339,7 +329,7 @@ def test_a_network_that_is_not_observed_any_more_loses_its_tunnels(
         tunnels = [stack.enter_context(_talking(door)) for _ in range(4)]
         desk.policy.write_text(policy)
         for tunnel in tunnels:
-            wait_until(lambda tunnel=tunnel: _has_ended(tunnel), "the end of the tunnel")
+            wait_until(lambda tunnel=tunnel: has_ended(tunnel), "the end of the tunnel")
     assert seen(lambda: _plain(door, HOST, gate.ca)) is View.PAGE
     gate.process.end()
     assert gate.counts()["test", Outcome.OBSERVED] == 4

@@ -135,6 +135,17 @@ def read_all(connection: socket.socket) -> bytes:
     return data
 
 
+def has_ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed it, or reset it; what it said before is not kept."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(65536)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def view(answer: bytes) -> View:
     """What an answer, or several, shows at its end."""
     if answer.rpartition(b"HTTP/1.")[2][1:].startswith(b" 403") and PAGE in answer:

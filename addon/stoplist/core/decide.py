@@ -112,14 +112,10 @@ class Ruleset:
             exceptions[name] = max(exception.ends(policy.time_zone), exceptions.get(name, 0.0))
         check_hosts = {
             signed.header.check_host: _by_list(signed, Action.STOP, Reason.CHECK_HOST)
-            for _, signed in sorted(zip(policy.lists, lists, strict=True), key=lambda each: each[0].mode != "observe")
+            for _, signed in reversed(in_order)
         }
         refuse_from = min(
-            (
-                signed.header.expires.timestamp()
-                for wanted, signed in zip(policy.lists, lists, strict=True)
-                if wanted.when_expired == "refuse-all"
-            ),
+            (signed.header.expires.timestamp() for wanted, signed in in_order if wanted.when_expired == "refuse-all"),
             default=math.inf,
         )
         addresses = AddressRules.of(policy.upstream.allow, policy.upstream.deny)

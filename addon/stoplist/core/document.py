@@ -183,8 +183,9 @@ class _Conversion:
 
     def _section(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for tagged in {node, *(key for key, _ in node.value)} & self.loader.tagged:
-            self._fault(tagged, f"the tag {tagged.tag!r}", "write it without a tag", "syntax")
+        for each in (node, *(key for key, _ in node.value)):
+            if each in self.loader.tagged:
+                self._fault(each, f"the tag {each.tag!r}", "write it without a tag", "syntax")
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self._fault(key, "a key that is no word", "write 'key: value'", "syntax")
