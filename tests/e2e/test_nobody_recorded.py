@@ -19,14 +19,27 @@ import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e import hostile
+from tests.e2e.clocks import before_the_hour
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
+from tests.e2e.hostile import Door
 from tests.e2e.network import MITMDUMP, STOPLIST, Gate, Network, Process, counted, need
 from tests.e2e.processes import workers_of
 
 REQUESTS = 2000
-HTTP, SOCKS = "127.0.0.1", "127.0.0.2"
-FORMATS = ("table", "csv", "json", "html")
+DOORS = {Door.HTTP: "127.0.0.1", Door.SOCKS: "127.0.0.2"}
+OBSERVED = "127.192.0.0/10"
+"""A quarter of the clients is only observed."""
+SECONDS_TO_CLOSE = 20
+"""When a period closes, amid the session."""
+ASKED = {
+    **{form: ("report", "--format", form) for form in ("table", "csv", "json", "html")},
+    "rollout": ("rollout",),
+    "status": ("status",),
+    "journal": ("status", "--journal", "100"),
+    "status as JSON": ("status", "--json"),
+}
+"""What people ask of the state, when the gate has ended."""
 _ENTER = """
 set -e
 folder=$0
@@ -57,6 +70,7 @@ class Sinks:
     net: Network
     folder: Path
     syslog: socket.socket
+    clock: tuple[str, ...]
     process: Process | None = None
     holder: Process | None = None
     heard: bytearray = field(default_factory=bytearray)
@@ -70,7 +84,7 @@ class Sinks:
         syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         syslog.bind(str(folder / "syslog"))
         syslog.settimeout(0.2)
-        return cls(net, folder, syslog)
+        return cls(net, folder, syslog, before_the_hour(SECONDS_TO_CLOSE)[1])
 
     @property
     def disk(self) -> Path:
@@ -82,9 +96,9 @@ class Sinks:
         assert self.holder is not None
         return Path(f"/proc/{self.holder.pid}/root{self.disk}")
 
-    def start(self, desk: Desk, kind: str) -> tuple[Gate, tuple[hostile.Place, hostile.Place]]:
-        """A gate, and where it listens for HTTP and for SOCKS."""
-        modes = ("--mode", f"regular@{HTTP}:0", "--mode", f"socks5@{SOCKS}:0")
+    def start(self, desk: Desk, kind: str) -> tuple[Gate, hostile.Places]:
+        """A gate, and where it listens."""
+        modes = tuple(option for door, host in DOORS.items() for option in ("--mode", f"{door}@{host}:0"))
         state = self.disk / "state"
         commands = {
             "one process": (str(STOPLIST), "run", str(desk.policy), "--state-dir", str(state), *modes),
@@ -95,12 +109,15 @@ class Sinks:
         }
         commands["workers"] = (*commands["one process"], "--workers", "2", "--drain", "1s")
         self.process = process = self.net.start(
-            "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *commands[kind]
+            "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *self.clock, *commands[kind]
         )
-        ports = [int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]) for host in (HTTP, SOCKS)]
+        places = {
+            door: (host, int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]))
+            for door, host in DOORS.items()
+        }
         self.holder = Process(["nsenter", f"--target={process.pid}", "--net", "--mount", "sleep", "1000"])
-        gate = Gate(self.net, process, ports[0], self.seen_from_here / "state")
-        return gate, ((HTTP, ports[0]), (SOCKS, ports[1]))
+        gate = Gate(self.net, process, places[Door.HTTP][1], self.seen_from_here / "state")
+        return gate, places
 
     def ports(self) -> set[bytes]:
         """Where the gate has listened, which it says: for metrics on another port after each SIGHUP."""
@@ -109,10 +126,10 @@ class Sinks:
         return {port.encode() for port in re.findall(r"(?:listening on |metrics at http://)[\d.]+:(\d+)", said)}
 
     def inside(self, *command: str) -> str:
-        """What a command says that sees the disk."""
+        """What a command says that sees the disk, and the clock."""
         assert self.holder is not None
         done = subprocess.run(
-            ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", *command],
+            ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", *self.clock, *command],
             capture_output=True,
             text=True,
             timeout=60,
@@ -216,25 +233,28 @@ def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
 def test_a_hostile_session_leaves_no_trace(
     net: Network, desk: Desk, new_sinks: Callable[[], Sinks], tmp_path: Path, kind: str
 ):
-    desk.policy.write_text(desk.policy.read_text() + "metrics: {listen: 127.0.0.1:0}\n")
+    desk.policy.write_text(
+        f"{desk.policy.read_text()}metrics: {{listen: 127.0.0.1:0}}\nobserve_clients: [{OBSERVED}]\n"
+        "counts: {period: hour, hide_below: 10, round_to: 5}\n"
+    )
     sinks = new_sinks()
     gate, places = sinks.start(desk, kind)
     kinds = hostile.kinds(gate.ca, net.origin_ca)
-    assert sum(map(len, kinds)) >= 40
-    used = hostile.Used()
+    assert len(kinds) >= 40
+    session = hostile.Session(net, places)
     with _scraping(sinks):
-        for part in hostile.session(net, places, kinds, REQUESTS, used):
+        for part in session.run(kinds, REQUESTS):
             _trouble(part, gate, desk, sinks)
-    used.ports -= sinks.ports()
-    state = ("--state-dir", str(sinks.disk / "state"))
     gate.process.end()
-    for form in FORMATS:
-        sinks.said[form] = sinks.inside(str(STOPLIST), "report", str(desk.policy), "--format", form, *state).encode()
-    sinks.said["status"] = sinks.inside(str(STOPLIST), "status", str(desk.policy), *state).encode()
+    for name, (command, *options) in ASKED.items():
+        state = ("--state-dir", str(sinks.disk / "state"))
+        sinks.said[name] = sinks.inside(str(STOPLIST), command, str(desk.policy), *options, *state).encode()
     left = sinks.all()
-    _assert_no_trace(left, used)
+    _assert_no_trace(left, session.used, sinks.ports())
 
-    assert all(left[form] for form in FORMATS)
+    assert all(left[name] for name in ASKED)
+    assert {b"stopped", b"page not shown", b"observed"} <= set(left["csv"].replace(b"\r\n", b",").split(b","))
+    assert b"would have stopped about" in left["rollout"]
     assert len([name for name in left if name.startswith("metrics ")]) > 10
     assert {"state/state.db", "state/ca.pem"} <= left.keys()
     (tmp_path / "state.db").write_bytes(left["state/state.db"])
@@ -242,6 +262,7 @@ def test_a_hostile_session_leaves_no_trace(
     for cell in (
         ("test", Outcome.STOPPED),
         ("test", Outcome.NOT_SHOWN),
+        ("test", Outcome.OBSERVED),
         (None, Outcome.REFUSED),
         (None, Outcome.PASSED),
     ):
@@ -256,18 +277,18 @@ def test_a_hostile_session_leaves_no_trace(
 def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sinks: Callable[[], Sinks], kind: str):
     sinks = new_sinks()
     gate, places = sinks.start(desk, kind)
-    used = hostile.Used()
-    for part in hostile.session(net, places, hostile.kinds(gate.ca, net.origin_ca), 200, used):
+    session = hostile.Session(net, places)
+    for part in session.run(hostile.kinds(gate.ca, net.origin_ca), 200):
         if part == 80:
             gate.process.send(signal.SIGSEGV)
     assert gate.process.wait() == -signal.SIGSEGV
-    used.ports -= sinks.ports()
-    _assert_no_trace(sinks.all(), used)
+    _assert_no_trace(sinks.all(), session.used, sinks.ports())
 
 
-def _assert_no_trace(left: Mapping[str, bytes], used: hostile.Used) -> None:
+def _assert_no_trace(left: Mapping[str, bytes], used: hostile.Used, its_ports: set[bytes]) -> None:
+    used.ports -= its_ports
     for name, data in left.items():
-        is_text = name in ("stdout", "stderr", "status", *FORMATS)
+        is_text = name in ("stdout", "stderr", *ASKED)
         assert not used.traces(data, ports=is_text), name
     # Traces are found where there are some, and so are the sinks.
     for trace in (min(used.tokens), min(used.addresses), b"www.LISTED.test"):

@@ -84,8 +84,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
         assert self.stoplist.judge.tally is not None
         self.board = self.stoplist.judge.tally.board
-        self.unread = Board(None)
-        """For tunnels that are observed: what is seen of the lane must not tell of them."""
+        self._unread = Board(None)
         self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
         self.connecting: dict[Passage, float] = {}
         """Who connects to a server, the first one first, and until when it may."""
@@ -103,6 +102,10 @@ class Lane(AsyncioServerInstance[LaneMode]):
         policy, outbound = self.stoplist.judge.policy, self.stoplist.outbound
         is_ours = policy.tls == "passthrough" and not self._asks_for_passwords
         return is_ours and (host.address, port) not in outbound.trusted
+
+    def board_of(self, verdict: Verdict) -> Board:
+        """Where a tunnel is counted: not where it is read, if it is observed."""
+        return self.board if verdict.action is Action.PASS else self._unread
 
     def _give_up_late(self) -> None:
         """One timer for all who connect: each second, end those who have for too long."""
@@ -221,7 +224,7 @@ class Passage:
             "_seen",
             "_server",
         ),
-        *("_task", "_verdict", "address", "hosts"),
+        *("_task", "_took", "_verdict", "address", "hosts"),
     )
 
     def __init__(self, lane: Lane, client: socket.socket, address: str) -> None:
@@ -237,6 +240,7 @@ class Passage:
         self._verdict = PASS
         self._judged_by: InForce | None = None
         self._port = 0
+        self._took = 0.0
         self._seen = lane.loop.time()
         self.address = address
         self.hosts: tuple[Host, ...] = ()
@@ -320,7 +324,7 @@ class Passage:
     def _open(self, host: Host, port: int, verdict: Verdict) -> None:
         lane, outbound = self._lane, self._lane.stoplist.outbound
         self.hosts, self._port, self._verdict = (host,), port, verdict
-        self._board = lane.board if verdict.action is Action.PASS else lane.unread
+        self._board = lane.board_of(verdict)
         lane.stoplist.judge.count(verdict)
         lane.poll.remove_reader(self._client)
         try:
@@ -376,9 +380,7 @@ class Passage:
         assert self._server is not None
         self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client.send(_ESTABLISHED)
-        self._is_open = True
-        self._board.numbers[Number.TUNNELS] += 1
-        self._board.opened(self._lane.loop.time() - self._seen)
+        self._took = self._lane.loop.time() - self._seen
         if self._data:
             self._judge()
         else:
@@ -434,16 +436,20 @@ class Passage:
         if not _passes(verdict):
             return False
         judge.count_more(verdict, self._verdict)
+        self._board = self._lane.board_of(verdict)
         if name is not None and name != target:
             self.hosts = (target, name)
         return True
 
     @_step
     def _carry(self) -> None:
-        """Relay from now on."""
+        """Relay from now on; who watches metrics learns of a tunnel only then, when nothing in it is stopped."""
         assert self._server is not None
         data, self._data = self._data, b""
         self._is_ours = False
+        self._is_open = True
+        self._board.numbers[Number.TUNNELS] += 1
+        self._board.opened(self._took)
         lane = self._lane
         self._relay = Relay(lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended)
 
