@@ -117,10 +117,11 @@ type Places = Mapping[Door, tuple[str, int]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of request. `is_for_listed` says that a listed host is named somewhere in it."""
+    """A kind of request, and whether it names a host that is listed, one that is not, or both."""
 
     ask: Ask
-    is_for_listed: bool
+    names_listed: bool
+    names_other: bool
     door: Door = Door.HTTP
 
 
@@ -134,7 +135,7 @@ def _raw(text: str, *, reset: bool = False) -> Kind:
             connection.recv(65536)
             connection.recv(65536)
 
-    return Kind(ask, "{l}" in text)
+    return Kind(ask, "{l}" in text, "{l}" not in text or "{p}" in text)
 
 
 def _tls(target: str, name: str, trusted: Path | None, *, then: str = "", alpn: str = "http/1.1") -> Kind:
@@ -151,7 +152,7 @@ def _tls(target: str, name: str, trusted: Path | None, *, then: str = "", alpn: 
             tls.sendall((then.format(t=token) or request).encode())
             tls.recv(65536)
 
-    return Kind(ask, "listed" in name)
+    return Kind(ask, "listed" in name, "pass" in target)
 
 
 def _socks(name: str) -> Kind:
@@ -164,7 +165,7 @@ def _socks(name: str) -> Kind:
         connection.recv(65536)
         connection.recv(65536)
 
-    return Kind(ask, "listed" in name, Door.SOCKS)
+    return Kind(ask, "listed" in name, "pass" in name, Door.SOCKS)
 
 
 def _ask_with_password(connection: socket.socket, token: str) -> None:
@@ -189,7 +190,7 @@ def kinds(gate_ca: Path, origin_ca: Path) -> list[Kind]:
         _tls(passing, passing, origin_ca),
         _socks(listed),
         _socks(passing),
-        Kind(_ask_with_password, is_for_listed=False, door=Door.SOCKS),
+        Kind(_ask_with_password, names_listed=False, names_other=True, door=Door.SOCKS),
     ]
 
 

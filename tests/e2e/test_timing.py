@@ -13,14 +13,13 @@ import math
 import os
 import re
 import shutil
-import socket
-import ssl
-import struct
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,16 +28,20 @@ import pytest
 from stoplist import loading
 from stoplist.authority import CA_FILE, Source
 from stoplist.proxy.ledger import BEAT_SECONDS
+from tests.e2e import hostile
 from tests.e2e.clocks import before_the_hour
 from tests.e2e.desk import Desk
+from tests.e2e.hostile import Door
 from tests.e2e.network import STOPLIST, Gate, Network
-from tests.e2e.ways import read_head
+from tests.e2e.processes import workers_of
+from tests.e2e.ways import client_hello, read_head
 
-HITS = 2000
-SECONDS_TO_CLOSE = 75
+HITS, AT_ONCE = 2000, 32
+SECONDS_TO_CLOSE = 80
 """So that a beat of 60 s lies in between."""
-FIRST, LAST = 5.0, 66.0
-"""When requests are stopped, in seconds after the start."""
+STARTING, ENDING = 4.0, 9.0
+"""For so long nothing is asked for: after both gates are watched, and before the period closes."""
+GET = b"GET / HTTP/1.1\r\nHost: listed.test\r\n\r\n"
 ITS_OWN = re.compile(r"^stoplist_(start_time|reload_timestamp)_seconds .*\n", re.MULTILINE)
 """When a gate was started."""
 
@@ -59,14 +62,28 @@ class Sight:
     metrics: list[tuple[float, str]] = field(default_factory=list)
     log: list[tuple[float, str]] = field(default_factory=list)
     files: dict[str, list[File]] = field(default_factory=dict)
+    """What was there for longer than a moment: what is written beside its place may be missed."""
 
     def metrics_until(self, end: float) -> list[str]:
         return [text for when, text in self.metrics if self.began + when < end]
 
+    def numbers_until(self, end: float) -> dict[str, list[str]]:
+        """The values that each number had, one after the other, but for those of what passes in the lane."""
+        found: dict[str, list[str]] = {}
+        for text in self.metrics_until(end):
+            for line in text.splitlines():
+                name, _, value = line.rpartition(" ")
+                if not name.startswith(("#", "stoplist_lane_", "stoplist_reload_duration_seconds")):
+                    values = found.setdefault(name, [])
+                    if values[-1:] != [value]:
+                        values.append(value)
+        return found
+
     def log_until(self, end: float) -> list[dict[str, object]]:
-        """Without the time of a line, and the ports that differ between two gates."""
+        """Without the time of a line, and what differs between two gates: ports, and which worker has ended."""
         lines = [json.loads(line) for when, line in self.log if self.began + when < end]
-        return [{key: value for key, value in line.items() if key not in ("time", "address", "text")} for line in lines]
+        apart = ("time", "address", "worker", "text")
+        return [{key: value for key, value in line.items() if key not in apart} for line in lines]
 
 
 class Watcher:
@@ -77,6 +94,8 @@ class Watcher:
         self._gate = gate
         self._port = int(gate.process.wait_for(r"metrics at http://127\.0\.0\.1:(\d+)")[1])
         self._folders = folders
+        self._files: dict[str, list[File]] = {}
+        self._seen: Counter[str] = Counter()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: net.gateway.call(self._watch))
         self._thread.start()
@@ -87,6 +106,7 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self.sight.files = {name: seen for name, seen in self._files.items() if self._seen[name] > 10}
 
     def _watch(self) -> None:
         while not self._ended.wait(0.1):
@@ -105,67 +125,10 @@ class Watcher:
 
     def _look_at(self, name: str, status: os.stat_result) -> None:
         file = File(status.st_size, status.st_mode, status.st_mtime - self.sight.began)
-        seen = self.sight.files.setdefault(name, [])
+        self._seen[name] += 1
+        seen = self._files.setdefault(name, [])
         if not seen or seen[-1] != file:
             seen.append(file)
-
-
-type Hit = Callable[[Gate, socket.socket], None]
-
-
-def _raw(data: bytes, *, reset: bool = False) -> Hit:
-    def hit(_: Gate, connection: socket.socket) -> None:
-        connection.sendall(data)
-        if reset:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        else:
-            connection.recv(65536)
-
-    return hit
-
-
-def _tls(*, trusts: bool, then: bytes, alpn: str = "http/1.1") -> Hit:
-    def hit(gate: Gate, connection: socket.socket) -> None:
-        connection.sendall(b"CONNECT www.listed.test:443 HTTP/1.1\r\n\r\n")
-        connection.recv(65536)
-        context = ssl.create_default_context(cafile=str(gate.ca)) if trusts else ssl.create_default_context()
-        context.set_alpn_protocols([alpn])
-        with context.wrap_socket(connection, server_hostname="www.listed.test") as tls:
-            tls.sendall(then)
-            tls.recv(65536)
-
-    return hit
-
-
-GET = b"GET http://listed.test/ HTTP/1.1\r\nHost: listed.test\r\n\r\n"
-CONNECT = b"CONNECT listed.test:443 HTTP/1.1\r\n\r\n"
-KINDS: list[Hit] = [
-    _raw(GET),
-    _raw(GET.replace(b"GET", b"HEAD")),
-    _raw(GET.replace(b"GET", b"OPTIONS")),
-    _raw(GET.replace(b"1.1\r\n", b"1.0\r\n", 1)),
-    _raw(GET[:-2] + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
-    _raw(GET.replace(b"GET", b"POST")[:-2] + b"Content-Length: 3\r\n\r\nabc"),
-    _raw(GET.replace(b"GET", b"POST")[:-2] + b"Content-Length: 30000000\r\n\r\nabc"),
-    _raw(GET, reset=True),
-    _raw(CONNECT),
-    _raw(CONNECT, reset=True),
-    _raw(CONNECT + b"SSH-2.0-client\r\n"),
-    _raw(CONNECT + b"\x16\x03\x01\x02\x00\x01" + b"\x00" * 40),
-    _raw(CONNECT + GET),
-    _raw(b"GET http://a@listed.test:99999/ HTTP/1.1\r\n\r\n"),
-    _raw(b"GET http://listed.test/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    _tls(trusts=True, then=b"GET / HTTP/1.1\r\nHost: www.listed.test\r\n\r\n"),
-    _tls(trusts=False, then=b""),
-    _tls(trusts=True, then=b"no HTTP at all\r\n\r\n"),
-    _tls(trusts=True, then=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00" * 30, alpn="h2"),
-]
-
-
-def _hit(gate: Gate, number: int) -> None:
-    with gate.connect() as connection, suppress(OSError):
-        connection.settimeout(2)
-        KINDS[number % len(KINDS)](gate, connection)
 
 
 def _ask_for_hours_and_metrics(desk: Desk) -> None:
@@ -175,49 +138,86 @@ def _ask_for_hours_and_metrics(desk: Desk) -> None:
     )
 
 
+@dataclass
+class Pair:
+    """Two gates of one policy, and what was seen of each. Only of the busy one listed hosts are asked for."""
+
+    desk: Desk
+    busy: Gate
+    idle: Gate
+    sights: dict[str, Sight]
+    sessions: dict[str, hostile.Session]
+    begins: float
+    """When requests begin, by our clock; as in what follows."""
+    ends: float
+    closes: float
+    """When the period closes."""
+    disturbed: list[float] = field(default_factory=list)
+    """When something happened to both that leaves traces in files."""
+
+    @property
+    def gates(self) -> tuple[Gate, Gate]:
+        return self.busy, self.idle
+
+    def wait_for(self, pattern: str) -> None:
+        for gate in self.gates:
+            gate.process.wait_for(pattern)
+
+
+@contextmanager
+def _pair(net: Network, desk: Desk, folder: Path, *options: str) -> Iterator[Pair]:
+    _ask_for_hours_and_metrics(desk)
+    state = folder / "busy" / "state"
+    Source(state, state / CA_FILE, state / CA_FILE, is_own=True).open_or_make(loading.now())
+    shutil.copytree(folder / "busy", folder / "idle")
+    _, clock = before_the_hour(SECONDS_TO_CLOSE)
+    closes = time.time() + SECONDS_TO_CLOSE
+    gates, sights, sessions = {}, {}, {}
+    with ExitStack() as watching:
+        for name in ("busy", "idle"):
+            temporary = folder / name / "temporary"
+            temporary.mkdir()
+            program = ("env", f"TMPDIR={temporary}", *clock, str(STOPLIST))
+            modes = ("--mode", "regular@127.0.0.1:0", "--mode", "socks5@127.0.0.2:0")
+            gates[name] = gate = net.gate(desk.policy, folder / name / "state", *modes, *options, program=program)
+            socks = int(gate.process.wait_for(r"listening on 127\.0\.0\.2:(\d+)")[1])
+            places = {Door.HTTP: ("127.0.0.1", gate.port), Door.SOCKS: ("127.0.0.2", socks)}
+            sessions[name] = hostile.Session(net, places)
+            sights[name] = watching.enter_context(Watcher(net, gate, [folder / name]))
+        begins, ends = time.time() + STARTING, closes - ENDING
+        yield Pair(desk, gates["busy"], gates["idle"], sights, sessions, begins, ends, closes)
+        for gate in gates.values():
+            gate.process.wait_for('"event": "counts"', seconds=SECONDS_TO_CLOSE)
+        time.sleep(1)
+    for gate in gates.values():
+        gate.process.end()
+
+
+def _kinds(pair: Pair) -> list[hostile.Kind]:
+    return hostile.kinds(pair.busy.ca, pair.busy.network.origin_ca)
+
+
+def _hit(pair: Pair, kinds: Sequence[hostile.Kind]) -> None:
+    """Ask for listed hosts, 2,000 times, evenly over the time there is."""
+    pause = (pair.ends - pair.begins) / HITS
+    with ThreadPoolExecutor(AT_ONCE) as clients:
+        for number in range(HITS):
+            time.sleep(max(0.0, pair.begins + number * pause - time.time()))
+            clients.submit(pair.sessions["busy"].ask, kinds[number % len(kinds)])
+    assert time.time() < pair.closes
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
 ):
-    _ask_for_hours_and_metrics(desk)
-    state = tmp_path / "busy" / "state"
-    Source(state, state / CA_FILE, state / CA_FILE, is_own=True).open_or_make(loading.now())
-    shutil.copytree(tmp_path / "busy", tmp_path / "idle")
-    began, (_, clock) = time.monotonic(), before_the_hour(SECONDS_TO_CLOSE)
-    closes = time.time() + SECONDS_TO_CLOSE
-    gates, sights = [], []
-    with ExitStack() as watching:
-        for name in ("busy", "idle"):
-            temporary = tmp_path / name / "temporary"
-            temporary.mkdir()
-            program = ("env", f"TMPDIR={temporary}", *clock, str(STOPLIST))
-            gates.append(net.gate(desk.policy, tmp_path / name / "state", *options, program=program))
-            sights.append(watching.enter_context(Watcher(net, gates[-1], [tmp_path / name])))
-        with ThreadPoolExecutor(4) as clients:
-            pause = (LAST - FIRST) / HITS
-            for number in range(HITS):
-                time.sleep(max(0.0, began + FIRST + number * pause - time.monotonic()))
-                clients.submit(_hit, gates[0], number)
-        for gate in gates:
-            gate.process.wait_for('"event": "counts"', seconds=SECONDS_TO_CLOSE)
-        time.sleep(1)
-    for gate in gates:
-        gate.process.end()
-    busy, idle = sights
-
-    open_until = closes - 1
+    with _pair(net, desk, tmp_path, *options) as pair:
+        _hit(pair, [kind for kind in _kinds(pair) if not kind.names_other])
+    open_until, busy, idle = pair.closes - 1, pair.sights["busy"], pair.sights["idle"]
     assert _changed(busy.metrics_until(open_until)) == []
     assert busy.metrics_until(open_until) == idle.metrics_until(open_until)
-    assert busy.log_until(open_until) == idle.log_until(open_until)
-    assert busy.files.keys() == idle.files.keys()
-    for name, seen in busy.files.items():
-        assert _lasting(seen) == _lasting(idle.files[name]), name
-    for sight in (busy, idle):
-        expected = [BEAT_SECONDS, closes - sight.began]
-        for name, seen in sight.files.items():
-            for file in seen:
-                assert file.changed < FIRST or any(abs(file.changed - beat) < 3 for beat in expected), (name, file)
+    _assert_files_and_logs_are_alike(pair)
 
     # The watcher would see it: when the period has closed, it does.
     after_busy, after_idle = busy.metrics[-1][1], idle.metrics[-1][1]
@@ -225,6 +225,79 @@ def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
     assert 'stoplist_period_requests_hidden{list="test",outcome="stopped"} 1.0' in after_idle
     assert busy.log_until(math.inf) != idle.log_until(math.inf)
     assert len(busy.files["state/state.db"]) > 2
+
+
+def _disturb(pair: Pair) -> None:
+    """What goes wrong for both gates, beside their requests."""
+
+    def put(path: Path, data: bytes) -> None:
+        pair.disturbed.append(time.time())
+        beside = path.with_name("beside")
+        beside.write_bytes(data)
+        beside.replace(path)
+
+    def kill(number: int) -> None:
+        for gate in pair.gates:
+            os.kill(min(workers_of(gate.process.pid)), number)
+        pair.wait_for(rf"has ended \(signal {number:d}\)")
+
+    def publish() -> None:
+        pair.disturbed.append(time.time())
+        pair.desk.publish(["listed.test", "stopped.example", "third.test"])
+        pair.wait_for("serial 2 in force")
+
+    policy = pair.desk.policy.read_bytes()
+    steps = [
+        lambda: (put(pair.desk.list, b"junk"), pair.wait_for("a list is refused")),
+        lambda: kill(signal.SIGKILL),
+        publish,
+        lambda: kill(signal.SIGSEGV),
+        lambda: (put(pair.desk.policy, policy + b"nonsense: true\n"), pair.wait_for("the change is refused")),
+        lambda: put(pair.desk.policy, policy),
+    ]
+    pause = (pair.ends - pair.begins) / len(steps)
+    for number, step in enumerate(steps):
+        time.sleep(max(0.0, pair.begins + number * pause - time.time()))
+        step()
+
+
+@pytest.mark.timeout(240)
+def test_nothing_that_can_be_watched_tells_a_hostile_session_from_one_without_listed_hosts(
+    net: Network, desk: Desk, tmp_path: Path
+):
+    with _pair(net, desk, tmp_path, "--workers", "2") as pair:
+        hits = [kind for kind in _kinds(pair) if kind.names_listed]
+        others = [kind for kind in _kinds(pair) if not kind.names_listed]
+
+        def ask_for_others(name: str) -> None:
+            for kind in itertools.cycle(others):
+                if time.time() > pair.ends:
+                    break
+                pair.sessions[name].ask(kind)
+
+        with ThreadPoolExecutor() as threads:
+            asking = [threads.submit(ask_for_others, name) for name in pair.sessions]
+            asking += [threads.submit(_hit, pair, hits), threads.submit(_disturb, pair)]
+            for each in asking:
+                each.result()
+    busy, idle = (sight.numbers_until(pair.closes - 1) for sight in (pair.sights["busy"], pair.sights["idle"]))
+    assert busy == idle
+    assert busy["stoplist_worker_restarts_total"] == ["0.0", "1.0", "2.0"]
+    assert busy['stoplist_list_refused{list="test"}'] == ["0.0", "1.0", "0.0"]
+    _assert_files_and_logs_are_alike(pair)
+
+
+def _assert_files_and_logs_are_alike(pair: Pair) -> None:
+    busy, idle = pair.sights["busy"], pair.sights["idle"]
+    assert busy.log_until(pair.closes - 1) == idle.log_until(pair.closes - 1)
+    assert busy.files.keys() == idle.files.keys()
+    for name, seen in busy.files.items():
+        assert _lasting(seen) == _lasting(idle.files[name]), name
+    for sight in (busy, idle):
+        expected = [BEAT_SECONDS, *(moment - sight.began for moment in (pair.closes, *pair.disturbed))]
+        for name, seen in sight.files.items():
+            for file in seen:
+                assert file.changed < STARTING or any(abs(file.changed - beat) < 3 for beat in expected), (name, file)
 
 
 def _changed(seen: list[str]) -> list[str]:
@@ -239,19 +312,32 @@ def _lasting(seen: list[File]) -> set[tuple[int, int]]:
     return {(file.size, file.mode) for file in [*lasted, seen[-1]]}
 
 
-def test_a_tunnel_that_is_observed_is_not_seen_among_those_that_pass(net: Network, desk: Desk, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("mode", "target", "first", "is_seen"),
+    [
+        pytest.param("enforce", "pass.test:25", b"", True, id="a tunnel that passes"),
+        pytest.param("enforce", "pass.test:443", client_hello("listed.test"), False, id="stopped by its SNI"),
+        pytest.param("enforce", "pass.test:80", GET, False, id="stopped by the host in it"),
+        pytest.param("observe", "listed.test:25", b"", False, id="observed by its target"),
+        pytest.param("observe", "pass.test:443", client_hello("listed.test"), False, id="observed by its SNI"),
+        pytest.param("observe", "pass.test:80", GET, False, id="observed by the host in it"),
+    ],
+)
+def test_only_a_tunnel_that_passes_is_seen(
+    net: Network, desk: Desk, tmp_path: Path, mode: str, target: str, first: bytes, is_seen: bool
+):
     _ask_for_hours_and_metrics(desk)
-    desk.policy.write_text(desk.policy.read_text().replace("version: 1\n", "version: 1\nmode: observe\n"))
+    desk.policy.write_text(desk.policy.read_text().replace("version: 1\n", f"version: 1\nmode: {mode}\n"))
     gate = net.gate(desk.policy, tmp_path / "state")
-    with Watcher(net, gate, []) as sight:
-        for host, tunnels in (("listed.test", 0), ("pass.test", 1)):
-            with gate.connect() as connection:
-                connection.sendall(f"CONNECT {host}:25 HTTP/1.1\r\n\r\n".encode())
-                assert b" 200 " in read_head(connection)
-                assert connection.recv(65536)
-                time.sleep(0.5)
-                metrics = sight.metrics[-1][1]
-                assert f"stoplist_lane_tunnels {tunnels}.0\n" in metrics
-                assert f"stoplist_lane_open_duration_seconds_count {tunnels}.0\n" in metrics
-                assert ('stoplist_lane_bytes_total{from="server"} 0.0\n' in metrics) == (host == "listed.test")
+    with Watcher(net, gate, []) as sight, gate.connect() as connection:
+        time.sleep(0.5)
+        connection.sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+        assert b" 200 " in read_head(connection)
+        time.sleep(0.5)
+        connection.sendall(first)
+        assert connection.recv(65536)
+        time.sleep(0.5)
     gate.process.end()
+    assert f"stoplist_lane_tunnels {is_seen:d}.0\n" in sight.metrics[-1][1]
+    assert (len(sight.metrics) > 1) is is_seen
+    assert (len(_changed([text for _, text in sight.metrics])) > 0) is is_seen

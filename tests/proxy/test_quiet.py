@@ -237,6 +237,21 @@ def test_what_nobody_catches_is_said_by_its_type_and_no_more(body: str, where: s
     assert [(each["where"], each["kind"], each["times"]) for each in ended.said] == [(where, kind, 1)]
 
 
+def test_what_a_thread_of_watchdog_raises_when_it_is_ended_is_no_fault():
+    ended = run("""
+from watchdog.observers.api import EventEmitter
+class Fails(EventEmitter):
+    __module__ = "watchdog.observers.inotify"
+    def run(self):
+        raise OSError(9, "secret.test")
+thread = Fails(None, None)
+thread.start()
+thread.join()
+faults.report()
+""")
+    assert ended == Ended(0, [])
+
+
 def test_who_interrupts_a_process_sees_no_traceback():
     ended = run("os.kill(os.getpid(), signal.SIGINT)")
     assert [each["kind"] for each in ended.said] == ["KeyboardInterrupt"]

@@ -38,7 +38,7 @@ _SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """Numerical codes of severities (RFC 5424, section 6.2.1)."""
 
 _NO_FAULT = "watchdog."
-"""Loggers whose errors are none: it logs one when it is ended. The store knows by itself whether it observes."""
+"""Whose errors are none: it logs and raises some when it is ended. The store polls as well."""
 
 _log = logging.getLogger("stoplist")
 
@@ -165,8 +165,12 @@ def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
         faults.add("the main thread", kind)
         faults.report()
 
+    def count_thread(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith(_NO_FAULT):
+            faults.add("a thread", args.exc_type)
+
     sys.excepthook = count_exception
-    threading.excepthook = lambda args: faults.add("a thread", args.exc_type)
+    threading.excepthook = count_thread
     sys.unraisablehook = lambda args: faults.add("a destructor", args.exc_type)
 
 

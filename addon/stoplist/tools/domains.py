@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -48,8 +49,8 @@ class Domains:
 
 
 def as_text(stream: BinaryIO) -> TextIO:
-    """A file of domains as `read_domains` wants it: what is not UTF-8 stays visible, line ends stay."""
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    """A file of domains as `read_domains` wants it: what is not UTF-8 stays visible, line ends stay, a mark stays."""
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def bytes_of(line: str) -> int:
@@ -66,7 +67,8 @@ def read_domains(
     must be one and be among the domains. Raises Problems, one for each fault.
     """
     reading = _Reading(source)
-    entries = reading.text(lines) if column is None else reading.csv(lines, column)
+    unmarked = _without_mark(lines)
+    entries = reading.text(unmarked) if column is None else reading.csv(unmarked, column)
     deliberate = _Deliberate(allowed)
     names: set[str] = set()
     count = 0
@@ -87,6 +89,13 @@ def read_domains(
     duplicates = count - len(names)
     names.difference_update(covered)
     return Domains(names, duplicates, len(covered))
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without a byte order mark before them, which some editors write."""
+    rest = iter(lines)
+    first = [line.removeprefix("\ufeff") for line in itertools.islice(rest, 1)]
+    return itertools.chain(first, rest)
 
 
 @dataclass(frozen=True, slots=True)
