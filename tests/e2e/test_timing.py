@@ -242,8 +242,8 @@ def _disturb(pair: Pair) -> None:
         pair.wait_for(rf"has ended \(signal {number:d}\)")
 
     def publish() -> None:
-        pair.disturbed.append(time.time())
         pair.desk.publish(["listed.test", "stopped.example", "third.test"])
+        pair.disturbed.append(time.time())
         pair.wait_for("serial 2 in force")
 
     policy = pair.desk.policy.read_bytes()
