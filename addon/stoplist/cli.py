@@ -494,7 +494,8 @@ def report(
         files.write(output, data, mode=files.PUBLIC, replace=True)
         click.echo(f"{output}: {_number(len(made.periods), made.length)}, {_number(made.gates, 'gate')}")
     for problem in problems:
-        click.echo(f"warning: {problem}" if made.self_test.passed else f"the self-test fails: {problem}", err=True)
+        said = "warning" if made.policy_tests.passed else "the policy's tests fail"
+        click.echo(f"{said}: {problem}", err=True)
 
 
 @main.command(

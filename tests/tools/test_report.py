@@ -532,14 +532,14 @@ def test_times_of_changes_are_of_the_policys_time_zone(site: Site) -> None:
     assert json.loads(as_json(report))["changes"][0]["time"] == "2026-11-19T18:30:00Z"
 
 
-# The self-test
+# The policy's tests
 
 
-def test_the_self_test_is_of_check_hosts_and_of_the_policys_tests(site: Site) -> None:
+def test_the_policys_tests_are_of_check_hosts_too(site: Site) -> None:
     site.adapt("tests: [{host: listed.test, expect: stop}, {host: www.school.example, expect: pass}]")
     site.add([])
     report = site.report(now=datetime.now(UTC))
-    assert (report.self_test.passed, report.self_test.tests) == (True, 3)
+    assert (report.policy_tests.passed, report.policy_tests.tests) == (True, 3)
     assert "passed (3 tests)" in as_table(report).decode()
 
 
@@ -558,17 +558,17 @@ def test_the_self_test_is_of_check_hosts_and_of_the_policys_tests(site: Site) ->
         ),
     ],
 )
-def test_a_self_test_that_fails_is_in_the_report_and_why_is_told_beside_it(site: Site, spoil, why: str) -> None:
+def test_a_policys_test_that_fails_is_in_the_report_and_why_is_told_beside_it(site: Site, spoil, why: str) -> None:
     spoil(site.publisher)
     site.add([counted(days("2026-11-01", 1)[0], 100)])
     report, problems = reporting.make(site.publisher.policy, site.states, since=None, until=None, now=NOW)
-    assert not report.self_test.passed
+    assert not report.policy_tests.passed
     assert [why in str(problem) for problem in problems] == [True]
     for name, text in all_formats(report).items():
         assert why not in text
         assert str(site.folder) not in text
         assert "FAILED" in text or name in ("csv", "json")
-    assert json.loads(as_json(report))["self_test"]["passed"] is False
+    assert json.loads(as_json(report))["policy_tests"]["passed"] is False
     assert [row.shown.requests for row in report.rows] == [100]
 
 
@@ -659,7 +659,7 @@ def test_json_is_one_object_with_these_keys(sample: Report) -> None:
         "gates": 1,
         "hide_below": 10,
         "round_to": 5,
-        "self_test": {"passed": True, "tests": 1},
+        "policy_tests": {"passed": True, "tests": 1},
     }
     assert {name: value[0] for name, value in fields.items() if isinstance(value, list)} == {
         "periods_without_counts": "2026-11-06",

@@ -186,13 +186,13 @@ def _title(report: Report) -> str:
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    result = "passed" if report.self_test.passed else "FAILED"
+    result = "passed" if report.policy_tests.passed else "FAILED"
     return [
         ("Range", range_of(report)),
         ("Time zone", str(report.time_zone)),
         ("List kept by", report.authority),
         ("Gates", f"{report.gates}"),
-        ("Self-test", f"{result} ({numbered(report.self_test.tests, 'test')})"),
+        ("Policy tests", f"{result} ({numbered(report.policy_tests.tests, 'test')})"),
         ("Made", f"{format_time(report.made)} by Stoplist {report.version}"),
     ]
 
@@ -206,7 +206,8 @@ def _fresh_words(report: Report, freshness: Freshness) -> str:
 def rules(report: Report) -> list[str]:
     least, step = report.disclosure.hide_below, report.disclosure.round_to
     said = [
-        "Numbers are of requests, not of people: one page can cause many requests. Self-tests are not counted.",
+        "Numbers are of requests, not of people: one page can cause many requests. Those for the "
+        "check host of a list are not counted.",
         f'A number below {least} is hidden, zero like any other, and reads "under {least}". All others are rounded to '
         f"a multiple of {step}. Only {report.length}s that are over are shown.",
         "Totals are of the numbers shown: what is hidden is in none of them.",
@@ -362,7 +363,7 @@ def as_json(report: Report) -> bytes:
         "gates": report.gates,
         "hide_below": report.disclosure.hide_below,
         "round_to": report.disclosure.round_to,
-        "self_test": {"passed": report.self_test.passed, "tests": report.self_test.tests},
+        "policy_tests": {"passed": report.policy_tests.passed, "tests": report.policy_tests.tests},
         "counts": [
             {**_period_fields(row.period), "list": row.list, "outcome": row.outcome.value, "serials": row.serials}
             | _shown_fields(row.shown)

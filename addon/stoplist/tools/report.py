@@ -1,7 +1,7 @@
 """Report: what an operator hands to the list provider, and what a data protection officer can check.
 
 It says how many requests were stopped in periods that have closed, as far as core/counts.py lets a number be
-shown; when a fresh list was enforced; how lists changed; and whether the gate's own tests pass now.
+shown; when a fresh list was enforced; how lists changed; and whether the policy's tests pass now.
 
 Rules
   - No field of a report could name a person: numbers that may be shown, names and serials of lists, times, and
@@ -57,8 +57,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class SelfTest:
-    """Whether the check host of each list is stopped, and every test of the policy passes."""
+class PolicyTests:
+    """Whether the policy's files load, the check host of each list would be stopped, and each of its tests passes."""
 
     passed: bool
     tests: int
@@ -81,7 +81,7 @@ class Report:
     rows: tuple[Row, ...]
     coverage: tuple[Coverage, ...]
     changes: tuple[Change, ...]
-    self_test: SelfTest
+    policy_tests: PolicyTests
 
 
 def make(
@@ -90,7 +90,7 @@ def make(
     """Report on the gates with these state directories, from one day of the policy's time zone to another.
 
     Without days: on all that is kept. Also gives what whoever asks should know, and the report does not say: why
-    the self-test fails. Raises StoplistError where the policy or a state cannot be read.
+    the policy's tests fail. Raises StoplistError where the policy or a state cannot be read.
     """
     _check_distinct(states)
     text = loading.read_policy(policy)
@@ -100,7 +100,7 @@ def make(
     rows = disclosure.rows(gates)
     counted = sorted({row.period for row in rows})
     silent = _without(counted, _calendar(text.policy, days, counted[0].starts if counted else None))
-    self_test, problems = _test(policy, text.policy, now)
+    policy_tests, problems = _test(policy, text.policy, now)
     report = Report(
         made=now.replace(microsecond=0),
         version=__version__,
@@ -115,7 +115,7 @@ def make(
         rows=tuple(rows),
         coverage=tuple(_coverage(gates)),
         changes=tuple(changes),
-        self_test=self_test,
+        policy_tests=policy_tests,
     )
     return report, problems
 
@@ -227,13 +227,13 @@ def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
     ]
 
 
-def _test(path: Path, policy: Policy, now: datetime) -> tuple[SelfTest, list[StoplistError]]:
+def _test(path: Path, policy: Policy, now: datetime) -> tuple[PolicyTests, list[StoplistError]]:
     tests = len(policy.lists) + len(policy.tests)
     try:
         loaded = loading.load(path, now=now)
     except StoplistError as error:
-        return SelfTest(passed=False, tests=tests), [error]
+        return PolicyTests(passed=False, tests=tests), [error]
     hosts = [Host.parse(signed.header.check_host) for signed in loaded.ruleset.lists]
     verdicts = [decide(loaded.ruleset, host, now.timestamp()) for host in hosts]
     passed = all(verdict.reason is Reason.CHECK_HOST for verdict in verdicts)
-    return SelfTest(passed, tests), list(loaded.warnings)
+    return PolicyTests(passed, tests), list(loaded.warnings)
