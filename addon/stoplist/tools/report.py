@@ -1,11 +1,12 @@
 """Report: what an operator hands to the list provider, and what a data protection officer can check.
 
 It says how many requests were stopped in periods that have closed, as far as core/counts.py lets a number be
-shown; when a fresh list was enforced; how lists changed; and whether the policy's tests pass now.
+shown; when a fresh list was enforced; how lists changed; whether the policy's tests pass now; and, where their
+results are given, how the self-tests of gates went.
 
 Rules
-  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times, and
-    what the policy says of its operator. No path, no reason in words, no key id.
+  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times,
+    states and checks of self-tests, and what the policy says of its operator. No path, no reason in words, no key id.
   - Exact numbers end in `make`: a report holds none, and so can no rendering of it.
   - States are only read. Gates are added up before anything is hidden, and each of them once.
 """
@@ -26,6 +27,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
+from stoplist.tools.selftests import SelfTests, sum_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,10 @@ class PolicyTests:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted."""
+    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted.
+
+    `self_tests` is None where no results of them were given.
+    """
 
     made: datetime
     version: str
@@ -82,15 +87,23 @@ class Report:
     coverage: tuple[Coverage, ...]
     changes: tuple[Change, ...]
     policy_tests: PolicyTests
+    self_tests: SelfTests | None
 
 
 def make(
-    policy: Path, states: Sequence[Path], *, since: date | None, until: date | None, now: datetime
+    policy: Path,
+    states: Sequence[Path],
+    *,
+    since: date | None,
+    until: date | None,
+    now: datetime,
+    selftests: Sequence[Path] = (),
 ) -> tuple[Report, list[StoplistError]]:
     """Report on the gates with these state directories, from one day of the policy's time zone to another.
 
-    Without days: on all that is kept. Also gives what whoever asks should know, and the report does not say: why
-    the policy's tests fail. Raises StoplistError where the policy or a state cannot be read.
+    Without days: on all that is kept. `selftests` are files with results of self-tests. Also gives what whoever asks
+    should know, and the report does not say: why the policy's tests fail. Raises StoplistError where the policy, a
+    state or a result cannot be read.
     """
     _check_distinct(states)
     text = loading.read_policy(policy)
@@ -100,6 +113,7 @@ def make(
     rows = disclosure.rows(gates)
     counted = sorted({row.period for row in rows})
     silent = _without(counted, _calendar(text.policy, days, counted[0].starts if counted else None))
+    periods = sorted([*counted, *silent])
     policy_tests, problems = _test(policy, text.policy, now)
     report = Report(
         made=now.replace(microsecond=0),
@@ -110,12 +124,13 @@ def make(
         length=text.policy.counts.period,
         disclosure=disclosure,
         gates=len(states),
-        periods=tuple(sorted([*counted, *silent])),
+        periods=tuple(periods),
         silent=frozenset(silent),
         rows=tuple(rows),
         coverage=tuple(_coverage(gates)),
         changes=tuple(changes),
         policy_tests=policy_tests,
+        self_tests=sum_up(selftests, periods, days.starts, days.ends) if selftests else None,
     )
     return report, problems
 
