@@ -235,7 +235,7 @@ def rules(report: Report) -> list[str]:
     if report.self_tests is not None:
         said.append(
             "A self-test asks a running gate as a client would. "
-            f"{report.length.capitalize()}s with all passed are those with a self-test, and none that did not pass."
+            f"{report.length.capitalize()}s with all passed have at least one, and none that did not pass."
         )
     return said
 
@@ -260,10 +260,15 @@ _CHECKS = {
     CheckName.HTTP: "fine if the check host is stopped over HTTP",
     CheckName.HTTPS: "fine if the check host is stopped over HTTPS",
     CheckName.CONTROL: "fine if a host that is not listed passes",
-    CheckName.UNTOUCHED: "fine if that host shows its own certificate: nobody has decrypted it",
+    CheckName.UNTOUCHED: "fine if a host that is not listed shows its own certificate",
     CheckName.LIST_AGE: "fine if the list is not older than it should be",
 }
 _PRIVACY = "No client, host, address, user agent or moment of a request is in this report, and none is recorded."
+_TIMES = "The times of self-tests are those of the operator's own requests."
+
+
+def _reading(report: Report) -> list[str]:
+    return [*rules(report), _PRIVACY, *([_TIMES] if _not_passed(report) else [])]
 
 
 def _outcomes(report: Report) -> list[Outcome]:
@@ -286,7 +291,7 @@ def as_table(report: Report) -> bytes:
     parts += ["How to read the numbers", ""]
     for outcome in _outcomes(report):
         parts += wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
-    for rule in (*rules(report), _PRIVACY):
+    for rule in _reading(report):
         parts += wrapped(rule)
     return "\n".join([*parts, ""]).encode()
 
@@ -562,7 +567,7 @@ def as_html(report: Report) -> bytes:
         outcomes=_outcomes(report),
         meanings=_MEANINGS,
         why_empty=_why_empty(report),
-        rules=[*rules(report), _PRIVACY],
+        rules=_reading(report),
         changes_head=_CHANGES,
         changes=_change_cells(report),
         not_passed_title=_NOT_PASSED,
