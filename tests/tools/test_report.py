@@ -701,6 +701,8 @@ def test_a_table_tells_of_self_tests_that_did_not_pass(week: Site) -> None:
         "",
     ]
     assert max(len(line) for line in table.splitlines()) <= 80
+    assert "none is recorded.\n  The times of self-tests are those of the operator's own requests.\n" in table
+    assert "times of self-tests" not in as_table(week.report(until="2026-11-03")).decode()
 
 
 def test_a_page_tells_of_self_tests_that_did_not_pass(week: Site) -> None:
