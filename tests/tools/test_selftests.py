@@ -287,7 +287,8 @@ def test_a_last_line_without_end_has_a_cap_too(file: Path):
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path):
-    for path, words in ((tmp_path / "gone", "no such file"), (tmp_path, "is a directory")):
+    broken = Path("/proc/self/mem")
+    for path, words in ((tmp_path / "gone", "no such file"), (tmp_path, "is a directory"), (broken, "output error")):
         error = refusal(path)
         assert (error.place, words in error.message) == (str(path), True)
 
