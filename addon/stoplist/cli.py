@@ -39,6 +39,7 @@ from stoplist.tools import report as reporting
 from stoplist.tools import rollout as rolling
 from stoplist.tools import schema as schemas
 from stoplist.tools import selftest as testing
+from stoplist.tools import selftests as tested
 from stoplist.tools import status as remembered
 from stoplist.tools import trial as trying
 from stoplist.tools.dial import Proxy
@@ -470,6 +471,13 @@ def certificate_authority(
     multiple=True,
     help="The --state-dir of a further gate, or a copy of it: its counts are added up with the others. Repeatable.",
 )
+@click.option(
+    "--selftests",
+    metavar="FILE",
+    type=_FILE,
+    multiple=True,
+    help="Lines of 'stoplist selftest --format json': say how many passed, and when one did not. Repeatable.",
+)
 def report(
     policy: Path,
     since: date | None,
@@ -478,6 +486,7 @@ def report(
     output: Path | None,
     state_dir: Path | None,
     others: tuple[Path, ...],
+    selftests: tuple[Path, ...],
 ) -> None:
     """Say how many requests were stopped by the lists of POLICY, and when a fresh list was enforced."""
     if since and until and until < since:
@@ -486,7 +495,7 @@ def report(
     if wanted == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
     states = [state_dir or loading.default_state_dir(), *others]
-    made, problems = reporting.make(policy, states, since=since, until=until, now=loading.now())
+    made, problems = reporting.make(policy, states, since=since, until=until, now=loading.now(), selftests=selftests)
     data = rendering.FORMATS[wanted](made)
     if output is None:
         click.echo(data, nl=False)
@@ -494,7 +503,8 @@ def report(
         files.write(output, data, mode=files.PUBLIC, replace=True)
         click.echo(f"{output}: {_number(len(made.periods), made.length)}, {_number(made.gates, 'gate')}")
     for problem in problems:
-        click.echo(f"warning: {problem}" if made.self_test.passed else f"the self-test fails: {problem}", err=True)
+        said = "warning" if made.policy_tests.passed else "the policy's tests fail"
+        click.echo(f"{said}: {problem}", err=True)
 
 
 @main.command(
@@ -675,6 +685,7 @@ def selftest(
     through it fails, 3 the proxy cannot be asked, or wrong usage.
     """
     host, port = control
+    began = loading.now()
     found = testing.run(
         testing.Wanted(
             proxy,
@@ -689,7 +700,7 @@ def selftest(
         )
     )
     if not quiet or found.state is not testing.State.OK:
-        click.echo(testing.as_json(found) if wanted == "json" else testing.as_text(found))
+        click.echo(tested.as_line(found, began) if wanted == "json" else testing.as_text(found))
     raise click.exceptions.Exit(found.state.value)
 
 

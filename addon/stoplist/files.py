@@ -15,8 +15,8 @@ import hashlib
 import os
 import stat
 import tempfile
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from stoplist.errors import StoplistError
 
@@ -70,7 +70,7 @@ def read(path: Path, limit: int) -> bytes:
     return data
 
 
-def open_stream(path: Path) -> BinaryIO:
+def open_stream(path: Path) -> FileIO:
     """A file, or a pipe, to be read piece by piece and closed by the caller: one too large to be read whole.
     Raises StoplistError."""
     try:

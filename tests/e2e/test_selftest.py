@@ -180,6 +180,31 @@ def test_a_gate_that_is_stopped_leaves_all_unknown(net: Network, desk: Desk, tmp
     assert "cannot be reached: Connection refused" in said.seen("http")
 
 
+def test_a_report_says_how_many_passed_and_no_host(net: Network, desk: Desk, tmp_path: Path):
+    """Each result is appended to a file, as cron does it: one of a gate that is fine, one of a gate that is stopped."""
+    results, state_dir = tmp_path / "selftests.jsonl", tmp_path / "state"
+    with results.open("w") as file:
+        with _gate(net, desk, state_dir) as gate:
+            file.write(_selftest(gate).out)
+        file.write(_selftest(gate).out)
+    assert CONTROL in results.read_text()
+    assert [json.loads(line)["exit_code"] for line in results.read_text().splitlines()] == [0, 3]
+
+    given = ("--state-dir", str(state_dir), "--selftests", str(results))
+    reports = {
+        wanted: desk.stoplist("report", str(desk.policy), *given, "--format", wanted)
+        for wanted in ("table", "csv", "json", "html")
+    }
+    found = json.loads(reports["json"])["self_tests"]
+    assert (found["tests"], found["passed"]) == (2, 1)
+    (stretch,) = found["not_passed"]
+    assert (stretch["tests"], stretch["state"], stretch["checks"]) == (1, "unknown", ["http"])
+    assert "\nSelf-tests:   1 of 2 passed" in reports["table"]
+    for text in reports.values():
+        for words in (CONTROL, CHECK_HOST, GATEWAY_ADDRESS, f":{gate.port}", "Connection refused"):
+            assert words not in text
+
+
 def test_names_and_passwords(net: Network, desk: Desk, tmp_path: Path):
     need("htpasswd")
     subprocess.run(["htpasswd", "-cbB", str(desk.folder / "users.htpasswd"), "anna", "open sesame"], check=True)

@@ -26,8 +26,11 @@ from stoplist.core.signedlist import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools import report as reporting
+from stoplist.tools import selftest
 from stoplist.tools.rendering import FORMATS, as_csv, as_html, as_json, as_table, format_of
 from stoplist.tools.report import Change, Coverage, Report
+from stoplist.tools.selftest import Check, CheckName, Result, SelfTest
+from stoplist.tools.selftests import NotPassed, SelfTests, as_line
 from tests.keys import open_list
 from tests.published import Publisher
 
@@ -63,6 +66,16 @@ class Site:
     def add(self, counts: Iterable[Count]) -> None:
         self.gate(counts).close()
 
+    def selftests(self, *lines: str) -> Path:
+        """One more file with results of self-tests."""
+        file = self.folder / f"selftests-{len(self.results) + 1}"
+        file.write_text("".join(f"{line}\n" for line in lines))
+        return file
+
+    @property
+    def results(self) -> list[Path]:
+        return sorted(self.folder.glob("selftests-*"))
+
     def report(self, since: str | None = None, until: str | None = None, now: datetime = NOW) -> Report:
         made, problems = reporting.make(
             self.publisher.policy,
@@ -70,6 +83,7 @@ class Site:
             since=date.fromisoformat(since) if since else None,
             until=date.fromisoformat(until) if until else None,
             now=now,
+            selftests=self.results,
         )
         assert problems == []
         return made
@@ -532,14 +546,14 @@ def test_times_of_changes_are_of_the_policys_time_zone(site: Site) -> None:
     assert json.loads(as_json(report))["changes"][0]["time"] == "2026-11-19T18:30:00Z"
 
 
-# The self-test
+# The policy's tests
 
 
-def test_the_self_test_is_of_check_hosts_and_of_the_policys_tests(site: Site) -> None:
+def test_the_policys_tests_are_of_check_hosts_too(site: Site) -> None:
     site.adapt("tests: [{host: listed.test, expect: stop}, {host: www.school.example, expect: pass}]")
     site.add([])
     report = site.report(now=datetime.now(UTC))
-    assert (report.self_test.passed, report.self_test.tests) == (True, 3)
+    assert (report.policy_tests.passed, report.policy_tests.tests) == (True, 3)
     assert "passed (3 tests)" in as_table(report).decode()
 
 
@@ -558,17 +572,17 @@ def test_the_self_test_is_of_check_hosts_and_of_the_policys_tests(site: Site) ->
         ),
     ],
 )
-def test_a_self_test_that_fails_is_in_the_report_and_why_is_told_beside_it(site: Site, spoil, why: str) -> None:
+def test_a_policys_test_that_fails_is_in_the_report_and_why_is_told_beside_it(site: Site, spoil, why: str) -> None:
     spoil(site.publisher)
     site.add([counted(days("2026-11-01", 1)[0], 100)])
     report, problems = reporting.make(site.publisher.policy, site.states, since=None, until=None, now=NOW)
-    assert not report.self_test.passed
+    assert not report.policy_tests.passed
     assert [why in str(problem) for problem in problems] == [True]
     for name, text in all_formats(report).items():
         assert why not in text
         assert str(site.folder) not in text
         assert "FAILED" in text or name in ("csv", "json")
-    assert json.loads(as_json(report))["self_test"]["passed"] is False
+    assert json.loads(as_json(report))["policy_tests"]["passed"] is False
     assert [row.shown.requests for row in report.rows] == [100]
 
 
@@ -577,6 +591,221 @@ def test_a_policy_that_cannot_be_read_is_an_error(site: Site) -> None:
     site.publisher.policy.write_text("version: 2\n")
     with pytest.raises(StoplistError, match="version"):
         site.report()
+
+
+# Self-tests
+
+
+WORKS = dict.fromkeys(CheckName, Result.OK)
+SILENT = dict.fromkeys(CheckName, Result.SKIPPED) | {CheckName.HTTP: Result.UNKNOWN}
+STALE = WORKS | {CheckName.LIST_AGE: Result.WARNING}
+FAILS = dict.fromkeys(CheckName, Result.FAILED)
+
+
+def result(time: str, results: dict[CheckName, Result] = WORKS, seen: str = "seen", remedy: str = "remedy") -> str:
+    """A line as `stoplist selftest` writes it."""
+    checks = tuple(Check(name, each, seen, remedy, 0.25) for name, each in results.items())
+    return as_line(SelfTest(checks, 3, 7), datetime.fromisoformat(f"{time}Z"))
+
+
+@pytest.fixture
+def week(site: Site) -> Site:
+    """A week of one gate, whose self-tests failed in the night of the fourth day, and warned on the last one."""
+    site.add(counted(period, 100) for period in days("2026-11-01", 7))
+    site.selftests(
+        *(result(f"2026-11-0{day}T12:00:00") for day in (1, 2, 4, 5)),
+        result("2026-11-04T22:00:00", FAILS),
+        result("2026-11-04T23:00:00", SILENT),
+        result("2026-11-05T00:00:00", SILENT),
+        result("2026-11-05T00:10:00", SILENT),
+        result("2026-11-07T12:00:00", STALE),
+        result("2026-11-08T12:00:00", SILENT),
+    )
+    return site
+
+
+def test_self_tests_are_in_the_report_where_they_are_given(site: Site) -> None:
+    site.add([counted(days("2026-11-01", 1)[0], 100)])
+    without = site.report()
+    assert without.self_tests is None
+    site.selftests()
+    empty = site.report()
+    assert empty.self_tests == SelfTests(1, 0, 0, 0, ())
+    for report, words in ((without, "none given"), (empty, "none in this range")):
+        assert f"\nSelf-tests:   {words}\n" in as_table(report).decode()
+        assert ["Self-tests", words] in _facts_of(as_html(report).decode())
+        assert "Self-tests that" not in as_table(report).decode() + as_html(report).decode()
+    assert "self-test" not in as_table(without).decode()
+    assert json.loads(as_json(without))["self_tests"] is None
+    assert as_csv(without) == as_csv(empty)
+
+
+def _facts_of(page: str) -> list[list[str]]:
+    (facts,) = [element for element in parsed(page).iter("dl") if element.get("class") == "facts"]
+    return [[" ".join("".join(part.itertext()).split()) for part in fact] for fact in facts]
+
+
+def test_self_tests_are_summed_up_over_the_days_of_the_report(week: Site) -> None:
+    report = week.report("2026-11-02", "2026-11-07")
+    night, later = datetime(2026, 11, 4, 22, tzinfo=UTC), datetime(2026, 11, 5, 0, 10, tzinfo=UTC)
+    noon = datetime(2026, 11, 7, 12, tzinfo=UTC)
+    assert report.self_tests == SelfTests(
+        files=1,
+        tests=8,
+        passed=3,
+        passed_periods=1,
+        not_passed=(
+            NotPassed(1, night, night, 1, selftest.State.CRITICAL, tuple(CheckName)),
+            NotPassed(1, night.replace(hour=23), later, 3, selftest.State.UNKNOWN, ("http",)),
+            NotPassed(1, noon, noon, 1, selftest.State.WARNING, ("list age",)),
+        ),
+    )
+    fact = "3 of 8 passed; days with all passed: 1 of 6"
+    assert f"\nSelf-tests:   {fact}\n" in as_table(report).decode()
+    assert ["Self-tests", fact] in _facts_of(as_html(report).decode())
+
+
+def test_self_tests_up_to_the_moment_of_the_report_are_in_it(site: Site) -> None:
+    """Its period has not closed: it is none of those in which all passed."""
+    site.add([])
+    site.selftests(result("2026-11-21T12:29:59"), result("2026-11-21T12:30:00"), result("2026-11-21T12:30:01"))
+    report = site.report()
+    assert report.self_tests == SelfTests(1, 1, 1, 0, ())
+    assert "\nSelf-tests:   1 of 1 passed\n" in as_table(report).decode()
+
+
+def test_a_table_tells_of_self_tests_that_did_not_pass(week: Site) -> None:
+    report = week.report(until="2026-11-07")
+    table = as_table(report).decode()
+    assert table[table.index("Self-tests that") : table.index("How to read")].splitlines() == [
+        "Self-tests that did not pass",
+        "",
+        "  from              to                tests  state     checks",
+        "  2026-11-04 22:00  2026-11-04 22:00      1  critical  http",
+        "                                                       https",
+        "                                                       control",
+        "                                                       untouched",
+        "                                                       list age",
+        "  2026-11-04 23:00  2026-11-05 00:10      3  unknown   http",
+        "  2026-11-07 12:00  2026-11-07 12:00      1  warning   list age",
+        "",
+        "  warning: the filter worked, and the list was older than it should be.",
+        "  critical: the filter did not work, or what is not listed did not pass",
+        "    untouched.",
+        "  unknown: the gate could not be asked, or did not say all.",
+        "  http: fine if the check host is stopped over HTTP.",
+        "  https: fine if the check host is stopped over HTTPS.",
+        "  control: fine if a host that is not listed passes.",
+        "  untouched: fine if a host that is not listed shows its own certificate.",
+        "  list age: fine if the list is not older than it should be.",
+        "",
+    ]
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert "none is recorded.\n  The times of self-tests are those of the operator's own requests.\n" in table
+    assert "times of self-tests" not in as_table(week.report(until="2026-11-03")).decode()
+
+
+def test_a_page_tells_of_self_tests_that_did_not_pass(week: Site) -> None:
+    page = as_html(week.report("2026-11-05", "2026-11-07")).decode()
+    (section,) = [each for each in parsed(page).iter("section") if each.get("aria-labelledby") == "not-passed"]
+    assert [["".join(cell.itertext()) for cell in row] for row in section.iter("tr")] == [
+        ["From", "To", "Tests", "State", "Checks"],
+        ["2026-11-05 00:00", "2026-11-05 00:10", "2", "unknown", "http"],
+        ["2026-11-07 12:00", "2026-11-07 12:00", "1", "warning", "list age"],
+    ]
+    assert [term.text for term in section.iter("dt")] == ["warning", "unknown", "http", "list age"]
+
+
+def test_json_has_the_self_tests(week: Site) -> None:
+    fields = json.loads(as_json(week.report("2026-11-05", "2026-11-06")))
+    assert fields["self_tests"] == {
+        "files": 1,
+        "tests": 3,
+        "passed": 1,
+        "passed_periods": 0,
+        "periods": 2,
+        "not_passed": [
+            {
+                "file": 1,
+                "first": "2026-11-05T00:00:00Z",
+                "last": "2026-11-05T00:10:00Z",
+                "tests": 2,
+                "state": "unknown",
+                "checks": ["http"],
+            }
+        ],
+    }
+
+
+def test_csv_has_none_of_the_self_tests(week: Site) -> None:
+    given = as_csv(week.report())
+    week.results[0].unlink()
+    assert as_csv(week.report()) == given
+
+
+def test_self_tests_of_several_files_have_the_number_of_their_file(week: Site) -> None:
+    week.selftests(result("2026-11-04T22:30:00", SILENT), result("2026-11-04T22:40:00", SILENT))
+    report = week.report("2026-11-04", "2026-11-04")
+    table = as_table(report).decode()
+    assert "  file  from              to                tests  state     checks\n" in table
+    assert re.search(r"\n  1     2026-11-04 22:00 .*critical", table)
+    assert re.search(
+        r"\n  2     2026-11-04 22:30  2026-11-04 22:40 +2  unknown   http\n  1     2026-11-04 23:00", table
+    )
+    assert '<tr><th scope="row">2</th><td class="whole">2026-11-04 22:30</td>' in as_html(report).decode()
+    assert [each["file"] for each in json.loads(as_json(report))["self_tests"]["not_passed"]] == [1, 2, 1]
+
+
+def test_self_tests_are_told_in_the_policys_time_zone_and_hours(site: Site) -> None:
+    site.adapt("counts: {period: hour}", "time_zone: Asia/Kathmandu")
+    kathmandu = zoneinfo.ZoneInfo("Asia/Kathmandu")
+    site.add(counted(hour, 100) for hour in days("2026-11-03", 24, "hour", kathmandu))
+    site.selftests(
+        result("2026-11-02T18:14:59", SILENT),
+        result("2026-11-02T18:15:00", SILENT),
+        result("2026-11-02T19:15:00"),
+        result("2026-11-03T18:14:59"),
+        result("2026-11-03T18:15:00", SILENT),
+    )
+    table = as_table(site.report("2026-11-03", "2026-11-03")).decode()
+    assert "Self-tests:   2 of 3 passed; hours with all passed: 2 of 24\n" in table
+    assert "\n  2026-11-03 00:00  2026-11-03 00:00      1  unknown  http\n" in table
+
+
+def test_a_year_of_self_tests_is_good_at_80_columns(site: Site) -> None:
+    report = site.report("2026-11-01", "2026-11-20")
+    stretch = NotPassed(12, NOW, NOW + timedelta(days=300), 1_234_567, selftest.State.CRITICAL, tuple(CheckName))
+    many = replace(report, self_tests=SelfTests(12, 1_234_567, 1_234_000, 8_760, (stretch,)), length="hour")
+    assert max(len(line) for line in as_table(many).decode().splitlines()) <= 80
+
+
+def test_nothing_that_a_self_test_saw_is_in_any_format(week: Site) -> None:
+    """Whatever its words say, the reports are the same to the last byte."""
+    file = week.results[0]
+    plain = all_formats(week.report())
+    lines = []
+    for line in file.read_text().splitlines():
+        fields = json.loads(line)
+        for check in fields["checks"]:
+            check["seen"] = "control-of-secret.example:4443 passes, asked of http://anna:secret@gate-of-secret.example"
+            check["remedy"] = "name the secret.example ones with --control-ca /home/of-secret/ca.pem"
+            check["secret"] = ["secret.example"]
+        fields |= {"proxy": "http://secret.example:8080", "control": {"secret.example": 443}, "list_age_days": 98765}
+        lines.append(json.dumps(fields))
+    file.rename(week.folder / "selftests-of-secret").write_text("".join(f"{line}\n" for line in lines))
+    assert [path.name for path in week.results] == ["selftests-of-secret"]
+    found = all_formats(week.report())
+    assert found == plain
+    for text in found.values():
+        assert "secret" not in text
+        assert "98765" not in text
+
+
+def test_a_line_that_is_no_result_makes_no_report(week: Site) -> None:
+    with week.results[0].open("a") as file:
+        file.write("STOPLIST OK - 5 checks fine\n")
+    with pytest.raises(StoplistError, match="selftests-1:11: 'STOPLIST OK - 5 checks fine' is not strict JSON"):
+        week.report("2026-11-01", "2026-11-01")
 
 
 # Formats
@@ -659,7 +888,8 @@ def test_json_is_one_object_with_these_keys(sample: Report) -> None:
         "gates": 1,
         "hide_below": 10,
         "round_to": 5,
-        "self_test": {"passed": True, "tests": 1},
+        "policy_tests": {"passed": True, "tests": 1},
+        "self_tests": None,
     }
     assert {name: value[0] for name, value in fields.items() if isinstance(value, list)} == {
         "periods_without_counts": "2026-11-06",

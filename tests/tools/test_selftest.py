@@ -30,7 +30,8 @@ from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.tools import selftest
 from stoplist.tools.dial import MAX_BYTES, Proxy
-from stoplist.tools.selftest import Check, Result, SelfTest, State, Wanted, as_json, as_text
+from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State, Wanted, as_text
+from stoplist.tools.selftests import as_line
 
 CHECK_HOST = "check.stoplist.invalid"
 CONTROL = "www.pass.test"
@@ -195,7 +196,7 @@ def _expect(found: SelfTest, state: State, name: str, words: str) -> None:
 def test_all_is_fine(proxy: FakeProxy, wanted: Wanted):
     found = selftest.run(wanted)
     assert set(_results(found).values()) == {"ok"}, as_text(found)
-    assert list(_results(found)) == ["http", "https", "control", "untouched", "list age"]
+    assert list(_results(found)) == list(CheckName)
     assert (found.state, found.list_age) == (State.OK, 3)
     first, *others = as_text(found).splitlines()
     assert re.fullmatch(
@@ -595,7 +596,9 @@ def test_any_bytes_give_a_report(proxy: FakeProxy, wanted: Wanted, answers: list
     proxy.raw = lambda connection: connection.sendall(b"".join(answers))
     found = selftest.run(replace(wanted, seconds=1))
     assert all(line.isprintable() for line in as_text(found).splitlines())
-    assert json.loads(as_json(found))["exit_code"] == found.state.value
+    line = as_line(found, datetime.now(UTC))
+    assert line.isprintable()
+    assert json.loads(line)["exit_code"] == found.state.value
 
 
 # The URL of a proxy
@@ -656,10 +659,14 @@ def test_the_command_as_text_and_as_json(proxy: FakeProxy, options: list[str]):
     code, out, err = _run_command("--proxy", url, *options)
     assert (code, err) == (0, "")
     assert out.startswith("STOPLIST OK - 5 checks fine | ")
+    before = datetime.now(UTC).replace(microsecond=0)
     code, out, err = _run_command("--proxy", url, *options, "--format", "json")
     said = json.loads(out)
     assert (code, said["state"], said["exit_code"], said["list_age_days"]) == (0, "ok", 0, 3)
     assert [check["result"] for check in said["checks"]] == ["ok"] * 5
+    assert before <= datetime.fromisoformat(said["time"]) <= datetime.now(UTC)
+    assert out.endswith("}\n")
+    assert out.count("\n") == 1
 
 
 def test_the_command_keeps_quiet_while_all_is_fine(proxy: FakeProxy, options: list[str]):

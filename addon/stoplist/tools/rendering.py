@@ -25,6 +25,8 @@ from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.signedlist import format_time
 from stoplist.tools import plot
 from stoplist.tools.report import Change, Coverage, Report
+from stoplist.tools.selftest import CheckName, State
+from stoplist.tools.selftests import NotPassed
 
 _TEMPLATES = resources.files("stoplist.tools") / "report"
 _WIDTH = 80
@@ -186,15 +188,28 @@ def _title(report: Report) -> str:
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    result = "passed" if report.self_test.passed else "FAILED"
+    result = "passed" if report.policy_tests.passed else "FAILED"
     return [
         ("Range", range_of(report)),
         ("Time zone", str(report.time_zone)),
         ("List kept by", report.authority),
         ("Gates", f"{report.gates}"),
-        ("Self-test", f"{result} ({numbered(report.self_test.tests, 'test')})"),
+        ("Policy tests", f"{result} ({numbered(report.policy_tests.tests, 'test')})"),
+        ("Self-tests", _self_tests(report)),
         ("Made", f"{format_time(report.made)} by Stoplist {report.version}"),
     ]
+
+
+def _self_tests(report: Report) -> str:
+    found = report.self_tests
+    if found is None:
+        return "none given"
+    if not found.tests:
+        return "none in this range"
+    passed = f"{found.passed:,} of {found.tests:,} passed"
+    if not report.periods:
+        return passed
+    return f"{passed}; {report.length}s with all passed: {found.passed_periods:,} of {len(report.periods):,}"
 
 
 def _fresh_words(report: Report, freshness: Freshness) -> str:
@@ -206,7 +221,8 @@ def _fresh_words(report: Report, freshness: Freshness) -> str:
 def rules(report: Report) -> list[str]:
     least, step = report.disclosure.hide_below, report.disclosure.round_to
     said = [
-        "Numbers are of requests, not of people: one page can cause many requests. Self-tests are not counted.",
+        "Numbers are of requests, not of people: one page can cause many requests. Those for the "
+        "check host of a list are not counted.",
         f'A number below {least} is hidden, zero like any other, and reads "under {least}". All others are rounded to '
         f"a multiple of {step}. Only {report.length}s that are over are shown.",
         "Totals are of the numbers shown: what is hidden is in none of them.",
@@ -215,6 +231,11 @@ def rules(report: Report) -> list[str]:
         said.append(
             f"The numbers of {report.gates} gates are added up before any is hidden. One with a star leaves out small "
             "numbers of single gates, which could be computed from it otherwise."
+        )
+    if report.self_tests is not None:
+        said.append(
+            "A self-test asks a running gate as a client would. "
+            f"{report.length.capitalize()}s with all passed have at least one, and none that did not pass."
         )
     return said
 
@@ -230,7 +251,24 @@ _MEANINGS = {
     Outcome.OBSERVED: "on a list that is only observed: counted, and passed",
     Outcome.PASSED: "on no list, or let through by an exception of the policy",
 }
+_STATES = {
+    State.WARNING: "the filter worked, and the list was older than it should be",
+    State.CRITICAL: "the filter did not work, or what is not listed did not pass untouched",
+    State.UNKNOWN: "the gate could not be asked, or did not say all",
+}
+_CHECKS = {
+    CheckName.HTTP: "fine if the check host is stopped over HTTP",
+    CheckName.HTTPS: "fine if the check host is stopped over HTTPS",
+    CheckName.CONTROL: "fine if a host that is not listed passes",
+    CheckName.UNTOUCHED: "fine if a host that is not listed shows its own certificate",
+    CheckName.LIST_AGE: "fine if the list is not older than it should be",
+}
 _PRIVACY = "No client, host, address, user agent or moment of a request is in this report, and none is recorded."
+_TIMES = "The times of self-tests are those of the operator's own requests."
+
+
+def _reading(report: Report) -> list[str]:
+    return [*rules(report), _PRIVACY, *([_TIMES] if _not_passed(report) else [])]
 
 
 def _outcomes(report: Report) -> list[Outcome]:
@@ -249,10 +287,11 @@ def as_table(report: Report) -> bytes:
         parts += [_why_empty(report), ""]
     if report.changes:
         parts += ["Changes of lists", "", *columns(_change_cells(report), _CHANGES, "<<<>>"), ""]
+    parts += _table_of_not_passed(report)
     parts += ["How to read the numbers", ""]
     for outcome in _outcomes(report):
         parts += wrapped(f"{outcome}: {_MEANINGS[outcome]}.")
-    for rule in (*rules(report), _PRIVACY):
+    for rule in _reading(report):
         parts += wrapped(rule)
     return "\n".join([*parts, ""]).encode()
 
@@ -294,6 +333,54 @@ def columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> l
     return [line(row) for row in [head, *rows]]
 
 
+def _table_of_not_passed(report: Report) -> list[str]:
+    """A row for each check: together they would not fit."""
+    found = _not_passed(report)
+    if not found:
+        return []
+    head = _not_passed_head(report)
+    rows: list[list[str]] = []
+    for each in found:
+        *cells, _ = _not_passed_cells(report, each)
+        for check in each.checks:
+            rows.append([*cells, check])
+            cells = [""] * len(cells)
+    words = [line for name, meaning in _not_passed_words(report) for line in wrapped(f"{name}: {meaning}.")]
+    sides = "".join(">" if name == "tests" else "<" for name in head)
+    return [_NOT_PASSED, "", *columns(rows, head, sides), "", *words, ""]
+
+
+_NOT_PASSED = "Self-tests that did not pass"
+
+
+def _not_passed(report: Report) -> Sequence[NotPassed]:
+    return report.self_tests.not_passed if report.self_tests else ()
+
+
+def _not_passed_head(report: Report) -> list[str]:
+    file = ["file"] if report.self_tests and report.self_tests.files > 1 else []
+    return [*file, "from", "to", "tests", "state", "checks"]
+
+
+def _not_passed_cells(report: Report, each: NotPassed) -> list[str]:
+    values = {
+        "file": str(each.file),
+        "from": _moment(report, each.first),
+        "to": _moment(report, each.last),
+        "tests": f"{each.tests:,}",
+        "state": each.state.word,
+        "checks": ", ".join(each.checks),
+    }
+    return [values[name] for name in _not_passed_head(report)]
+
+
+def _not_passed_words(report: Report) -> list[tuple[str, str]]:
+    """The states and checks that are named, and what they mean."""
+    found = _not_passed(report)
+    states = [(state.word, words) for state, words in _STATES.items() if any(each.state is state for each in found)]
+    return [*states, *((name, words) for name, words in _CHECKS.items() if any(name in each.checks for each in found))]
+
+
 _CHANGES = ("time", "result", "list", "serial", "signers")
 
 
@@ -302,14 +389,17 @@ def _change_cells(report: Report) -> list[list[str]]:
 
 
 def _change(report: Report, change: Change) -> list[str]:
-    local = change.time.astimezone(report.time_zone)
     return [
-        f"{local:%Y-%m-%d %H:%M}{f' gate {change.gate}' if report.gates > 1 else ''}",
+        f"{_moment(report, change.time)}{f' gate {change.gate}' if report.gates > 1 else ''}",
         change.result,
         change.list or _NOTHING,
         _NOTHING if change.serial is None else str(change.serial),
         str(change.signers or _NOTHING),
     ]
+
+
+def _moment(report: Report, time: datetime) -> str:
+    return f"{time.astimezone(report.time_zone):%Y-%m-%d %H:%M}"
 
 
 # CSV and JSON
@@ -322,7 +412,8 @@ _FIELDS = (
 
 
 def as_csv(report: Report) -> bytes:
-    """One line for each number (RFC 4180). A hidden one is empty; what is about a list is empty where there is none."""
+    """One line for each number of requests (RFC 4180), and so nothing of tests. A hidden one is empty; what is about a
+    list is empty where there is none."""
     coverage = {(each.period, each.list, each.is_enforced): each for each in report.coverage}
     text = io.StringIO()
     writer = csv.writer(text)
@@ -362,7 +453,8 @@ def as_json(report: Report) -> bytes:
         "gates": report.gates,
         "hide_below": report.disclosure.hide_below,
         "round_to": report.disclosure.round_to,
-        "self_test": {"passed": report.self_test.passed, "tests": report.self_test.tests},
+        "policy_tests": {"passed": report.policy_tests.passed, "tests": report.policy_tests.tests},
+        "self_tests": _self_test_fields(report),
         "counts": [
             {**_period_fields(row.period), "list": row.list, "outcome": row.outcome.value, "serials": row.serials}
             | _shown_fields(row.shown)
@@ -417,6 +509,30 @@ def as_json(report: Report) -> bytes:
     return f"{json.dumps(fields, indent=2, ensure_ascii=False)}\n".encode()
 
 
+def _self_test_fields(report: Report) -> dict[str, object] | None:
+    found = report.self_tests
+    if found is None:
+        return None
+    return {
+        "files": found.files,
+        "tests": found.tests,
+        "passed": found.passed,
+        "passed_periods": found.passed_periods,
+        "periods": len(report.periods),
+        "not_passed": [
+            {
+                "file": each.file,
+                "first": format_time(each.first),
+                "last": format_time(each.last),
+                "tests": each.tests,
+                "state": each.state.word,
+                "checks": each.checks,
+            }
+            for each in found.not_passed
+        ],
+    }
+
+
 def _period_fields(period: Period) -> dict[str, object]:
     return {"period": period.name, "starts": utc(period.starts), "ends": utc(period.ends)}
 
@@ -451,9 +567,13 @@ def as_html(report: Report) -> bytes:
         outcomes=_outcomes(report),
         meanings=_MEANINGS,
         why_empty=_why_empty(report),
-        rules=[*rules(report), _PRIVACY],
+        rules=_reading(report),
         changes_head=_CHANGES,
         changes=_change_cells(report),
+        not_passed_title=_NOT_PASSED,
+        not_passed_head=_not_passed_head(report),
+        not_passed=[_not_passed_cells(report, each) for each in _not_passed(report)],
+        not_passed_words=_not_passed_words(report),
         write=lambda shown: write(shown, report.disclosure.hide_below),
         write_total=write_total,
         fresh_words=lambda freshness: _fresh_words(report, freshness),

@@ -1,11 +1,12 @@
 """Report: what an operator hands to the list provider, and what a data protection officer can check.
 
 It says how many requests were stopped in periods that have closed, as far as core/counts.py lets a number be
-shown; when a fresh list was enforced; how lists changed; and whether the gate's own tests pass now.
+shown; when a fresh list was enforced; how lists changed; whether the policy's tests pass now; and, where their
+results are given, how the self-tests of gates went.
 
 Rules
-  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times, and
-    what the policy says of its operator. No path, no reason in words, no key id.
+  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times,
+    states and checks of self-tests, and what the policy says of its operator. No path, no reason in words, no key id.
   - Exact numbers end in `make`: a report holds none, and so can no rendering of it.
   - States are only read. Gates are added up before anything is hidden, and each of them once.
 """
@@ -26,6 +27,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
+from stoplist.tools.selftests import SelfTests, sum_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class SelfTest:
-    """Whether the check host of each list is stopped, and every test of the policy passes."""
+class PolicyTests:
+    """Whether the policy's files load, the check host of each list would be stopped, and each of its tests passes."""
 
     passed: bool
     tests: int
@@ -66,7 +68,10 @@ class SelfTest:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted."""
+    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted.
+
+    `self_tests` is None where no results of them were given.
+    """
 
     made: datetime
     version: str
@@ -81,16 +86,24 @@ class Report:
     rows: tuple[Row, ...]
     coverage: tuple[Coverage, ...]
     changes: tuple[Change, ...]
-    self_test: SelfTest
+    policy_tests: PolicyTests
+    self_tests: SelfTests | None
 
 
 def make(
-    policy: Path, states: Sequence[Path], *, since: date | None, until: date | None, now: datetime
+    policy: Path,
+    states: Sequence[Path],
+    *,
+    since: date | None,
+    until: date | None,
+    now: datetime,
+    selftests: Sequence[Path] = (),
 ) -> tuple[Report, list[StoplistError]]:
     """Report on the gates with these state directories, from one day of the policy's time zone to another.
 
-    Without days: on all that is kept. Also gives what whoever asks should know, and the report does not say: why
-    the self-test fails. Raises StoplistError where the policy or a state cannot be read.
+    Without days: on all that is kept. `selftests` are files with results of self-tests. Also gives what whoever asks
+    should know, and the report does not say: why the policy's tests fail. Raises StoplistError where the policy, a
+    state or a result cannot be read.
     """
     _check_distinct(states)
     text = loading.read_policy(policy)
@@ -100,7 +113,8 @@ def make(
     rows = disclosure.rows(gates)
     counted = sorted({row.period for row in rows})
     silent = _without(counted, _calendar(text.policy, days, counted[0].starts if counted else None))
-    self_test, problems = _test(policy, text.policy, now)
+    periods = sorted([*counted, *silent])
+    policy_tests, problems = _test(policy, text.policy, now)
     report = Report(
         made=now.replace(microsecond=0),
         version=__version__,
@@ -110,12 +124,13 @@ def make(
         length=text.policy.counts.period,
         disclosure=disclosure,
         gates=len(states),
-        periods=tuple(sorted([*counted, *silent])),
+        periods=tuple(periods),
         silent=frozenset(silent),
         rows=tuple(rows),
         coverage=tuple(_coverage(gates)),
         changes=tuple(changes),
-        self_test=self_test,
+        policy_tests=policy_tests,
+        self_tests=sum_up(selftests, periods, days.starts, days.ends) if selftests else None,
     )
     return report, problems
 
@@ -227,13 +242,13 @@ def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
     ]
 
 
-def _test(path: Path, policy: Policy, now: datetime) -> tuple[SelfTest, list[StoplistError]]:
+def _test(path: Path, policy: Policy, now: datetime) -> tuple[PolicyTests, list[StoplistError]]:
     tests = len(policy.lists) + len(policy.tests)
     try:
         loaded = loading.load(path, now=now)
     except StoplistError as error:
-        return SelfTest(passed=False, tests=tests), [error]
+        return PolicyTests(passed=False, tests=tests), [error]
     hosts = [Host.parse(signed.header.check_host) for signed in loaded.ruleset.lists]
     verdicts = [decide(loaded.ruleset, host, now.timestamp()) for host in hosts]
     passed = all(verdict.reason is Reason.CHECK_HOST for verdict in verdicts)
-    return SelfTest(passed, tests), list(loaded.warnings)
+    return PolicyTests(passed, tests), list(loaded.warnings)

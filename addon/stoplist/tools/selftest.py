@@ -20,8 +20,8 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
@@ -46,6 +46,16 @@ _COUNTED = "tag:stoplist.invalid,2026:stopped"
 """The type of a stop that is not the check host's (RFC 9457)."""
 
 
+class CheckName(StrEnum):
+    """What a self-test looks at, in its order."""
+
+    HTTP = "http"
+    HTTPS = "https"
+    CONTROL = "control"
+    UNTOUCHED = "untouched"
+    LIST_AGE = "list age"
+
+
 class Result(StrEnum):
     OK = "ok"
     WARNING = "warning"
@@ -62,12 +72,17 @@ class State(IntEnum):
     CRITICAL = 2
     UNKNOWN = 3
 
+    @property
+    def word(self) -> str:
+        """As programs read it."""
+        return self.name.lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was looked at: what was seen, in a sentence, and where it is not fine, what to do."""
 
-    name: str
+    name: CheckName
     result: Result
     seen: str
     remedy: str = ""
@@ -99,12 +114,8 @@ class SelfTest:
 
     @property
     def state(self) -> State:
-        """That of the worst check: a failure is worse than what is not known."""
-        results = {check.result for check in self.checks}
-        for result, state in _WORST_FIRST.items():
-            if result in results:
-                return state
-        return State.OK
+        """What the checks come to."""
+        return worst(check.result for check in self.checks)
 
 
 _WORST_FIRST = {
@@ -114,24 +125,30 @@ _WORST_FIRST = {
 }
 
 
+def worst(results: Iterable[Result]) -> State:
+    """The state that the worst of these makes: a failure is worse than what is not known."""
+    found = set(results)
+    return next((state for result, state in _WORST_FIRST.items() if result in found), State.OK)
+
+
 def run(wanted: Wanted) -> SelfTest:
     """Test the gate behind a proxy. Raises StoplistError where a file of certificates cannot be read."""
     tester = _Tester(wanted)
-    http = _look("http", tester.http)
+    http = _look(CheckName.HTTP, tester.http)
     if http.result is Result.UNKNOWN:
         why = "not tried: the proxy does not answer"
-        skipped = (Check(name, Result.SKIPPED, why) for name in ("https", "control", "untouched", "list age"))
+        skipped = (Check(name, Result.SKIPPED, why) for name in CheckName if name is not http.name)
         return SelfTest((http, *skipped))
-    https = _look("https", tester.https)
-    control = _look("control", tester.control)
+    https = _look(CheckName.HTTPS, tester.https)
+    control = _look(CheckName.CONTROL, tester.control)
     if control.result is Result.OK:
-        untouched = _look("untouched", tester.untouched)
+        untouched = _look(CheckName.UNTOUCHED, tester.untouched)
     else:
-        untouched = Check("untouched", Result.SKIPPED, "not tried: the control host is not reached")
+        untouched = Check(CheckName.UNTOUCHED, Result.SKIPPED, "not tried: the control host is not reached")
     return SelfTest((http, https, control, untouched, tester.freshness()), tester.age, wanted.max_age)
 
 
-def _look(name: str, check: Callable[[], str]) -> Check:
+def _look(name: CheckName, check: Callable[[], str]) -> Check:
     """Do one check, which gives what was seen or raises what is wrong."""
     began = time.monotonic()
     try:
@@ -244,18 +261,18 @@ class _Tester:
     def freshness(self) -> Check:
         age, limit = self.age, self._wanted.max_age
         if age is None and limit is None:
-            return Check("list age", Result.SKIPPED, "the gate does not say how old its list is")
+            return Check(CheckName.LIST_AGE, Result.SKIPPED, "the gate does not say how old its list is")
         if age is None:
             return Check(
-                "list age",
+                CheckName.LIST_AGE,
                 Result.UNKNOWN,
                 "the gate does not say how old its list is",
                 "update the gate, or leave out --max-age",
             )
         seen = f"the list is {age} day{'' if age == 1 else 's'} old"
         if limit is not None and age > limit:
-            return Check("list age", Result.WARNING, f"{seen}, more than {limit}", "fetch a fresh list")
-        return Check("list age", Result.OK, seen)
+            return Check(CheckName.LIST_AGE, Result.WARNING, f"{seen}, more than {limit}", "fetch a fresh list")
+        return Check(CheckName.LIST_AGE, Result.OK, seen)
 
     @property
     def _control(self) -> str:
@@ -422,21 +439,10 @@ def as_text(found: SelfTest) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: SelfTest) -> str:
-    return json.dumps(
-        {
-            "state": found.state.name.lower(),
-            "exit_code": found.state.value,
-            "list_age_days": found.list_age,
-            "checks": [asdict(check) for check in found.checks],
-        }
-    )
-
-
 def _summary(found: SelfTest) -> str:
-    worst = next((result for result, state in _WORST_FIRST.items() if state is found.state), None)
-    if worst is not None:
-        return "; ".join(f"{check.name}: {check.seen}" for check in found.checks if check.result is worst)
+    bad = next((result for result, state in _WORST_FIRST.items() if state is found.state), None)
+    if bad is not None:
+        return "; ".join(f"{check.name}: {check.seen}" for check in found.checks if check.result is bad)
     skipped = sum(check.result is Result.SKIPPED for check in found.checks)
     return f"{len(found.checks) - skipped} checks fine" + (f", {skipped} skipped" if skipped else "")
 
@@ -445,7 +451,7 @@ def _performance(found: SelfTest) -> str:
     values = [
         f"{check.name}={check.seconds:.3f}s"
         for check in found.checks
-        if check.name in ("http", "https", "control") and check.seconds is not None
+        if check.name in (CheckName.HTTP, CheckName.HTTPS, CheckName.CONTROL) and check.seconds is not None
     ]
     if found.list_age is not None:
         values.append(f"list_age={found.list_age}" + (f";{found.max_age}" if found.max_age is not None else ""))
