@@ -15,7 +15,8 @@ def clock(offset: str) -> tuple[str, ...]:
     """
     need("faketime")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", f"LD_PRELOAD={library}", f"FAKETIME={offset}")
+    kept = ("FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1")
+    return ("env", *kept, f"LD_PRELOAD={library}", f"FAKETIME={offset}")
 
 
 def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:

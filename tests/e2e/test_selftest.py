@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trustme
 
+from tests.e2e.clocks import clock
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, need
 
@@ -122,8 +123,8 @@ def test_a_network_without_the_ca_is_fine(net: Network, desk: Desk, tmp_path: Pa
 def test_a_list_that_is_too_old_is_warned_of(net: Network, desk: Desk, tmp_path: Path):
     with _gate(net, desk, tmp_path / "state") as gate:
         assert _fine(_selftest(gate, "--max-age", "1"))
-    later = {"program": ("faketime", "-f", "+40d", str(STOPLIST))}
-    gate = net.gate(desk.policy, tmp_path / "later", address=GATEWAY_ADDRESS, **later)
+    later = (*clock("+40d"), str(STOPLIST))
+    gate = net.gate(desk.policy, tmp_path / "later", address=GATEWAY_ADDRESS, program=later)
     try:
         said = _selftest(gate, "--max-age", "30", trust=())
     finally:
