@@ -35,7 +35,7 @@ class Number(IntEnum):
     """The numbers that are no cells."""
 
     TUNNELS = 0
-    """Tunnels of the lane that are open, and are not observed; neither are those that are counted below."""
+    """Tunnels of the lane that carry bytes, and are not observed; neither are those that are counted below."""
     FROM_CLIENTS = 1
     """Bytes relayed by the lane."""
     TO_CLIENTS = 2
