@@ -315,7 +315,9 @@ def _lists(lists: Sequence[ListHealth]) -> Iterator[Metric]:
 
 
 def _lane(lane: LaneHealth) -> Iterator[Metric]:
-    yield _gauge("lane_tunnels", "Tunnels that pass in the lane, and are open; each from its first bytes on.", {(): lane.tunnels})
+    yield _gauge(
+        "lane_tunnels", "Tunnels that pass in the lane, and are open; each from its first bytes on.", {(): lane.tunnels}
+    )
     yield _counter(
         "lane_bytes",
         "Bytes carried in the lane's tunnels.",
