@@ -74,6 +74,7 @@ from stoplist.proxy import layers, modes, quiet, records, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
+from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.keeper import Keeper
@@ -181,6 +182,7 @@ class Stoplist:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
         loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA and what it remembers of lists.")
         Sentinel.of(ctx.master).stand_by(self)
+        remember_no_address()
 
     def configure(self, updated: set[str]) -> None:
         if "mode" in updated:
