@@ -535,6 +535,8 @@ class Stoplist:
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
+            if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
+                request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
             self.connections.passed(client, host)
             self._count(client, target, verdict)
 
