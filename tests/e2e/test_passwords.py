@@ -18,8 +18,9 @@ import pytest
 from tests.e2e.desk import Desk
 from tests.e2e.directory import directory
 from tests.e2e.memory import HOST, Memory, running
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, STOPLIST, Gate, Network, need
-from tests.e2e.ways import Door, ask, get, read_all, read_head, receive, secure
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Gate, Network, need
+from tests.e2e.traces import METRICS, left_by
+from tests.e2e.ways import Door, ask, get, read_head, receive, secure
 
 SOCKS = "127.0.0.2"
 PARENT_PORT = 8190
@@ -187,7 +188,7 @@ def test_passwords_leave_no_trace(net: Network, desk: Desk, tmp_path: Path, kind
     name, password = next(iter(people.items()))
     with ExitStack() as stack:
         asks = stack.enter_context(_asked_for(kind, net, desk, tmp_path, people))
-        desk.policy.write_text(f"{desk.policy.read_text()}{asks}metrics: {{listen: 127.0.0.1:0}}\n")
+        desk.policy.write_text(f"{desk.policy.read_text()}{asks}{METRICS}")
         home = tmp_path / "home"
         memory = stack.enter_context(running(net, desk, home, f"regular@{HOST}:0", f"socks5@{SOCKS}:0"))
         gate = memory.gate
@@ -199,28 +200,9 @@ def test_passwords_leave_no_trace(net: Network, desk: Desk, tmp_path: Path, kind
         held = memory.kept(HELD, {each.decode().lower()[:40] for each in sent} - people.keys())
         assert len(held) <= (kind == "directory"), "the last name that it was asked for"
         assert held.keys().isdisjoint(people.values())
-        left = _said(net, desk, gate)
-        gate.process.end()
-        left |= {"stdout": "".join(gate.process.out).encode(), "stderr": "".join(gate.process.err).encode()}
-        left |= {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    assert {home / "state" / "state.db", home / "state" / "ca.pem"} <= set(map(Path, left))
+        left = left_by(gate, desk, home)
     for place, data in left.items():
         assert not [each for each in sent if each in data], place
-
-
-def _said(net: Network, desk: Desk, gate: Gate) -> dict[str, bytes]:
-    """What a gate says when it is asked how it is."""
-    port = int(gate.process.wait_for(r"metrics at http://127\.0\.0\.1:(\d+)")[1])
-    with net.connect(port) as connection:
-        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        said = {"metrics": read_all(connection)}
-    for command in (("report",), ("status",), ("status", "--journal", "100")):
-        answer = net.gateway.run(
-            *(str(STOPLIST), command[0], str(desk.policy), "--state-dir", str(gate.state_dir), *command[1:])
-        )
-        said[" ".join(command)] = answer.encode()
-    assert all(said.values())
-    return said
 
 
 @contextmanager
