@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -101,6 +102,28 @@ def test_the_ca_is_private_and_stays(net: Network, desk: Desk, tmp_path):
     assert again.ca.read_bytes() == first
     assert again.curl("https://listed.test/").status == 403
     again.process.end()
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_whatever_it_writes_is_private_but_for_the_cas_certificate(
+    net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]
+):
+    """Also what mitmproxy writes by itself, in a folder that others may look into, as systemd makes it."""
+    state, was = tmp_path / "state", os.umask(0o022)
+    try:
+        state.mkdir(mode=0o755)
+        modes = ("--mode", "regular", "--mode", "wireguard@127.0.0.1:51820")
+        gate = net.gate(desk.policy, state, *workers, *modes)
+    finally:
+        os.umask(was)
+    try:
+        gate.process.wait_for(r"listening on 127\.0\.0\.1:51820")
+        found = {path: stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_file()}
+    finally:
+        gate.process.end()
+    assert {"ca.pem", "state.db", "wireguard.conf"} <= {path.name for path in found}
+    assert {path.name for path, mode in found.items() if mode != 0o600} == {"ca-cert.pem"}
+    assert stat.S_IMODE((state / "lists").stat().st_mode) == 0o700
 
 
 def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path):

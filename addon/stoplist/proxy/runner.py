@@ -2,6 +2,7 @@
 
 Rules
   - Nothing listens before a ruleset is in force; without one the process ends with status 1.
+  - What a library writes by itself, such as the keys of the mode `wireguard`, is for the gate's account alone.
   - SIGINT ends it with status 0, SIGTERM as well, once nothing is open any more or the time to drain is
     over; the counts of the open period are written.
 """
@@ -84,6 +85,7 @@ class Gate:
                 raise StoplistError(f"{variable} is set: keys of TLS would be written to a file", hint="unset it")
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
+        os.umask(0o077)
         faults = quiet.Faults()
         if "check" in task:
             self._check({(host, port) for host, port in task["check"]})
