@@ -39,6 +39,18 @@ def test_without_a_valid_list_it_does_not_listen(desk: Desk, spoil, message: str
     assert not done.stdout
 
 
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"])
+def test_where_keys_of_tls_would_be_written_it_does_not_start(
+    desk: Desk, tmp_path, monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.setenv(variable, str(tmp_path / "keys"))
+    done = desk.run("--listen", "127.0.0.1:0")
+    assert done.returncode == 1
+    assert f"{variable} is set: keys of TLS would be written to a file; unset it" in done.stderr
+    assert "listening" not in done.stderr
+    assert not (tmp_path / "keys").exists()
+
+
 def test_an_address_in_use_is_a_clear_error(desk: Desk):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -88,6 +89,8 @@ from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepa
 from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State
 
+KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
+"""Variables of the environment that name a file to which mitmproxy writes the keys of its TLS towards servers."""
 _RECORDERS = {"view", "eventstore"}
 """Add-ons of mitmproxy's other programs, which keep every request or every record in memory."""
 MAX_STOPPED_BODY = 1024 * 1024
@@ -655,6 +658,8 @@ def hazards(master: Master) -> list[records.Hazard]:
             "saves every request to a file; unset it",
         ),
         "hardump": (bool(getattr(options, "hardump", "")), "saves every request to a file; unset it"),
+        "stickyauth": (bool(getattr(options, "stickyauth", None)), "keeps passwords for later requests; unset it"),
+        "stickycookie": (bool(getattr(options, "stickycookie", None)), "keeps cookies for later requests; unset it"),
         "ignore_hosts": (bool(options.ignore_hosts), "lets hosts pass that no list is asked about; unset it"),
         "allow_hosts": (bool(options.allow_hosts), "lets hosts pass that no list is asked about; unset it"),
         "show_ignored_hosts": (options.show_ignored_hosts, "records the bytes of tunnels; unset it"),
@@ -663,6 +668,11 @@ def hazards(master: Master) -> list[records.Hazard]:
     }
     return [
         *(records.Hazard(f"option {option}", hazard) for option, (is_set, hazard) in found.items() if is_set),
+        *(
+            records.Hazard(f"variable {name}", "has keys of TLS written to a file; unset it")
+            for name in KEY_LOGS
+            if os.environ.get(name)
+        ),
         *(records.Hazard(f"add-on {name}", "can see and record every request; remove it") for name in _others(master)),
     ]
 
