@@ -14,6 +14,7 @@ import pytest
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network
+from tests.e2e.traces import METRICS, left_by
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,22 @@ def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path
     done = desk.run("--state-dir", str(state))
     assert done.returncode == 1
     assert "chmod 600" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]):
+    """Neither when it starts nor when a list comes, is refused, or is reported on; not even a resolver."""
+    desk.policy.write_text(desk.policy.read_text() + METRICS)
+    with net.nothing_reaches_the_origin():
+        gate = net.gate(desk.policy, tmp_path / "state", *workers)
+        assert gate.curl("https://listed.test/").status == 403
+        desk.publish(["listed.test", "other.test"])
+        gate.process.wait_for("list test serial 2 in force")
+        desk.list.write_bytes(b"junk")
+        gate.process.wait_for("a list is refused")
+        desk.publish(["listed.test", "other.test", "third.test"])
+        gate.process.wait_for("list test serial 3 in force")
+        left_by(gate, desk, tmp_path / "state")
 
 
 def test_it_listens_within_three_seconds(net: Network, desk: Desk, tmp_path):
