@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -348,3 +352,19 @@ def test_a_file_that_others_can_read_is_known(tmp_path: Path, bits: int, readabl
 
 def test_nobody_reads_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert files.is_readable_by_others(tmp_path / "nothing") is False
+
+
+def test_what_a_kill_leaves_of_a_write_is_private_whatever_was_asked_for(tmp_path: Path) -> None:
+    """It stands beside the file that it was to become, until somebody removes it."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from stoplist import files
+os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write(Path(sys.argv[1]), b"exact", mode=files.PUBLIC, replace=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "file")], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert re.fullmatch(r"\.file\.\w+", left.name)
+    assert (left.read_bytes(), mode(left)) == (b"exact", 0o600)

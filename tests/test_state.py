@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,8 @@ from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SIGNER = new_ed25519()
+SIGNED_DATA = make_list(["listed.example"], SIGNER)
+SIGNED = open_list(SIGNED_DATA, SIGNER)
 FILE = Path("/lists/worst-of.stoplist")
 OTHER = Path("/lists/other.stoplist")
 
@@ -444,6 +448,64 @@ def test_who_reads_meanwhile_delays_the_forgetting_to_the_next_count(state: Stat
     reader.close()
     state.count(counts(100_000_004))
     assert {number for number in twelve_digits(folder) if number > 10**8} == {300_000_007}
+
+
+def copied(folder: Path, to: Path) -> dict[str, list[dict[str, object]]]:
+    """The rows of each table in a copy of a state directory; how long each of its files is."""
+    shutil.copytree(folder, to)
+    found: dict[str, list[dict[str, object]]] = {
+        "files": [{"name": str(path.relative_to(to)), "size": path.stat().st_size} for path in sorted(to.rglob("*"))]
+    }
+    with closing(sqlite3.connect(to / DATABASE)) as database:
+        database.row_factory = sqlite3.Row
+        for (table,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            found[table] = [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
+    return found
+
+
+@pytest.mark.parametrize("requests", [0, 1, 1237])
+def test_copies_of_a_state_differ_in_the_numbers_counted_between_them_and_in_nothing_else(
+    tmp_path: Path, requests: int
+):
+    folder = tmp_path / "state"
+    state = State.open(folder, NOW)
+    activate(state, 5)
+    state.refuse(OTHER, "torn", NOW)
+    state.hold(OTHER, open_list(make_list(["listed.example"], SIGNER, serial=9), SIGNER), "it adds much", NOW)
+    state.release(state.held()[0], NOW)
+    state.except_(FILE, ["appeal 14 upheld (until 2026-12-31)"], NOW)
+    state.change(FILE, ["mode"], NOW)
+    state.count(counts(3))
+    before = copied(folder, tmp_path / "before")
+    state.count(counts(requests))
+    after = copied(folder, tmp_path / "after")
+    state.close()
+    assert {"counts", "files", "held", "in_force", "journal", "released", "reported", "seen"} == before.keys()
+    assert all(before.values())
+    assert before.keys() == after.keys()
+    assert {table for table in before if before[table] != after[table]} == {"counts"}
+    for was, now in zip(before["counts"], after["counts"], strict=True):
+        more = {name: int(now[name]) - int(was[name]) for name in ("requests", "fresh", "expired")}
+        assert more == {"requests": requests, "fresh": 60, "expired": 0}
+        assert now | {name: was[name] for name in more} == was
+
+
+def test_whatever_was_counted_the_files_differ_in_digits_only(tmp_path: Path):
+    seen = []
+    for requests in (0, 7, 10**11 + 1):
+        state = State.open(tmp_path / f"state{requests}", NOW)
+        state.activate(FILE, SIGNED, SIGNED_DATA, NOW)
+        for period in (HOUR, NEXT):
+            state.count(counts(0, period=period))
+            state.count(counts(requests, period=period))
+            state.report_until(period.ends, 0)
+        state.close()
+        seen.append((tmp_path / f"state{requests}" / DATABASE).read_bytes())
+    for other in seen[1:]:
+        assert len(other) == len(seen[0])
+        differing = {pair for pair in zip(seen[0], other, strict=True) if pair[0] != pair[1]}
+        assert differing
+        assert all(bytes(pair).isdigit() for pair in differing)
 
 
 # Counts that cannot be written

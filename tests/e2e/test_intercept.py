@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import ssl
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ import pytest
 
 from tests.e2e.conftest import LISTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, Gate, Network
+from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network
+from tests.e2e.traces import METRICS, left_by
 from tests.e2e.ways import Door, View, ask_h2_streams, ask_inside_tls, get, secure, view
 
 
@@ -85,6 +88,34 @@ def test_a_site_whose_certificate_is_wrong_is_not_shown(net: Network, gate: Gate
 def test_nothing_of_it_is_in_the_log(net: Network, gate: Gate):
     gate.curl("https://secret.pass.test/secret-path")
     assert not any(word in gate.log() for word in ("pass.test", "secret", "listed.test"))
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_what_it_decrypts_leaves_no_trace(net: Network, desk: Desk, tmp_path: Path, workers: tuple[str, ...]):
+    """Paths, fields, bodies and names of sites that are not listed, over HTTP/1 and HTTP/2, whatever comes of them."""
+    with desk.policy.open("a") as policy:
+        policy.write(f"tls: intercept\nupstream: {{ca: {net.origin_ca}}}\n{METRICS}")
+    home = tmp_path / "home"
+    own = net.gate(desk.policy, home / "state", *workers, program=("env", f"HOME={home}", str(STOPLIST)))
+    tokens = [f"q{secrets.token_hex(6)}z" for _ in range(60)]
+    arrived = set[str]()
+    sites = ("{}.pass.test", "{}.pass.test:8443", "{}.wrong.example", "{}.down.test:4444", "{}.listed.test")
+    for number, token in enumerate(tokens):
+        site = sites[number % len(sites)].format(token)
+        fields = (f"Cookie: {token}={token}", f"X-{token}: {token}", f"Referer: https://{site}/{token}")
+        body = ("--data-binary", f"{token}=1") if number % 3 else ()
+        answer = own.curl(
+            f"https://{site}/mirror/{token}?{token}",
+            *(option for field in fields for option in ("-H", field)),
+            *("--user", f"{token}:{token}", "--user-agent", token, *body),
+            *(("--http2",) if number % 2 else ("--http1.1",)),
+        )
+        arrived |= {token} & set(re.findall("q[0-9a-f]{12}z", answer.body))
+    assert len(arrived) >= len(tokens) // len(sites), "they were decrypted, and answered"
+    for place, data in left_by(own, desk, home).items():
+        found = [each for each in (*tokens, "pass.test", "wrong.example", "down.test") if each.encode() in data.lower()]
+        assert not found, place
 
 
 def test_it_is_warned_of_at_the_start(gate: Gate):

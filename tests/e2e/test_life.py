@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network
+from tests.e2e.traces import METRICS, left_by
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,18 @@ def test_without_a_valid_list_it_does_not_listen(desk: Desk, spoil, message: str
     assert "listening" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"])
+def test_where_keys_of_tls_would_be_written_it_does_not_start(
+    desk: Desk, tmp_path, monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.setenv(variable, str(tmp_path / "keys"))
+    done = desk.run("--listen", "127.0.0.1:0")
+    assert done.returncode == 1
+    assert f"{variable} is set: keys of TLS would be written to a file; unset it" in done.stderr
+    assert "listening" not in done.stderr
+    assert not (tmp_path / "keys").exists()
 
 
 def test_an_address_in_use_is_a_clear_error(desk: Desk):
@@ -103,6 +117,28 @@ def test_the_ca_is_private_and_stays(net: Network, desk: Desk, tmp_path):
     again.process.end()
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_whatever_it_writes_is_private_but_for_the_cas_certificate(
+    net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]
+):
+    """Also what mitmproxy writes by itself, in a folder that others may look into, as systemd makes it."""
+    state, was = tmp_path / "state", os.umask(0o022)
+    try:
+        state.mkdir(mode=0o755)
+        modes = ("--mode", "regular", "--mode", "wireguard@127.0.0.1:51820")
+        gate = net.gate(desk.policy, state, *workers, *modes)
+    finally:
+        os.umask(was)
+    try:
+        gate.process.wait_for(r"listening on 127\.0\.0\.1:51820")
+        found = {path: stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_file()}
+    finally:
+        gate.process.end()
+    assert {"ca.pem", "state.db", "wireguard.conf"} <= {path.name for path in found}
+    assert {path.name for path, mode in found.items() if mode != 0o600} == {"ca-cert.pem"}
+    assert stat.S_IMODE((state / "lists").stat().st_mode) == 0o700
+
+
 def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path):
     state = tmp_path / "state"
     net.gate(desk.policy, state).process.end()
@@ -110,6 +146,22 @@ def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path
     done = desk.run("--state-dir", str(state))
     assert done.returncode == 1
     assert "chmod 600" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]):
+    """Neither when it starts nor when a list comes, is refused, or is reported on; not even a resolver."""
+    desk.policy.write_text(desk.policy.read_text() + METRICS)
+    with net.nothing_reaches_the_origin():
+        gate = net.gate(desk.policy, tmp_path / "state", *workers)
+        assert gate.curl("https://listed.test/").status == 403
+        desk.publish(["listed.test", "other.test"])
+        gate.process.wait_for("list test serial 2 in force")
+        desk.list.write_bytes(b"junk")
+        gate.process.wait_for("a list is refused")
+        desk.publish(["listed.test", "other.test", "third.test"])
+        gate.process.wait_for("list test serial 3 in force")
+        left_by(gate, desk, tmp_path / "state")
 
 
 def test_it_listens_within_three_seconds(net: Network, desk: Desk, tmp_path):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import OUTER_ADDRESS, Gate, Network, need, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, OUTER_ADDRESS, Gate, Network, need, wait_until
 from tests.e2e.processes import workers_of
+from tests.e2e.ways import read_all
 
 KINDS = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
 
@@ -142,6 +143,33 @@ def test_a_gate_that_hangs_is_not_well(net: Network, start: Start):
         with pytest.raises(TimeoutError):
             connection.recv(100)
         gate.process.send(signal.SIGCONT)
+
+
+def _listens(gate: Gate) -> set[int]:
+    """The TCP ports where a gate listens."""
+    sockets = gate.network.gateway.run("ss", "-Hltnp").splitlines()
+    return {int(line.split()[3].rpartition(":")[2]) for line in sockets if f"pid={gate.process.pid}," in line}
+
+
+def test_without_them_in_the_policy_a_gate_listens_for_clients_only(net: Network, own_gate: Gate):
+    need("ss")
+    assert _listens(own_gate) == {own_gate.port}
+
+
+@pytest.mark.parametrize(("listen", "is_reached"), [("127.0.0.1:0", False), ("0.0.0.0:0", True)])
+def test_others_reach_them_only_where_the_policy_says_so(net: Network, start: Start, listen: str, is_reached: bool):
+    need("ss")
+    gate, port = start(listen=listen)
+    assert _listens(gate) == {gate.port, port}
+    for address in (GATEWAY_ADDRESS, OUTER_ADDRESS):
+        try:
+            with net.client.connect(address, port, seconds=3) as connection:
+                connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                assert b"\nstoplist_ready 1.0\n" in read_all(connection)
+        except OSError:
+            assert not is_reached
+        else:
+            assert is_reached
 
 
 @KINDS

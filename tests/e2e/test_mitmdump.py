@@ -22,9 +22,9 @@ def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
     """Start mitmdump with a script and options; its listening port is found in its log."""
     processes = []
 
-    def start(*options: str, script: Path = LOAD) -> Gate:
+    def start(*options: str, script: Path = LOAD, environment: tuple[str, ...] = ()) -> Gate:
         process = net.start(
-            *("env", f"HOME={tmp_path}"),
+            *("env", f"HOME={tmp_path}", *environment),
             *(str(MITMDUMP), "-s", str(script), "--listen-host", "127.0.0.1", "--listen-port", "0"),
             *("--set", f"stoplist_policy={desk.policy}", "--set", f"stoplist_state_dir={tmp_path / 'state'}", *options),
         )
@@ -105,12 +105,25 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
         pytest.param((), "flow_detail prints every request", id="flow logging"),
         pytest.param(("-w", "flows"), "save_stream_file saves every request", id="saved flows"),
         pytest.param(("--set", "hardump=flows.har"), "hardump saves every request", id="saved HAR"),
+        pytest.param(("--set", "stickyauth=.*"), "stickyauth keeps passwords", id="kept passwords"),
+        pytest.param(("--set", "stickycookie=.*"), "stickycookie keeps cookies", id="kept cookies"),
         pytest.param(("--ignore-hosts", "pass"), "ignore_hosts lets hosts pass", id="ignored hosts"),
         pytest.param(("--allow-hosts", "pass"), "allow_hosts lets hosts pass", id="allowed hosts"),
     ],
 )
 def test_options_that_would_break_a_promise_are_warned_of(start: Start, options: tuple[str, ...], warning: str):
     start(*options).process.wait_for(f"mitmproxy's option {warning}")
+
+
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"])
+def test_a_variable_that_has_keys_written_is_warned_of_and_no_page_promises_otherwise(
+    start: Start, tmp_path: Path, variable: str
+):
+    gate = start("--set", "flow_detail=0", environment=(f"{variable}={tmp_path / 'keys'}",))
+    gate.process.wait_for(f"mitmproxy's variable {variable} has keys of TLS written to a file; unset it")
+    page = gate.curl("http://listed.test/", "-H", "Accept: text/html").body
+    assert "You are not accused of anything." in page
+    assert "kept no personal data" not in page
 
 
 @pytest.mark.parametrize(

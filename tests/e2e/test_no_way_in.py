@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.desk import Desk
+from tests.e2e.directory import PORT as PORT_OF_DIRECTORY
+from tests.e2e.directory import directory
 from tests.e2e.network import (
     CLIENT_ADDRESS,
     GATEWAY_ADDRESS,
@@ -303,64 +305,23 @@ def test_an_unreadable_password_file_is_an_error(net: Network, desk: Desk, tmp_p
     assert "gone.htpasswd: no such file; make it with 'htpasswd" in "".join(process.err)
 
 
-DIRECTORY = """\
-include /etc/ldap/schema/core.schema
-include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/inetorgperson.schema
-modulepath /usr/lib/ldap
-moduleload back_mdb
-database mdb
-suffix "dc=directory,dc=example"
-rootdn "cn=gate,dc=directory,dc=example"
-rootpw binding
-directory {folder}
-"""
-PEOPLE = """\
-dn: dc=directory,dc=example
-objectClass: dcObject
-objectClass: organization
-o: Example
-dc: directory
-
-dn: uid=alice,dc=directory,dc=example
-objectClass: inetOrgPerson
-cn: Alice
-sn: Example
-uid: alice
-userPassword: secret
-"""
-LDAP_PORT = 3890
-
-
 @pytest.fixture
-def directory(net: Network, desk: Desk, tmp_path: Path) -> Iterator[str]:
-    """A real directory on the gateway; the policy's text that asks it."""
-    need("slapd", "slapadd")
-    folder = tmp_path / "directory"
-    folder.mkdir()
-    config = tmp_path / "slapd.conf"
-    config.write_text(DIRECTORY.format(folder=folder))
-    net.gateway.run("slapadd", "-f", str(config), stdin=PEOPLE)
-    process = net.start("slapd", "-d", "0", "-f", str(config), "-h", f"ldap://127.0.0.1:{LDAP_PORT}")
-    wait_until(lambda: net.listens(LDAP_PORT), "the directory")
-    (desk.folder / "ldap.password").write_text("binding\n")
-    yield (
-        f"proxy_auth: {{ldap: {{server: 'ldap://127.0.0.1:{LDAP_PORT}', bind_dn: 'cn=gate,dc=directory,dc=example', "
-        "password_file: ldap.password, base_dn: 'dc=directory,dc=example'}}\n"
-    )
-    process.end()
+def asked(net: Network, desk: Desk, tmp_path: Path) -> Iterator[str]:
+    """The policy's text that asks a real directory."""
+    with directory(net, tmp_path / "directory", desk.folder, {"alice": "secret"}) as text:
+        yield text
 
 
-def test_a_password_is_tried_against_a_directory(net: Network, desk: Desk, tmp_path: Path, directory: str):
-    with _open_gate(net, desk, tmp_path / "state", more=directory) as gate:
+def test_a_password_is_tried_against_a_directory(net: Network, desk: Desk, tmp_path: Path, asked: str):
+    with _open_gate(net, desk, tmp_path / "state", more=asked) as gate:
         for user, status in (("alice:secret", 200), ("alice:wrong", 407), ("bob:secret", 407), ("*:secret", 407)):
             assert gate.curl("http://pass.test/", "--proxy-user", user, space=net.client).status == status
     assert not any(word in gate.log() for word in ("alice", "secret", "binding"))
 
 
-def test_a_directory_that_cannot_be_asked_is_an_error(net: Network, desk: Desk, tmp_path: Path, directory: str):
+def test_a_directory_that_cannot_be_asked_is_an_error(net: Network, desk: Desk, tmp_path: Path, asked: str):
     with desk.policy.open("a") as policy:
-        policy.write(directory.replace(str(LDAP_PORT), "3891"))
+        policy.write(asked.replace(str(PORT_OF_DIRECTORY), "3891"))
     process = net.start(str(STOPLIST), "run", str(desk.policy), "--state-dir", str(tmp_path / "state"))
     assert process.wait() == 1
     log = "".join(process.err)

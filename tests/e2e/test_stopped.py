@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from cryptography import x509
+
+from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network
+from tests.e2e.ways import View, ask, get, read_head, secure, view
 
 LISTED = [
     pytest.param("http://listed.test/", id="http"),
@@ -90,3 +97,55 @@ def test_two_host_fields_are_refused(net: Network, gate: Gate):
     with net.nothing_reaches_the_origin():
         answer = gate.send(b"GET http://pass.test/ HTTP/1.1\r\nHost: pass.test\r\nHost: listed.test\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+# What an answer tells of the list
+
+SECOND = "{file: other.stoplist, key: {file: test.listkey}, trusted_keys: [authority.pub], threshold: 1}"
+STOPPED = (
+    *(b"listed.test", b"a.listed.test", b"b.listed.test", b"x.y.listed.test", b"stopped.example"),
+    *(b"www.stopped.example", b"other.example", b"www.other.example"),
+)
+"""By three entries of two lists."""
+
+
+@pytest.fixture(params=["page", "refuse"])
+def two_lists(request: pytest.FixtureRequest, net: Network, desk: Desk, tmp_path: Path) -> Iterator[Gate]:
+    """A gate with a second list, which shows pages over HTTPS, or refuses it."""
+    (desk.folder / "other.txt").write_text("other.example\n")
+    desk.stoplist(
+        *("list", "build", "other.txt", "--list", "other", "--serial", "17", "--expires", "2098-12-31"),
+        *("--list-key", "test.listkey", "--sign-with", "authority", "-o", "other.stoplist"),
+    )
+    text = desk.policy.read_text().replace("stop_page:", f"  - {SECOND}\nstop_page:")
+    desk.policy.write_text(f"{text}https: {request.param}\n")
+    gate = net.gate(desk.policy, tmp_path / "state")
+    yield gate
+    gate.process.end()
+
+
+def _asked_inside_tls(gate: Gate, host: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The answer to a CONNECT, with that to a request in its tunnel, and the names in the certificate shown there."""
+    with gate.connect() as connection:
+        connection.sendall(b"CONNECT %b:443 HTTP/1.1\r\nHost: %b:443\r\nAccept: text/html\r\n\r\n" % (host, host))
+        answer = read_head(connection)
+        if b" 200 " not in answer:
+            return answer + connection.recv(65536), ()
+        secured = secure(connection, host.decode(), ssl.create_default_context(cafile=gate.ca))
+        shown = x509.load_der_x509_certificate(secured.tls.getpeercert(binary_form=True))
+        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return answer + ask(secured, get(host)), tuple(str(name.value) for name in names)
+
+
+def test_an_answer_tells_that_a_name_is_stopped_and_not_by_which_entry_of_which_list(two_lists: Gate):
+    plain, inside = set[bytes](), set[bytes]()
+    for host in STOPPED:
+        with two_lists.connect() as connection:
+            plain.add(ask(connection, get(host, target=b"http://%b/" % host)))
+        answer, names = _asked_inside_tls(two_lists, host)
+        inside.add(answer)
+        assert names in ((), (host.decode(),)), "the name that was asked for, and no entry of a list"
+    assert [view(answer) for answer in plain] == [View.PAGE]
+    assert len(inside) == 1
+    for answer in plain | inside:
+        assert not [word for word in (b"listed.test", b"stopped.example", b"other.example") if word in answer]

@@ -1,16 +1,18 @@
-"""What a client that is gone has left open is closed."""
+"""What is kept of connections that are open, and what a client that is gone has left open."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from types import SimpleNamespace
 
 import pytest
-from mitmproxy.connection import Server
+from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server import ConnectionIO
 
-from stoplist.proxy.connections import close_left
+from stoplist.core.hosts import Host
+from stoplist.proxy.connections import MAX_HOSTS, Connections, close_left
 from stoplist.proxy.loop import new_event_loop
 
 
@@ -28,3 +30,17 @@ def test_a_connection_that_mitmproxy_forgets_to_close_is_closed(new_loop):
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(forget()) == b""
+
+
+def test_of_the_hosts_of_a_connection_the_last_64_are_kept_and_none_when_it_is_gone():
+    connections = Connections()
+    client = Client(peername=("198.51.100.2", 50000), sockname=("198.51.100.1", 8080))
+    hosts = [Host.parse(f"host{number}.test") for number in range(100)]
+    for host in (*hosts, hosts[40]):
+        connections.passed(client, host)
+    (kept,) = connections._passed.values()
+    assert list(kept) == [*hosts[36:40], *hosts[41:], hosts[40]]
+    assert len(kept) == MAX_HOSTS == 64
+    del client
+    gc.collect()
+    assert not connections._passed

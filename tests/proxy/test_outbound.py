@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
+import secrets
 import socket
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -32,12 +35,17 @@ LOOPBACK = {"allow": ["127.0.0.0/8", "::1/128"]}
 
 
 class Names(asyncio.SelectorEventLoop):
-    """An event loop that resolves only the names it was told, and addresses."""
+    """An event loop that resolves only the names it was told, and addresses. Its clock is so many seconds `ahead`."""
+
+    ahead = 0.0
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[bytes, list[str]] = {}
         self.asked: list[bytes] = []
+
+    def time(self) -> float:
+        return super().time() + self.ahead
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         name = host if isinstance(host, bytes) else str(host).encode()
@@ -308,6 +316,61 @@ def test_a_name_that_is_bound_anew_leads_nowhere_else(
 
     assert run(main).count(b"rebinding.test") == 1
     assert denied.contacts() == []
+
+
+def held(root: object, *, without: Collection[object]) -> Iterator[object]:
+    """All that an object holds, and what that holds in turn, but for classes, functions and modules: whatever it is."""
+    seen, waiting = {id(each) for each in without}, [root]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | FunctionType | ModuleType):
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += gc.get_referents(each)
+
+
+def tells(each: object, name: str, address: str) -> bool:
+    """Whether an object is, or has in it, a name or an address."""
+    if isinstance(each, IPv4Address):
+        return str(each) == address
+    text = each.decode("latin-1") if isinstance(each, bytes) else each
+    return isinstance(text, str) and (name in text or address in text)
+
+
+@pytest.mark.parametrize(
+    ("policy", "resolves"),
+    [
+        pytest.param({"allow": ["127.0.0.0/8"]}, True, id="connected to"),
+        pytest.param(NOTHING, True, id="denied"),
+        pytest.param(NOTHING, False, id="not found"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [1, 5.1], ids=["before", "after"])
+def test_what_a_name_resolved_to_is_forgotten_after_five_seconds(
+    policy: dict[str, list[str]], resolves: bool, seconds: float, listen: Listen
+) -> None:
+    name, address = f"x{secrets.token_hex(8)}.test", "127.66.77.88"
+    listener = listen(address)
+
+    async def ask(gate: Gate) -> None:
+        with contextlib.suppress(OSError):
+            (await gate.outbound.open(name, listener.port)).close()
+
+    async def main() -> tuple[bool, int]:
+        async with installed(policy, names={name: [address]} if resolves else {}) as gate:
+            await ask(gate)
+            gate.loop.ahead += seconds
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            gc.collect()
+            without = (gate.loop.names, gate.loop.asked, asyncio.current_task())
+            is_held = any(tells(each, name, address) for each in held(gate.outbound, without=without))
+            await ask(gate)
+            return is_held, gate.loop.asked.count(name.encode())
+
+    is_kept = resolves and seconds < outbound.RESOLVED_SECONDS
+    assert run(main) == (is_kept, 1 if is_kept else 2)
 
 
 def test_a_changed_policy_is_followed_at_once(listen: Listen) -> None:

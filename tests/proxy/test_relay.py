@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.poll import Poll, poll_for
-from stoplist.proxy.relay import CHUNK, Relay
+from stoplist.proxy.relay import _BUFFER, CHUNK, Relay
 
 SMALL = 8 * 1024
 """A socket buffer that is soon full, in bytes; the system makes a little more of it."""
@@ -566,6 +566,7 @@ def test_nothing_is_left_of_a_relay_that_ended(loops: Loops, ending: str, is_ful
     run(loops, main)
     gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Relay)]
+    assert not any(_BUFFER), "bytes that it carried"
 
 
 def test_no_file_descriptor_is_lost(loops: Loops) -> None:

@@ -1,4 +1,4 @@
-"""TLS for stop pages: nothing of one connection is kept for the next."""
+"""TLS for stop pages, and to the gate itself: nothing of one connection is kept for the next."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
-from stoplist.proxy.tls import HTTP, accept, refuse
+from stoplist.core.policy import CertificatePolicy
+from stoplist.proxy.tls import HTTP, GateCertificate, accept, refuse
 
 NOW = datetime.now(UTC)
 HOST = Host("www.listed.test")
@@ -64,6 +66,20 @@ def test_no_session_is_kept(authority: CertificateAuthority):
     second = shake_hands(server, context, first.session)
     assert not second.session_reused
     assert server.get_context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
+
+
+def test_no_session_with_the_gate_itself_is_kept(tmp_path: Path):
+    """By its session a client would be known again."""
+    authority = trustme.CA()
+    authority.issue_cert(HOST.name).private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "gate.pem"))
+    own = GateCertificate(CertificatePolicy(cert="gate.pem", key="gate.pem"), tmp_path)
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET
+    open_still = own.accept()
+    first = shake_hands(open_still, context)
+    assert first.version() == "TLSv1.2"
+    assert not shake_hands(own.accept(), context, first.session).session_reused
 
 
 def test_each_connection_has_a_certificate_of_its_own(authority: CertificateAuthority):

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -74,6 +75,7 @@ from stoplist.proxy import layers, modes, quiet, records, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
+from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.keeper import Keeper
@@ -87,6 +89,8 @@ from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepa
 from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State
 
+KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
+"""Variables of the environment that name a file to which mitmproxy writes the keys of its TLS towards servers."""
 _RECORDERS = {"view", "eventstore"}
 """Add-ons of mitmproxy's other programs, which keep every request or every record in memory."""
 MAX_STOPPED_BODY = 1024 * 1024
@@ -181,6 +185,7 @@ class Stoplist:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
         loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA and what it remembers of lists.")
         Sentinel.of(ctx.master).stand_by(self)
+        remember_no_address()
 
     def configure(self, updated: set[str]) -> None:
         if "mode" in updated:
@@ -533,6 +538,8 @@ class Stoplist:
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
+            if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
+                request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
             self.connections.passed(client, host)
             self._count(client, target, verdict)
 
@@ -651,6 +658,8 @@ def hazards(master: Master) -> list[records.Hazard]:
             "saves every request to a file; unset it",
         ),
         "hardump": (bool(getattr(options, "hardump", "")), "saves every request to a file; unset it"),
+        "stickyauth": (bool(getattr(options, "stickyauth", None)), "keeps passwords for later requests; unset it"),
+        "stickycookie": (bool(getattr(options, "stickycookie", None)), "keeps cookies for later requests; unset it"),
         "ignore_hosts": (bool(options.ignore_hosts), "lets hosts pass that no list is asked about; unset it"),
         "allow_hosts": (bool(options.allow_hosts), "lets hosts pass that no list is asked about; unset it"),
         "show_ignored_hosts": (options.show_ignored_hosts, "records the bytes of tunnels; unset it"),
@@ -659,6 +668,11 @@ def hazards(master: Master) -> list[records.Hazard]:
     }
     return [
         *(records.Hazard(f"option {option}", hazard) for option, (is_set, hazard) in found.items() if is_set),
+        *(
+            records.Hazard(f"variable {name}", "has keys of TLS written to a file; unset it")
+            for name in KEY_LOGS
+            if os.environ.get(name)
+        ),
         *(records.Hazard(f"add-on {name}", "can see and record every request; remove it") for name in _others(master)),
     ]
 

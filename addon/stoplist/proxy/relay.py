@@ -8,6 +8,7 @@ Rules
   - Back-pressure: as long as one side has not taken what it was sent, the other is not read.
   - Half-close: where one side ends its sending, the other is told, and may go on.
   - An error ends both, at once.
+  - What a relay left in the buffer goes with it: another one may not come for long.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Relay:
     counted on `board`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
     """
 
-    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "numbers", "seen", "ways")
+    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "numbers", "seen", "used", "ways")
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class Relay:
         self.clock = clock
         self.seen = clock()
         """When bytes were seen last."""
+        self.used = 0
+        """How much of the buffer it has written to, in bytes."""
         self.ways = 2
         """How many directions have not ended."""
         self.numbers = board.numbers
@@ -61,6 +64,7 @@ class Relay:
         on_end, self._on_end = self._on_end, None
         if on_end is None:
             return
+        _VIEW[: self.used] = bytes(self.used)
         self._poll.close(self._client)
         self._poll.close(self._server)
         on_end(error)
@@ -85,6 +89,8 @@ class _Way:
             count = self._source.recv_into(_BUFFER)
             if count:
                 self._relay.seen = self._relay.clock()
+                if count > self._relay.used:
+                    self._relay.used = count
                 self._carry(_VIEW[:count])
             else:
                 self._end()

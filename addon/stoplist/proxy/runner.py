@@ -2,6 +2,7 @@
 
 Rules
   - Nothing listens before a ruleset is in force; without one the process ends with status 1.
+  - What a library writes by itself, such as the keys of the mode `wireguard`, is for the gate's account alone.
   - SIGINT ends it with status 0, SIGTERM as well, once nothing is open any more or the time to drain is
     over; the counts of the open period are written.
 """
@@ -31,7 +32,7 @@ from stoplist.authority import Source
 from stoplist.core.policy import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet, records
-from stoplist.proxy.addon import Stoplist, say_where
+from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
@@ -51,7 +52,6 @@ GARBAGE = 20_000
 DRAIN_STEP_SECONDS = 0.05
 """How often a gate that drains looks whether anything is open."""
 
-_KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 _MAX_PASSWORD = 1024
 
 
@@ -79,11 +79,12 @@ class Gate:
     def run(self) -> None:
         """Run until told to end. Raises StoplistError if it cannot start."""
         task = json.loads(os.environ.pop(TASK, "{}"))
-        for variable in _KEY_LOGS:
+        for variable in KEY_LOGS:
             if os.environ.get(variable):
                 raise StoplistError(f"{variable} is set: keys of TLS would be written to a file", hint="unset it")
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
+        os.umask(0o077)
         faults = quiet.Faults()
         if "check" in task:
             self._check({(host, port) for host, port in task["check"]})

@@ -71,6 +71,7 @@ class GateCertificate:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
         self._context.set_alpn_select_callback(_selector((b"http/1.1",)))
+        self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # clients have tickets
         for path, use in (
             (cert, self._context.use_certificate_chain_file),
             (key, self._context.use_privatekey_file),
