@@ -25,9 +25,10 @@ from cryptography.x509 import Certificate
 from stoplist import __version__, files, loading
 from stoplist.certificates import name_of
 from stoplist.core.addresses import Address
-from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.core.hosts import CHECK_HOST, Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
-from stoplist.core.signedlist import CHECK_HOST, ListHeader, format_time
+from stoplist.core.signedlist import ListHeader
+from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.state import CHANGED, EXCEPTIONS, Entry
 from stoplist.tools import ca as authorities
