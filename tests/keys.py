@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from stoplist.core.hosts import CHECK_HOST
 from stoplist.core.signedlist import (
-    CHECK_HOST,
     NO_HISTORY,
     PAYLOAD_TYPE,
     Envelope,

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from stoplist.core.decide import Ruleset
+from stoplist.core.hosts import CHECK_HOST
 from stoplist.core.policy import Policy
-from stoplist.core.signedlist import CHECK_HOST, SignedList
+from stoplist.core.signedlist import SignedList
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
 from tests.keys import EXPIRES, make_list, new_ed25519, open_list

@@ -17,17 +17,17 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def _commands(group: click.Group, prefix: str = "stoplist") -> dict[str, click.Command]:
+def _commands(group: click.Group, context: click.Context) -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found |= _commands(command, f"{prefix} {name}")
-        else:
-            found[f"{prefix} {name}"] = command
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        below = click.Context(command, parent=context, info_name=name)
+        found |= _commands(command, below) if isinstance(command, click.Group) else {below.command_path: command}
     return found
 
 
-COMMANDS = _commands(main)
+COMMANDS = _commands(main, click.Context(main, info_name="stoplist"))
 
 WITH_EVIDENCE = {name: (ROOT / "docs" / name).read_text() for name in ("threat-model.md", "privacy.md")}
 CITED = sorted(

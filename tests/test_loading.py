@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner
 from stoplist import files, loading
 from stoplist.core.decide import Action, Reason, Ruleset, decide
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import ListKey
+from stoplist.core.signedlist import MAX_KEY_SIZE, ListKey
 from stoplist.errors import Problems
 from stoplist.state import State
 from tests.keys import EXPIRES, ISSUED, LIST_KEY, NOW, make_list, new_ed25519, public_pem
@@ -234,7 +234,7 @@ def test_a_file_that_is_missing_is_told_with_the_line_that_names_it(desk: Desk, 
         pytest.param(b"", id="empty"),
         pytest.param(b"<!DOCTYPE html>", id="an error page"),
         pytest.param(b"\xff\0", id="no text"),
-        pytest.param(bytes(loading.MAX_KEY_SIZE + 1), id="zeros"),
+        pytest.param(bytes(MAX_KEY_SIZE + 1), id="zeros"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_told_with_its_line(

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from stoplist import certificates, files
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.policy import Policy
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 
 CA_FILE = "ca.pem"

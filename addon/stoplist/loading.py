@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from stoplist import files
+from stoplist.clock import now as now
 from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.document import PolicyError
 from stoplist.core.policy import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
 from stoplist.core.signedlist import (
     MAX_FILE_SIZE,
+    MAX_KEY_SIZE,
     NO_HISTORY,
     History,
     KeyFileError,
@@ -31,9 +33,9 @@ from stoplist.core.signedlist import (
     SignatureJudge,
     SignedList,
     TrustedKey,
-    format_time,
     is_signature_of,
 )
+from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
@@ -41,7 +43,6 @@ from stoplist.page.template import MAX_TEMPLATE_SIZE, Template
 from stoplist.policyfile import read_policy as read_policy
 from stoplist.state import State
 
-MAX_KEY_SIZE = 64 * 1024
 MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
 """No file that a policy names may be larger, in bytes."""
 _JUDGED_BY = frozenset({"lists", "mode", "exceptions", "time_zone", "upstream", "tests"})
@@ -433,11 +434,6 @@ def demo_policy() -> Path:
         if (folder / "demo.yaml").exists():
             return folder / "demo.yaml"
     raise StoplistError("the demo policy is not installed", hint="name a policy: stoplist run POLICY")
-
-
-def now() -> datetime:
-    """The wall clock, in UTC."""
-    return datetime.now(UTC)
 
 
 def default_state_dir() -> Path:

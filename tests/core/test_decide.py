@@ -25,8 +25,7 @@ from stoplist.core.decide import (
     decide,
     strictest,
 )
-from stoplist.core.hosts import Host
-from stoplist.core.signedlist import CHECK_HOST
+from stoplist.core.hosts import CHECK_HOST, Host
 from tests.keys import EXPIRES
 from tests.rulesets import ruleset, signed
 

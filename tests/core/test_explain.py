@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from stoplist.core.decide import Action, Reason, decide
 from stoplist.core.explain import Rule, Step, explain
-from stoplist.core.hosts import Host
-from stoplist.core.signedlist import CHECK_HOST
+from stoplist.core.hosts import CHECK_HOST, Host
 from tests.keys import EXPIRES
 from tests.rulesets import ruleset, signed
 

@@ -21,9 +21,8 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core import signedlist
-from stoplist.core.hosts import Host
+from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.signedlist import (
-    CHECK_HOST,
     MAX_FILE_SIZE,
     MAX_HEADER_SIZE,
     MAX_SIGNATURES,
@@ -36,7 +35,6 @@ from stoplist.core.signedlist import (
     ListKey,
     SignedList,
     TrustedKey,
-    format_time,
     verify,
 )
 from tests.keys import (
@@ -174,9 +172,8 @@ def test_each_kind_of_key_signs_and_verifies(signer: CryptoSigner) -> None:
     assert refusal(json.dumps(broken).encode(), signer).fault == ListFault.SIGNATURES
 
 
-def test_times_are_written_in_utc_whatever_zone_they_came_in() -> None:
+def test_times_are_in_utc_whatever_zone_they_came_in() -> None:
     zone = datetime.fromisoformat("2026-01-01T02:30:00+02:30")
-    assert format_time(zone) == "2026-01-01T00:00:00Z"
     assert open_list(make_list(DOMAINS, AUTHORITY, issued=zone), AUTHORITY).header.issued == ISSUED
 
 

@@ -23,8 +23,7 @@ from stoplist.core.decide import (
     Verdict,
     decide,
 )
-from stoplist.core.hosts import Host
-from stoplist.core.signedlist import CHECK_HOST
+from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.proxy.board import FIRST_CELL, NUMBERS, Board, Layout
 from stoplist.proxy.tally import Tally, cells
 from tests.rulesets import ruleset, signed

@@ -22,9 +22,8 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.guard import Change
-from stoplist.core.hosts import Host
+from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.signedlist import (
-    CHECK_HOST,
     Envelope,
     KeyFileError,
     ListError,

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stoplist.core.digests import common, high_halves
 from stoplist.core.hosts import Host
-from stoplist.core.policy import GuardPolicy
 from stoplist.core.signedlist import Envelope, ListError, ListFault, ListHeader, SignedList
+
+if TYPE_CHECKING:  # a publisher compares lists without a policy
+    from stoplist.core.policy import GuardPolicy
 
 ALLOWANCE = 10
 """Domains that may be added, and as many removed, whatever the size of the list."""

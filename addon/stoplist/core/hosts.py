@@ -21,6 +21,8 @@ import ada_url
 
 from stoplist.errors import StoplistError
 
+CHECK_HOST = "check.stoplist.invalid"
+"""The host that a list stops for self-tests, unless its publisher names another."""
 MAX_LENGTH = 4096
 """Longest text taken for a host, in characters. DNS allows 253; percent-encoding and Unicode forms
 take up to 12 characters for one."""

@@ -28,7 +28,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -48,15 +48,17 @@ from stoplist.core.digests import (
     are_sorted_and_unique,
     sorted_digests,
 )
-from stoplist.core.hosts import Host, HostError
+from stoplist.core.hosts import CHECK_HOST, Host, HostError
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 
 PAYLOAD_TYPE = "application/vnd.stoplist.list.v1"
 MAX_FILE_SIZE = 512 * 1024 * 1024
 """Largest list file, in bytes: about 25 million domains."""
+MAX_KEY_SIZE = 64 * 1024
+"""Largest file of a trusted key or a list key, in bytes."""
 MAX_HEADER_SIZE = 4096
 MAX_SIGNATURES = 16
-CHECK_HOST = "check.stoplist.invalid"
 CLOCK_SKEW = timedelta(hours=24)
 LIST_KEY_SIZE = 32
 
@@ -485,11 +487,6 @@ def build(
     line = header.to_line()
     ListHeader.parse(line)
     return Envelope(line + digests, ())
-
-
-def format_time(time: datetime) -> str:
-    """RFC 3339 in UTC, to the second."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _digests(payload: bytes, header: ListHeader) -> memoryview:

@@ -18,7 +18,7 @@ from stoplist import authority
 from stoplist.authority import Source
 from stoplist.certificates import name_of
 from stoplist.core.policy import Policy
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.proxy import quiet, records
 

@@ -28,7 +28,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import IO, Any
 
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.proxy.records import Fault, Record
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stoplist import loading
 from stoplist.authority import Source, needs
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.tools import difference, faults
 from stoplist.tools.difference import Difference

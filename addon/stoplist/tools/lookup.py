@@ -22,7 +22,7 @@ from stoplist.core.addresses import Address, is_client
 from stoplist.core.decide import Action, Ruleset, Verdict, verdict_of
 from stoplist.core.explain import Explanation, Rule, Step, explain
 from stoplist.core.hosts import Host, HostError, name_in_url
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 
 _CHUNK = 256 * 1024
 _MAX_LINE = 64 * 1024

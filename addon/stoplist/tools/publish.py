@@ -20,17 +20,17 @@ from stoplist.core.guard import Change
 from stoplist.core.signedlist import (
     LIST_KEY_SIZE,
     MAX_FILE_SIZE,
+    MAX_KEY_SIZE,
     Envelope,
     ListHeader,
     ListKey,
     TrustedKey,
     VerifiedPayload,
     build,
-    format_time,
     verify,
 )
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.loading import MAX_KEY_SIZE
 from stoplist.tools.domains import Domains
 from stoplist.tools.signers import SigningKey, public_pem
 

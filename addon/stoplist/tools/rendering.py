@@ -22,7 +22,7 @@ from importlib import resources
 import jinja2
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.tools import plot
 from stoplist.tools.report import Change, Coverage, Report
 from stoplist.tools.selftest import CheckName, State

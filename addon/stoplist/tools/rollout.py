@@ -20,7 +20,7 @@ from pathlib import Path
 from stoplist import loading
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.policy import Policy
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import plot
 from stoplist.tools import report as reporting

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.core.counts import Period
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import CheckName, Result, SelfTest, State, worst
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
-from stoplist.core.signedlist import format_time
+from stoplist.core.times import format_time
 from stoplist.tools import plot
 from stoplist.tools.rendering import columns, page, wrapped, write, write_total
 from stoplist.tools.trial import MAX_HOSTS, NO_DAY, Trial

@@ -22,9 +22,8 @@ from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer
 
 from stoplist import files
-from stoplist.core.signedlist import Envelope, KeyFileError, TrustedKey
+from stoplist.core.signedlist import MAX_KEY_SIZE, Envelope, KeyFileError, TrustedKey
 from stoplist.errors import StoplistError
-from stoplist.loading import MAX_KEY_SIZE
 
 PIN_VARIABLE = "STOPLIST_HSM_PIN"
 

@@ -1,0 +1,38 @@
+"""The command line: arguments, printing, exit codes; no logic.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 refused, 2 wrong usage; those of `selftest`
+are a monitoring plugin's.
+
+The commands are in modules by subject: the table below says in which. A module is imported when one of its commands
+is asked for, and imports what these need; what is heavy and only one of them needs, that one imports itself. What
+commands are made of is in `base`, what several print in `printing`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from stoplist import __version__
+from stoplist.cli.base import Program
+
+_PLACES = {
+    "run": "stoplist.cli.gate:run",
+    "check": "stoplist.cli.policies:check",
+    "lookup": "stoplist.cli.policies:lookup",
+    "schema": "stoplist.cli.policies:schema",
+    "init": "stoplist.cli.policies:init",
+    "page": "stoplist.cli.policies:page",
+    "status": "stoplist.cli.status:status",
+    "ca": "stoplist.cli.ca:ca",
+    "report": "stoplist.cli.reports:report",
+    "rollout": "stoplist.cli.reports:rollout",
+    "trial": "stoplist.cli.trial:trial",
+    "list": "stoplist.cli.lists:lists",
+    "selftest": "stoplist.cli.selftest:selftest",
+}
+
+
+@click.group(cls=Program, places=_PLACES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stoplist")
+def main() -> None:
+    """An egress proxy that stops the domains of a signed list, and records nobody."""

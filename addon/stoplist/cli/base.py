@@ -1,0 +1,85 @@
+"""What commands are made of: an example in the help, errors that say what to do, groups."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoplist.errors import StoplistError
+
+FILE = click.Path(path_type=Path)
+_LINE = 160
+
+
+class Command(click.Command):
+    """A command whose help ends in an example, and whose errors say what to do."""
+
+    refused = 1
+
+    def __init__(self, name: str, *, example: str, **kwargs: Any) -> None:
+        super().__init__(name, epilog=f"\b\nExample:\n  {example}", **kwargs)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except StoplistError as error:
+            self.tell(error)
+            context.exit(self.refused)
+
+    def tell(self, error: StoplistError) -> None:
+        """Say what is wrong, with the line of the file."""
+        from stoplist.tools import faults
+
+        click.echo(faults.as_text(error, _width(), styled=_has_style()), err=True)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+class Program(click.Group):
+    """A group whose commands are imported when they are asked for; `places` says where each is: ``module:name``."""
+
+    def __init__(self, *args: Any, places: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = places
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return sorted(self._places)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        place = self._places.get(name)
+        if place is None:
+            return None
+        module, attribute = place.split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, arguments)
+        except click.NoSuchCommand as error:
+            # click looks for a similar name among the commands that it holds, and here it holds none.
+            known = self.list_commands(context)
+            raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=context) from None
+
+
+def _width() -> int:
+    """The columns of the terminal behind stderr, or of a line elsewhere."""
+    return shutil.get_terminal_size((_LINE, 24)).columns if "COLUMNS" in os.environ or sys.stderr.isatty() else _LINE
+
+
+def _has_style() -> bool:
+    """Whether stderr is a terminal that may show bold and red (https://no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

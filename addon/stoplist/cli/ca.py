@@ -1,0 +1,124 @@
+"""The CA of the stop pages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+from cryptography.x509 import Certificate
+
+from stoplist import clock, files, loading
+from stoplist.certificates import name_of
+from stoplist.cli.base import FILE, Command
+from stoplist.cli.printing import printable
+from stoplist.core.times import format_time
+from stoplist.tools import ca as authorities
+from stoplist.tools import trust
+
+
+@click.command(cls=Command, example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")
+@click.argument("policy", type=FILE)
+@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option(
+    "--export",
+    "wanted",
+    type=click.Choice(list(trust.FORMATS)),
+    help="Write what clients must trust: for most systems (pem, der), Apple's (mobileconfig), Windows' registry (reg).",
+)
+@click.option(
+    "--which",
+    type=click.Choice(["current", "next"]),
+    help="Export one of the two, where there are two. Without it: both.",
+)
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE, and not to stdout.")
+@click.option("--renew", is_flag=True, help="Make the next CA beside the current one, which stays in force.")
+@click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate takes it up by itself.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def ca(
+    policy: Path,
+    state_dir: Path | None,
+    wanted: Literal["pem", "der", "mobileconfig", "reg"] | None,
+    which: Literal["current", "next"] | None,
+    output: Path | None,
+    renew: bool,
+    switch: bool,
+    as_json: bool,
+) -> None:
+    """Say who the CA of POLICY is, export it for the clients, and change it without a gap."""
+    folder, now = state_dir or loading.default_state_dir(), clock.now()
+    if (wanted is not None) + renew + switch > 1:
+        raise click.UsageError("--export, --renew and --switch are for one at a time")
+    if wanted is None:
+        if which or output:
+            raise click.UsageError("--which and -o go with --export")
+        act = authorities.renew if renew else authorities.switch if switch else authorities.show
+        _say_ca(act(policy, folder, now), as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json does not go with --export")
+    if output is None and wanted in ("der", "reg") and sys.stdout.isatty():
+        raise click.UsageError(f"{wanted} is not for a terminal; name a file: -o stop-page.{wanted}")
+    data = authorities.export(policy, folder, wanted, which, now)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}")
+
+
+def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"ca": ca_fields(found), "needs": list(found.needs) if found else []}))
+    elif found is None:
+        click.echo("no CA is used ('https: refuse'): clients need none")
+    else:
+        click.echo(f"{found.file}")
+        click.echo(f"  name: {printable(name_of(found.certificate))}")
+        click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.certificate))}")
+        click.echo(f"  ends: {format_time(found.ends)}")
+        if found.following is not None:
+            click.echo(f"  next: {printable(name_of(found.following))}, ends {_end_of(found.following)}")
+            click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.following))}")
+        click.echo(f"  {_what_to_trust(found)}")
+        for need in found.needs:
+            click.echo(f"  needs a person: {need}")
+
+
+def _what_to_trust(found: authorities.Overview) -> str:
+    if found.following is not None:
+        return "clients must trust both; once they do: stoplist ca POLICY --switch"
+    if found.certificate in found.trusted:
+        return "clients must trust it: stoplist ca POLICY --export pem|der|mobileconfig|reg"
+    root = name_of(found.trusted[-1]) if found.trusted else found.certificate.issuer.rfc4514_string()
+    return f"clients must trust the root above it: {printable(root)}"
+
+
+def ca_fields(found: authorities.Overview | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "file": str(found.file),
+        **_certificate_fields(found.certificate),
+        "ends": format_time(found.ends),
+        "next": _certificate_fields(found.following) if found.following is not None else None,
+        "trust": [_certificate_fields(each) for each in found.trusted],
+    }
+
+
+def _certificate_fields(certificate: Certificate) -> dict[str, object]:
+    return {
+        "name": name_of(certificate),
+        "sha256": trust.fingerprint(certificate),
+        "ends": _end_of(certificate),
+    }
+
+
+def _end_of(certificate: Certificate) -> str:
+    return format_time(certificate.not_valid_after_utc)
+
+
+def _in_pairs(digits: str) -> str:
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2)).upper()

@@ -1,0 +1,124 @@
+"""The gate itself: run."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoplist import loading
+from stoplist.cli.base import FILE, Command
+from stoplist.core.hosts import HostError
+from stoplist.core.policy import ListenAddress
+from stoplist.errors import StoplistError
+
+_MAX_WORKERS = 256
+
+
+class _Service(Command):
+    """A command whose stderr is a log, one line for each fault, where nobody sits at a terminal."""
+
+    def tell(self, error: StoplistError) -> None:
+        if sys.stderr.isatty():
+            super().tell(error)
+        else:
+            click.echo(str(error), err=True)
+
+
+class _Listen(click.ParamType[ListenAddress]):
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> ListenAddress:
+        try:
+            return ListenAddress.parse(value)
+        except (ValueError, HostError):
+            self.fail(f"{value!r} is not HOST:PORT; write, for example, 127.0.0.1:8080", param, context)
+
+
+class _Workers(click.ParamType[int]):
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        if value == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not str(value).isdecimal() or not 1 <= int(value) <= _MAX_WORKERS:
+            self.fail(f"{value!r} is no number from 1 to {_MAX_WORKERS}, and not 'auto'", param, context)
+        return int(value)
+
+
+class _Seconds(click.ParamType[int]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,4})(s|m)", str(value))
+        if not match:
+            self.fail(f"{value!r} is no time; write, for example, 30s or 5m", param, context)
+        return int(match[1]) * {"s": 1, "m": 60}[match[2]]
+
+
+@click.command(cls=_Service, example="stoplist run school.yaml --listen 127.0.0.1:3128")
+@click.argument("policy", type=FILE, required=False)
+@click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
+@click.option(
+    "--mode",
+    "wanted",
+    metavar="MODE",
+    multiple=True,
+    help="How clients come in, as mitmproxy writes it: regular (as without it), upstream:URL, socks5, transparent, "
+    "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
+)
+@click.option("--state-dir", type=FILE, help="Where the gate keeps its CA and what it remembers of lists.")
+@click.option(
+    "--workers",
+    type=_Workers(),
+    help="Serve with N processes, or with one for each core (auto), and a supervisor that starts a failed one again, "
+    "and takes up new code on SIGHUP. Without it: one process.",
+)
+@click.option(
+    "--drain",
+    type=_Seconds(),
+    default="30s",
+    show_default=True,
+    help="How long open connections have to end in, on SIGTERM.",
+)
+@click.option(
+    "--log",
+    type=click.Choice(["auto", "human", "json", "syslog"]),
+    default="auto",
+    show_default=True,
+    help="How stderr is written. auto: sentences on a terminal, lines with a severity to journald, JSON otherwise.",
+)
+def run(
+    policy: Path | None,
+    listen: ListenAddress | None,
+    wanted: tuple[str, ...],
+    state_dir: Path | None,
+    workers: int | None,
+    drain: int,
+    log: str,
+) -> None:
+    """Run the gate with POLICY, or with the demo policy."""
+    from stoplist.proxy import modes, quiet, runner
+
+    if policy is None:
+        policy = loading.demo_policy()
+        if runner.is_started_by_a_person():
+            click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
+    text = loading.read_policy(policy)
+    try:
+        placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
+    except StoplistError as error:
+        raise click.BadParameter(str(error), param_hint="'--mode'") from None
+    runner.Gate(
+        policy,
+        text.policy,
+        placed,
+        state_dir or loading.default_state_dir(),
+        workers,
+        drain,
+        quiet.LogFormat(log),
+    ).run()

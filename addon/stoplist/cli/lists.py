@@ -1,0 +1,228 @@
+"""Keys and lists: what their publisher makes, and what their operator lets into force."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from stoplist import clock
+from stoplist.cli.base import FILE, Group
+from stoplist.cli.printing import header_fields, number, printable
+from stoplist.core.times import format_time
+from stoplist.errors import StoplistError
+from stoplist.tools import domains as read
+from stoplist.tools import progress, publish, signers
+
+
+class _Expiry(click.ParamType[datetime]):
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
+        try:
+            return publish.parse_expiry(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date; write, for example, 2027-01-31", param, context)
+
+
+def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that name private keys: with `multiple` several of them."""
+    more = "; repeatable" if multiple else ""
+    private = click.option(
+        "--sign-with",
+        "private_keys",
+        metavar="KEY",
+        multiple=multiple,
+        required=True,
+        help=f"A private key: a PEM file, or a URI such as 'hsm:2?label=TOKEN'{more}.",
+    )
+    public = click.option(
+        "--public-key",
+        "public_keys",
+        metavar="FILE",
+        type=FILE,
+        multiple=multiple,
+        help=f"The PEM public key of a URI{', in the order of the URIs' if multiple else ''}{more}.",
+    )
+    return lambda command: private(public(command))
+
+
+def _signing_keys(private_keys: Sequence[str], public_keys: Sequence[Path]) -> list[signers.SigningKey]:
+    try:
+        pairs = signers.pair(private_keys, public_keys)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return [signers.open_key(name, public_key, _ask) for name, public_key in pairs]
+
+
+def _ask(secret: str) -> str:
+    if not sys.stdin.isatty():
+        raise StoplistError(f"no {secret}", hint=f"set {signers.PIN_VARIABLE}, or run this in a terminal")
+    return str(click.prompt(f"The {secret}", hide_input=True, err=True))
+
+
+@click.group(name="list", cls=Group)
+def lists() -> None:
+    """Make keys and lists."""
+
+
+@lists.command(example="stoplist list keygen authority")
+@click.argument("keyfile", type=FILE, required=False)
+@click.option("--list-key", metavar="FILE", type=FILE, help="Make a list key instead.")
+@click.option("--force", is_flag=True, help="Overwrite an existing key.")
+def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
+    """Make a signing key, KEYFILE and KEYFILE.pub, or a list key."""
+    if (keyfile is None) == (list_key is None):
+        raise click.UsageError("name either KEYFILE or --list-key FILE")
+    if keyfile is not None:
+        publish.make_signing_key(keyfile, force=force)
+        click.echo(f"{keyfile}\n{keyfile}.pub")
+    elif list_key is not None:
+        publish.make_list_key(list_key, force=force)
+        click.echo(f"{list_key}")
+
+
+@lists.command(
+    example="stoplist list build domains.txt --list demo --serial 2 --expires 2027-01-31 "
+    "--list-key demo.listkey --sign-with authority --diff demo.stoplist -o demo.stoplist"
+)
+@click.argument("domains", type=click.File("rb"))
+@click.option("--column", metavar="NAME", help="DOMAINS is CSV with a header row: the column that holds the domains.")
+@click.option(
+    "--allow-suffix",
+    "allowed",
+    metavar="NAME",
+    multiple=True,
+    help="A public suffix among the domains that is meant, with all below it; repeatable.",
+)
+@click.option("--list", "list_id", metavar="ID", required=True, help="The list's name.")
+@click.option("--serial", type=click.IntRange(min=1), required=True, help="Higher than that of the list before.")
+@click.option("--expires", type=_Expiry(), required=True, help="The last day, or an RFC 3339 time.")
+@click.option("--list-key", type=FILE, required=True, help="The list key of the recipient.")
+@_sign_with(multiple=True)
+@click.option("--recipient", default="", metavar="NAME", help="Whom this copy is made for.")
+@click.option("--diff", "old", metavar="OLD", type=FILE, help="A list file to compare with: the one before.")
+@click.option("-o", "--output", type=FILE, required=True, help="The list file to write.")
+def build(
+    domains: BinaryIO,
+    column: str | None,
+    allowed: tuple[str, ...],
+    list_id: str,
+    serial: int,
+    expires: datetime,
+    list_key: Path,
+    private_keys: tuple[str, ...],
+    public_keys: tuple[Path, ...],
+    recipient: str,
+    old: Path | None,
+    output: Path,
+) -> None:
+    """Build a signed list from DOMAINS: one a line, '#' begins a comment; '-' is stdin."""
+    keys = _signing_keys(private_keys, public_keys)
+    lines = progress.shown(read.as_text(domains), "reading", progress.size_of(domains), read.bytes_of)
+    found = read.read_domains(lines, domains.name, column=column, allowed=allowed)
+    built = publish.build_list(
+        found,
+        list_id=list_id,
+        serial=serial,
+        expires=expires,
+        list_key=list_key,
+        signing_keys=keys,
+        recipient=recipient,
+        output=output,
+        now=clock.now(),
+        compare_with=old,
+        track=lambda names: progress.shown(names, "digesting", len(found.names)),
+    )
+    click.echo(
+        f"{output}: {number(built.header.count, 'domain')}, signed by {number(len(keys), 'key')} "
+        f"({number(found.duplicates, 'duplicate')} and {found.covered} covered by a parent left out)"
+    )
+    if built.comparison is not None:
+        click.echo(_compared(built.comparison))
+
+
+@lists.command(example="stoplist list sign demo.stoplist --sign-with operator --diff before.stoplist")
+@click.argument("file", type=FILE)
+@_sign_with(multiple=False)
+@click.option("--diff", "old", metavar="OLD", type=FILE, help="A list file to compare with: the one before.")
+@click.option("--yes", is_flag=True, help="Sign without a question.")
+def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | None, yes: bool) -> None:
+    """Show the list FILE, ask where there is a terminal, and add a signature to it."""
+    (key,) = _signing_keys((private_keys,), (public_keys,) if public_keys else ())
+    review = publish.review(file, old)
+    header = review.header
+    for name in ("list", "serial", "issued", "expires", "count", "recipient"):
+        click.echo(f"{name}: {header_fields(header)[name]}", err=True)
+    for signer in review.signers:
+        click.echo(f"signer (unverified): {printable(signer)}", err=True)
+    if review.comparison is not None:
+        click.echo(_compared(review.comparison), err=True)
+    if not yes and sys.stdin.isatty() and not click.confirm("Sign this list?", err=True):
+        raise StoplistError("not signed", place=str(file))
+    review.sign(key)
+    click.echo(f"{file}: signed list {header.list}, serial {header.serial}, {number(header.count, 'domain')}")
+
+
+@lists.command(example="stoplist list verify demo.stoplist --trusted-key authority.pub --threshold 1")
+@click.argument("file", type=FILE)
+@click.option("--trusted-key", "trusted", type=FILE, multiple=True, required=True, help="A public key; repeatable.")
+@click.option("--threshold", type=click.IntRange(min=1), required=True, help="How many of them must have signed.")
+def verify(file: Path, trusted: tuple[Path, ...], threshold: int) -> None:
+    """Verify the list FILE: form, signatures, times and order."""
+    verified = publish.verify_list(file, trusted, threshold, clock.now())
+    header = verified.header
+    click.echo(
+        f"{file}: fine; list {header.list}, serial {header.serial}, {number(header.count, 'domain')}, "
+        f"expires {format_time(header.expires)}, signed by {number(len(verified.signers), 'trusted key')}"
+    )
+
+
+@lists.command(example="stoplist list show demo.stoplist")
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(file: Path, as_json: bool) -> None:
+    """Print the header and the signers of the list FILE, unverified; never its entries."""
+    envelope = publish.read_envelope(file)
+    fields = header_fields(envelope.header)
+    signers = [signature.keyid for signature in envelope.signatures]
+    if as_json:
+        click.echo(json.dumps({**fields, "signers": signers}))
+        return
+    for name, value in fields.items():
+        click.echo(f"{name}: {value}")
+    for signer in signers:
+        click.echo(f"signer: {printable(signer)}")
+
+
+@lists.command(example="stoplist list release school.yaml --serial 7")
+@click.argument("policy", type=FILE)
+@click.option("--serial", type=click.IntRange(min=1), required=True, help="The serial of the held list.")
+@click.option("--state-dir", type=FILE, help="The gate's --state-dir.")
+def release(policy: Path, serial: int, state_dir: Path | None) -> None:
+    """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
+    from stoplist import loading
+    from stoplist.tools import status as remembered
+
+    held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), clock.now())
+    click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")
+
+
+def _compared(comparison: publish.Comparison) -> str:
+    old, change = comparison.old, comparison.change
+    before = f"{comparison.file} (unverified): serial {old.serial}, {number(change.before, 'domain')}"
+    if change.same_key:
+        return f"against {before}; {change.added} added, {change.removed} removed"
+    return (
+        f"against {before}, now {change.after}; made with another list key, "
+        "so what was added and removed cannot be counted"
+    )
+
+
+def _reason(why: str) -> str:
+    return why.partition(": ")[2] or why

@@ -1,0 +1,142 @@
+"""Policies: check one, ask it, begin one, see its stop page."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import date, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoplist import clock, files
+from stoplist.cli.base import FILE, Command
+from stoplist.core.addresses import Address
+from stoplist.errors import Problems
+from stoplist.tools import check as checking
+from stoplist.tools import faults, scaffold, stoppage
+from stoplist.tools import lookup as asking
+from stoplist.tools import schema as schemas
+
+
+class _Moment(click.ParamType[date]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> date:
+        try:
+            if len(value) == len("2026-01-31"):
+                return date.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise ValueError
+            return moment
+        except ValueError:
+            self.fail(f"{value!r} is no time; write, for example, 2027-01-31 or 2027-01-31T12:00:00Z", param, context)
+
+
+class _ClientAddress(click.ParamType[Address]):
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Address:
+        try:
+            return ip_address(str(value).partition("%")[0])
+        except ValueError:
+            self.fail(f"{value!r} is no address; write, for example, 10.0.0.7", param, context)
+
+
+@click.command(cls=Command, example="stoplist check school.yaml --diff /etc/stoplist/school.yaml")
+@click.argument("policies", metavar="POLICY...", type=FILE, nargs=-1, required=True)
+@click.option(
+    "--diff", "running", metavar="RUNNING", type=FILE, help="Say what would change against the policy in force."
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="json: one object for each policy, one a line. sarif: SARIF 2.1.0, for code scanning.",
+)
+def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None:
+    """Validate each POLICY with its lists, keys and tests, and print a summary."""
+    findings = [checking.check(policy, running) for policy in policies]
+    problems = [problem for finding in findings for problem in finding.problems]
+    warnings = [warning for finding in findings for warning in finding.warnings]
+    if wanted == "sarif":
+        click.echo(json.dumps(faults.as_sarif(problems, warnings), indent=2))
+    elif wanted == "json":
+        for finding in findings:
+            click.echo(json.dumps(checking.as_fields(finding)))
+    else:
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
+        for line in (line for finding in findings for line in checking.as_lines(finding)):
+            click.echo(line)
+        if problems:
+            raise Problems(problems)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@click.command(cls=Command, example="stoplist lookup school.yaml www.listed.example https://library.example/ --explain")
+@click.argument("policy", type=FILE)
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@click.option("--explain", "explained", is_flag=True, help="Print the path of each decision: what was tried, and why.")
+@click.option("--at", metavar="TIME", type=_Moment(), help="Judge as of a day (its beginning) or an RFC 3339 time.")
+@click.option("--client", type=_ClientAddress(), help="Say whether the gate serves a client with this address.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def lookup(
+    policy: Path, hosts: tuple[str, ...], explained: bool, at: date | None, client: Address | None, as_json: bool
+) -> None:
+    """Say what becomes of each HOST under POLICY, and why.
+
+    A HOST may be a URL; '-' reads them from stdin, one a line.
+    """
+    asker = asking.Asker.of(policy, at, client)
+    write = asking.as_json if as_json else asking.as_text
+    if client is not None and not as_json:
+        served = f"served{', and only observed' if asker.observes else ''}"
+        click.echo(f"client {client}: {served if asker.served else 'not served, it is hung up on'}")
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
+    for batch in asking.batches(hosts, stdin):
+        click.echo(write(asker, batch, explained=explained), nl=False)
+
+
+@click.command(cls=Command, example="stoplist schema > policy.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a policy, for editors: 'init' writes it beside the policy."""
+    click.echo(schemas.text(), nl=False)
+
+
+@click.command(cls=Command, example="stoplist init my-gate")
+@click.argument("folder", metavar="DIR", type=FILE)
+def init(folder: Path) -> None:
+    """Write a working set to edit into DIR: policy, keys, list key, demo list."""
+    for name in scaffold.make(folder, clock.now()):
+        click.echo(str(folder / name))
+    click.echo(
+        f"Next: edit {folder / 'policy.yaml'} and {folder / 'domains.txt'}, "
+        f"then 'stoplist run {folder / 'policy.yaml'}'.\n"
+        f"A gate needs only the .pub files of {folder / 'keys'}: keep the private keys elsewhere.",
+        err=True,
+    )
+
+
+@click.command(cls=Command, example="stoplist page school.yaml --lang fr -o page.html")
+@click.argument("policy", type=FILE)
+@click.option("--lang", "language", metavar="TAG", help="Its language. Without it: the first of the policy's.")
+@click.option("--country", metavar="CC", help="With the help lines of this country.")
+@click.option("--messages", is_flag=True, help="Write a PO template with what a new language translates, and no page.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
+def page(policy: Path, language: str | None, country: str | None, messages: bool, output: Path | None) -> None:
+    """Show the stop page of POLICY as clients see it, without a gate."""
+
+    data = stoppage.messages() if messages else stoppage.html(policy, language, country)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}: {len(data)} bytes")

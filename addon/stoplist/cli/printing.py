@@ -1,0 +1,25 @@
+"""How commands print what several of them print."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from stoplist.core.signedlist import ListHeader
+from stoplist.core.times import format_time
+
+
+def header_fields(header: ListHeader) -> dict[str, object]:
+    """The header of a list, for JSON or for lines."""
+    fields = dataclasses.asdict(header)
+    return {name: format_time(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+
+
+def printable(text: str) -> str:
+    """A text out of a file that nobody has verified: it must not write to the terminal what it likes."""
+    return text if text.isprintable() else ascii(text)
+
+
+def number(count: int, noun: str) -> str:
+    """A number of things: 1 list, 2 lists."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

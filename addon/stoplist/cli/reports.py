@@ -1,0 +1,112 @@
+"""What a gate has counted: report, rollout."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoplist import clock, files, loading
+from stoplist.cli.base import FILE, Command
+from stoplist.cli.printing import number
+from stoplist.tools import rendering
+from stoplist.tools import report as reporting
+from stoplist.tools import rollout as rolling
+
+
+class _Day(click.ParamType[date]):
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> date:
+        try:
+            return datetime.strptime(value, "%Y-%m-%d").date()
+        except ValueError:
+            self.fail(f"{value!r} is no date; write, for example, 2026-11-30", param, context)
+
+
+@click.command(cls=Command, example="stoplist report school.yaml --from 2026-11-01 --to 2026-11-30 -o november.html")
+@click.argument("policy", type=FILE)
+@click.option(
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+)
+@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(list(rendering.FORMATS)),
+    help="Without it: as the name of FILE ends, or else a table.",
+)
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option(
+    "--merge",
+    "others",
+    metavar="DIR",
+    type=FILE,
+    multiple=True,
+    help="The --state-dir of a further gate, or a copy of it: its counts are added up with the others. Repeatable.",
+)
+@click.option(
+    "--selftests",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="Lines of 'stoplist selftest --format json': say how many passed, and when one did not. Repeatable.",
+)
+def report(
+    policy: Path,
+    since: date | None,
+    until: date | None,
+    wanted: str | None,
+    output: Path | None,
+    state_dir: Path | None,
+    others: tuple[Path, ...],
+    selftests: tuple[Path, ...],
+) -> None:
+    """Say how many requests were stopped by the lists of POLICY, and when a fresh list was enforced."""
+    if since and until and until < since:
+        raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
+    wanted = wanted or rendering.format_of(output.name if output else "")
+    if wanted == "html" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
+    states = [state_dir or loading.default_state_dir(), *others]
+    made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
+    data = rendering.FORMATS[wanted](made)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(output, data, mode=files.PUBLIC, replace=True)
+        click.echo(f"{output}: {number(len(made.periods), made.length)}, {number(made.gates, 'gate')}")
+    for problem in problems:
+        said = "warning" if made.policy_tests.passed else "the policy's tests fail"
+        click.echo(f"{said}: {problem}", err=True)
+
+
+@click.command(cls=Command, example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14")
+@click.argument("policy", type=FILE)
+@click.option(
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+)
+@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
+@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option(
+    "--merge", "others", metavar="DIR", type=FILE, multiple=True, help="The --state-dir of a further gate. Repeatable."
+)
+def rollout(
+    policy: Path,
+    since: date | None,
+    until: date | None,
+    wanted: str,
+    state_dir: Path | None,
+    others: tuple[Path, ...],
+) -> None:
+    """Say what enforcing would have stopped of what POLICY has observed; exit 1 if nothing was."""
+    if since and until and until < since:
+        raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
+    states = [state_dir or loading.default_state_dir(), *others]
+    made = rolling.make(policy, states, since=since, until=until, now=clock.now())
+    click.echo(rolling.FORMATS[wanted](made), nl=False)

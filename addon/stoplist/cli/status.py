@@ -1,0 +1,161 @@
+"""What a gate has in force, refused and held, and how its CA is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from stoplist import clock, loading
+from stoplist.certificates import name_of
+from stoplist.cli.base import FILE, Command
+from stoplist.cli.ca import ca_fields
+from stoplist.cli.printing import header_fields, number, printable
+from stoplist.core.times import format_time
+from stoplist.errors import StoplistError
+from stoplist.state import CHANGED, EXCEPTIONS, Entry
+from stoplist.tools import ca as authorities
+from stoplist.tools import status as remembered
+
+
+@click.command(cls=Command, example="stoplist status school.yaml")
+@click.argument("policy", type=FILE)
+@click.option("--state-dir", type=FILE, help="The gate's --state-dir.")
+@click.option(
+    "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a line, for each list, each exception and the CA, or for each entry.",
+)
+@click.option(
+    "--watch",
+    "is_watched",
+    is_flag=True,
+    help="Show lists, workers, throughput and faults, anew every 2 s, until 'q'; where stdout is no terminal, once.",
+)
+def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
+    """Say what is in force, refused and held for the lists of POLICY, what it excepts, and how its CA is; exit 1 if a
+    person is needed."""
+    if is_watched and (as_json or journal is not None):
+        raise click.UsageError("--watch is for the eye: leave --json and --journal out")
+    if journal is not None:
+        for noted in remembered.journal(policy, state_dir or loading.default_state_dir(), journal):
+            click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
+        return
+    if is_watched:
+        _watch(policy, state_dir or loading.default_state_dir())
+        return
+    found = remembered.status(policy, state_dir or loading.default_state_dir(), clock.now())
+    for entry in found:
+        if as_json:
+            click.echo(json.dumps(_status_fields(entry)))
+        else:
+            _print_status(entry)
+    for exception in remembered.exceptions(policy, clock.now()):
+        _say_exception(exception, as_json=as_json)
+    needs = [need for entry in found for need in entry.needs]
+    needs += _say_ca_status(policy, state_dir or loading.default_state_dir(), as_json=as_json)
+    if needs:
+        raise click.exceptions.Exit(1)
+
+
+def _journal_line(entry: Entry) -> str:
+    of_policy = "exception" if entry.result in EXCEPTIONS else "policy" if entry.result == CHANGED else ""
+    what = f"list {entry.list} serial {entry.serial}" if entry.list else of_policy
+    signed = f"signed by {', '.join(entry.signers)}" if entry.signers else ""
+    return "  ".join(part for part in (entry.time, entry.result, what, entry.why, signed) if part)
+
+
+def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
+    in_force, refusal, held = entry.in_force, entry.refusal, entry.held
+    return {
+        "file": str(entry.file),
+        "in_force": None
+        if in_force is None
+        else {
+            **header_fields(in_force.header),
+            "age_seconds": int(entry.age.total_seconds()),
+            "signers": in_force.signers,
+            "since": in_force.since,
+        },
+        "refused": None if refusal is None else {"time": refusal.time, "why": refusal.why},
+        "held": None
+        if held is None
+        else {"list": held.list, "serial": held.serial, "since": held.since, "why": held.why},
+        "needs": entry.needs,
+    }
+
+
+def _print_status(entry: remembered.ListStatus) -> None:
+    click.echo(f"{entry.file}")
+    if in_force := entry.in_force:
+        header = in_force.header
+        click.echo(
+            f"  list {header.list}: serial {header.serial}, {number(header.count, 'domain')}, issued "
+            f"{format_time(header.issued)} ({number(entry.age.days, 'day')} old), "
+            f"expires {format_time(header.expires)}"
+        )
+        click.echo(f"  in force since {in_force.since}, signed by")
+        for signer in in_force.signers:
+            click.echo(f"    {signer}")
+    if held := entry.held:
+        click.echo(f"  held since {held.since}: {held.why}")
+    if refusal := entry.refusal:
+        click.echo(f"  refused on {refusal.time}: {refusal.why}")
+    click.echo(f"  needs a person: {'; '.join(entry.needs)}" if entry.needs else "  fine")
+
+
+def _watch(policy: Path, state_dir: Path) -> None:
+    from rich.console import Console
+
+    from stoplist.tools import screen, watch
+
+    console = Console(highlight=False, markup=False)
+    try:
+        last = screen.show(lambda: watch.look(policy, state_dir, clock.now()), console)
+    except KeyboardInterrupt:
+        return
+    if last.needs and not console.is_terminal:
+        raise click.exceptions.Exit(1)
+
+
+def _say_exception(exception: remembered.ExceptionStatus, *, as_json: bool) -> None:
+    if as_json:
+        fields = {
+            "exception": exception.number,
+            "place": exception.place,
+            "reason": exception.reason,
+            "until": exception.until.isoformat(),
+            "ended": exception.has_ended,
+            "needs": [],
+        }
+        click.echo(json.dumps(fields))
+        return
+    click.echo(f"{exception.place}")
+    click.echo(f"  exceptions[{exception.number}]: {printable(exception.reason)}, to the end of {exception.until}")
+    click.echo("  ended, and ignored; remove it from the policy" if exception.has_ended else "  open")
+
+
+def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]:
+    """Print how the CA is, after the lists; what needs a person."""
+    found, needs = None, []
+    try:
+        found = authorities.status(policy, state_dir, clock.now())
+    except StoplistError as error:
+        needs = [str(error)]
+    else:
+        needs = list(found.needs) if found is not None else []
+    if as_json:
+        click.echo(json.dumps({"ca": ca_fields(found), "needs": needs}))
+    elif found is not None or needs:
+        if found is not None:
+            click.echo(f"{found.file}\n  CA {printable(name_of(found.certificate))}, ends {format_time(found.ends)}")
+        else:
+            click.echo("CA")
+        click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
+    return needs

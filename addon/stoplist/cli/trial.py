@@ -1,0 +1,94 @@
+"""What a policy would have done with the requests in logs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from stoplist import clock, files
+from stoplist.cli.base import FILE, Command
+from stoplist.cli.printing import number
+from stoplist.tools import progress, showing
+from stoplist.tools import trial as trying
+from stoplist.tools.logs import formats
+
+
+@click.command(
+    cls=Command,
+    example="stoplist trial school.yaml /var/log/squid/access.log* --known sites.txt --output html -o trial.html",
+)
+@click.argument("policy", type=FILE)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "wanted",
+    metavar="NAME",
+    type=click.Choice(formats.NAMES),
+    help=f"The format of all inputs: {', '.join(formats.NAMES)}. Without it: as each begins.",
+)
+@click.option("--column", metavar="NAME", help="The inputs are CSV with a header row: the column that holds the hosts.")
+@click.option(
+    "--known",
+    metavar="FILE",
+    type=FILE,
+    help="Well-known sites, one a line: of the hosts that would be stopped, say how many are among them.",
+)
+@click.option("--output", "shown", type=click.Choice(list(showing.FORMATS)), default="table", show_default=True)
+@click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
+@click.option("--exact", is_flag=True, help="Hide and round no number: for your own eyes.")
+@click.option(
+    "--reveal", is_flag=True, help="Show the hosts that would be stopped, on a terminal or in FILE; implies --exact."
+)
+def trial(
+    policy: Path,
+    inputs: tuple[str, ...],
+    wanted: str | None,
+    column: str | None,
+    known: Path | None,
+    shown: str,
+    target: Path | None,
+    exact: bool,
+    reveal: bool,
+) -> None:
+    """Say what POLICY would have done with the requests in logs, before any gate runs.
+
+    INPUT is a log, plain, gzip or zstd; '-' is stdin. Nothing that a log holds is shown, but for numbers.
+    """
+    if column is not None and wanted not in (None, formats.CSV):
+        raise click.UsageError(f"--column is for CSV, not for --format {wanted}; leave out one of the two")
+    if column is None and wanted == formats.CSV:
+        raise click.UsageError("--format csv needs the column that holds the hosts: --column NAME")
+    if target is None and reveal and not sys.stdout.isatty():
+        raise click.UsageError("--reveal shows hosts on a terminal only, or in a file that is named: -o hosts.txt")
+    if target is None and shown == "html" and sys.stdout.isatty():
+        raise click.UsageError("a page of HTML is not for a terminal; name a file: -o trial.html")
+    if target is not None and not target.absolute().parent.is_dir():
+        raise click.UsageError(f"-o {target}: there is no such folder; make it, or name another")
+    if inputs.count("-") > 1:
+        raise click.UsageError("stdin can be read once; name '-' once")
+    tried = trying.run(
+        trying.Wanted(policy, inputs, wanted, column, known, exact, reveal),
+        sys.stdin.buffer,
+        clock.now(),
+        lambda batches, total: progress.shown(batches, "reading", total, lambda batch: batch.consumed, every=1),
+    )
+    data = showing.FORMATS[shown](tried.trial)
+    is_private = exact or reveal
+    if target is None:
+        click.echo(data, nl=False)
+    else:
+        files.write(target, data, mode=files.PRIVATE if is_private else files.PUBLIC, replace=True)
+        click.echo(f"{target}: {number(len(tried.trial.days), 'day')}, {number(len(inputs), 'input')}")
+    for warning in tried.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if is_private:
+        click.echo(f"warning: {showing.REVEALED if reveal else showing.EXACT}", err=True)
+    for unparsable in tried.unparsable:
+        first = f", the first: {', '.join(map(str, unparsable.told))}" if unparsable.told else ""
+        click.echo(f"{unparsable.name}: {number(unparsable.lines, 'unparsable line')}{first}", err=True)
+    for fault in tried.faults:
+        click.echo(str(fault), err=True)
+    if tried.faults:
+        raise click.exceptions.Exit(1)
