@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stoplist import loading
+from stoplist import clock, loading
 from stoplist.core.policy import Policy, PolicyText
 
 FOLDER = Path(__file__).parent.parent / "policies"
@@ -16,7 +16,7 @@ POLICIES = sorted(FOLDER.glob("*.yaml"))
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_policy_loads_with_all_that_it_names(path: Path):
-    loaded = loading.load(path, now=loading.now())
+    loaded = loading.load(path, now=clock.now())
     assert not loaded.faults
     assert loaded.ruleset.lists[0].header.list == "demo"
 

@@ -18,7 +18,6 @@ from datetime import datetime
 from pathlib import Path
 
 from stoplist import files
-from stoplist.clock import now as now
 from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.document import PolicyError

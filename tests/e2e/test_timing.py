@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from stoplist import loading
+from stoplist import clock
 from stoplist.authority import CA_FILE, Source
 from stoplist.proxy.ledger import BEAT_SECONDS
 from tests.e2e import hostile
@@ -168,16 +168,16 @@ class Pair:
 def _pair(net: Network, desk: Desk, folder: Path, *options: str) -> Iterator[Pair]:
     _ask_for_hours_and_metrics(desk)
     state = folder / "busy" / "state"
-    Source(state, state / CA_FILE, state / CA_FILE, is_own=True).open_or_make(loading.now())
+    Source(state, state / CA_FILE, state / CA_FILE, is_own=True).open_or_make(clock.now())
     shutil.copytree(folder / "busy", folder / "idle")
-    _, clock = before_the_hour(SECONDS_TO_CLOSE)
+    _, ahead = before_the_hour(SECONDS_TO_CLOSE)
     closes = time.time() + SECONDS_TO_CLOSE
     gates, sights, sessions = {}, {}, {}
     with ExitStack() as watching:
         for name in ("busy", "idle"):
             temporary = folder / name / "temporary"
             temporary.mkdir()
-            program = ("env", f"TMPDIR={temporary}", *clock, str(STOPLIST))
+            program = ("env", f"TMPDIR={temporary}", *ahead, str(STOPLIST))
             modes = ("--mode", "regular@127.0.0.1:0", "--mode", "socks5@127.0.0.2:0")
             gates[name] = gate = net.gate(desk.policy, folder / name / "state", *modes, *options, program=program)
             socks = int(gate.process.wait_for(r"listening on 127\.0\.0\.2:(\d+)")[1])

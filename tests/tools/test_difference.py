@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stoplist import loading
+from stoplist import clock, loading
 from stoplist.tools import difference, publish, scaffold, signers
 from stoplist.tools.domains import read_domains
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    scaffold.make(tmp_path / "gate", loading.now())
+    scaffold.make(tmp_path / "gate", clock.now())
     return tmp_path
 
 
@@ -27,13 +27,13 @@ def changed(gate: Path, *changes: tuple[str, str], more: str = "") -> list[str]:
         assert text.count(old) == 1
         text = text.replace(old, new)
     path.write_text(text + more)
-    ruleset = loading.load(path, now=loading.now()).ruleset
+    ruleset = loading.load(path, now=clock.now()).ruleset
     return difference.as_lines(difference.between(gate / "gate" / "policy.yaml", path, ruleset))[1:]
 
 
 def test_the_same_policy_changes_nothing(gate: Path) -> None:
     path = gate / "gate" / "policy.yaml"
-    ruleset = loading.load(path, now=loading.now()).ruleset
+    ruleset = loading.load(path, now=clock.now()).ruleset
     compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset)
     assert not compared
     assert difference.as_lines(compared) == [f"against {gate}/gate/policy.yaml: nothing changes"]
@@ -81,12 +81,12 @@ def test_a_new_list_is_told_in_numbers(gate: Path) -> None:
         read_domains(["listed.example", "new.example", "newer.example"], "domains.txt"),
         list_id="demo",
         serial=2,
-        expires=loading.now() + scaffold.LIFETIME,
+        expires=clock.now() + scaffold.LIFETIME,
         list_key=folder / "demo.listkey",
         signing_keys=[signers.from_file(folder / "keys" / name) for name in ("authority", "operator")],
         recipient="",
         output=folder / "next.stoplist",
-        now=loading.now(),
+        now=clock.now(),
     )
     assert changed(gate, ("demo.stoplist", "next.stoplist")) == [
         "  lists[demo].file: demo.stoplist -> next.stoplist",
@@ -98,7 +98,7 @@ def test_the_same_files_named_from_another_folder_are_no_change(gate: Path) -> N
     (gate / "school").mkdir()
     path = gate / "school" / "policy.yaml"
     path.write_text("include: ../gate/policy.yaml\n")
-    ruleset = loading.load(path, now=loading.now()).ruleset
+    ruleset = loading.load(path, now=clock.now()).ruleset
     compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset)
     assert difference.as_lines(compared)[1:] == ["  + include: policy.yaml"]
 
@@ -111,7 +111,7 @@ def test_scripts_get_the_same(gate: Path) -> None:
         .replace("mode: enforce", "mode: observe")
         .replace("example, expect: stop", "example, expect: observe")
     )
-    ruleset = loading.load(path, now=loading.now()).ruleset
+    ruleset = loading.load(path, now=clock.now()).ruleset
     fields = difference.as_fields(difference.between(gate / "gate" / "policy.yaml", path, ruleset))
     assert fields["values"][0] == {"key": "mode", "before": "enforce", "after": "observe"}
     assert fields["lists"] == []

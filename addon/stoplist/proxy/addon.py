@@ -49,7 +49,7 @@ from mitmproxy.proxy.layers.quic import QuicTlsData
 from mitmproxy.proxy.mode_servers import ServerInstance
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from stoplist import loading, metrics
+from stoplist import clock, loading, metrics
 from stoplist.core.addresses import Address, is_client
 from stoplist.core.clienthello import server_name
 from stoplist.core.decide import (
@@ -201,7 +201,7 @@ class Stoplist:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
             opened, tally, ledger = self._open(policy, state_dir)
             wanted = opened.current.ruleset.policy
-            keeper = Keeper(wanted, policy, state_dir, loading.now(), speaks=self._worker is None)
+            keeper = Keeper(wanted, policy, state_dir, clock.now(), speaks=self._worker is None)
             own = wanted.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
             endpoint = self._serve_metrics(opened, ledger, keeper)
@@ -220,7 +220,7 @@ class Stoplist:
         if self._worker is not None:
             follower = Follower(self._worker, self._changed, self._hear)
             return follower, follower.tally, None
-        state = State.open(state_dir, loading.now())
+        state = State.open(state_dir, clock.now())
         tally, ledger = Tally(Board(None), {}), Ledger(state)
 
         def accept(ruleset: Ruleset) -> None:
@@ -341,7 +341,7 @@ class Stoplist:
     async def _look_at_authority(self) -> None:
         try:
             if (keeper := self._keeper) is not None:
-                await asyncio.to_thread(keeper.look, self.judge.policy, loading.now())
+                await asyncio.to_thread(keeper.look, self.judge.policy, clock.now())
                 await asyncio.to_thread(prepare, keeper.current)
         except Exception as error:
             self.faults.add("keep_authority", error)
@@ -479,7 +479,7 @@ class Stoplist:
 
     def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
         authority = self._keeper.current if self._keeper is not None else None
-        return accept(authority, host, loading.now(), protocols) if authority is not None else refuse()
+        return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
 
     @_guarded(_refuse_tls)
     def quic_start_client(self, data: QuicTlsData) -> None:
@@ -487,7 +487,7 @@ class Stoplist:
         authority = self._keeper.current if self._keeper is not None else None
         if host is not None and authority is not None and self._shows_pages():
             self.connections.end_here(data.context.client)
-            data.settings = accept_quic(authority, host, loading.now())
+            data.settings = accept_quic(authority, host, clock.now())
         else:
             data.settings = refuse_quic()
         raise AddonHalt
@@ -571,7 +571,7 @@ class Stoplist:
         if not in_force.page.is_switch(asker):
             self.judge.count(verdict, page=page)
         if verdict.reason is Reason.CHECK_HOST:
-            self.answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, loading.now())))
+            self.answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, clock.now())))
         else:
             subject = Subject.RECORDED if self._is_recorded else Subject.STOPPED
             self.answer(flow, in_force.page.answer(asker, subject))

@@ -27,7 +27,7 @@ from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
 
-from stoplist import files, loading, metrics
+from stoplist import clock, files, loading, metrics
 from stoplist.authority import Source
 from stoplist.core.policy import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
@@ -100,10 +100,10 @@ class Gate:
     def _check(self, held: Collection[Place]) -> None:
         """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
         self._options()
-        loading.load(self.path, now=loading.now())
+        loading.load(self.path, now=clock.now())
         source = Source.of(self.policy, self.path, self.state_dir)
         if source is not None and source.exists():
-            source.open(loading.now())
+            source.open(clock.now())
         wanted = self.policy.metrics.listen if self.policy.metrics is not None else None
         if wanted is not None and wanted.port not in {port for _, port in held}:
             metrics.Endpoint(wanted.host, wanted.port).close()

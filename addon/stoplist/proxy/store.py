@@ -29,7 +29,7 @@ from typing import Any
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from stoplist import files, loading
+from stoplist import clock, files, loading
 from stoplist.core.decide import Ruleset
 from stoplist.core.differences import changed_keys
 from stoplist.core.signedlist import SignedList, is_signature_of
@@ -110,7 +110,7 @@ class RulesetStore:
         """Lists that have expired, by name and serial, of which that was said."""
         self.reload = Reload()
         self._reader = files.Reader()
-        now = loading.now()
+        now = clock.now()
         try:
             loaded = self._load(now, None)
         except loading.NotLoaded as error:
@@ -128,7 +128,7 @@ class RulesetStore:
             quiet.say(records.Noted(note))
         report(self.current.ruleset)
         if self._at_start is not None:
-            self._settle(self._at_start, loading.now())
+            self._settle(self._at_start, clock.now())
             self._at_start = None  # it holds the bytes of every list file
         self._thread = threading.Thread(target=self._run, name="stoplist-store", daemon=True)
         self._thread.start()
@@ -155,7 +155,7 @@ class RulesetStore:
                     self._look.clear()
             if not self._stopped:
                 try:
-                    self._refresh(loading.now())
+                    self._refresh(clock.now())
                 except Exception as error:  # the thread must live: without it no list is taken up again
                     quiet.say(records.NotLookedAt(type(error).__name__))
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mitmproxy.proxy.layers.quic import QuicTlsSettings
 from OpenSSL import SSL
 
-from stoplist import certificates, loading
+from stoplist import certificates, clock
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.core.policy import CertificatePolicy
@@ -111,7 +111,7 @@ def _context(protocols: tuple[bytes, ...], authority: CertificateAuthority | Non
 @functools.cache
 def _nobody() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """What aioquic wants to have of a server, and never shows."""
-    return certificates.new(loading.now())[0], ec.generate_private_key(ec.SECP256R1())
+    return certificates.new(clock.now())[0], ec.generate_private_key(ec.SECP256R1())
 
 
 def _selector(protocols: tuple[bytes, ...]) -> Any:

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stoplist import loading, metrics
+from stoplist import clock, metrics
 from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy import ListenAddress
@@ -125,11 +125,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        state = State.open(self._state_dir, loading.now())
+        state = State.open(self._state_dir, clock.now())
         self._ledger = Ledger(state, inherited["ledger"] if inherited else NOTHING_KEPT)
         self._store = RulesetStore(self._path, state, self._changed, place=sharing.share, on_accept=self._accept)
         policy = self._store.current.ruleset.policy
-        self._keeper = Keeper(policy, self._path, self._state_dir, loading.now(), speaks=True)
+        self._keeper = Keeper(policy, self._path, self._state_dir, clock.now(), speaks=True)
         wanted = policy.metrics
         if wanted is not None:
             self._endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
@@ -364,7 +364,7 @@ class Supervisor:
         while True:
             policy = self._store.current.ruleset.policy
             try:
-                await asyncio.to_thread(self._keeper.look, policy, loading.now())
+                await asyncio.to_thread(self._keeper.look, policy, clock.now())
             except Exception as error:
                 self._faults.add("keep_authority", error)
             await asyncio.sleep(policy.watch.poll)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stoplist import loading
+from stoplist import clock, loading
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
@@ -31,7 +31,7 @@ class Finding:
 
 def check(policy: Path, running: Path | None = None) -> Finding:
     """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
-    now = loading.now()
+    now = clock.now()
     try:
         loaded = loading.load(policy, now=now)
         compared = difference.between(running, policy, loaded.ruleset) if running else None

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stoplist import loading
+from stoplist import clock, loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
@@ -76,7 +76,7 @@ class Difference:
 def between(running: Path, policy: Path, ruleset: Ruleset) -> Difference:
     """From the policy in the file `running` to the `ruleset` of the one in `policy`. Raises Problems where the
     former does not load."""
-    now = loading.now()
+    now = clock.now()
     before = loading.load(running, now=now).ruleset
     values = [
         dict(_Flat(file.parent, running.parent, tuple(signed.header.list for signed in each.lists)).values(each.policy))
