@@ -717,6 +717,28 @@ def test_a_list_key_that_others_can_read_is_warned_of(desk: Desk) -> None:
     assert outcome(loaded.ruleset, "listed.example") == STOPPED
 
 
+@pytest.mark.parametrize(
+    ("networks", "are_few"),
+    [
+        pytest.param("10.7.0.1", True, id="one device"),
+        pytest.param("10.7.0.0/29, 10.7.1.0/30", True, id="some"),
+        pytest.param("10.7.0.0/29, 10.7.1.0/29", False, id="enough together"),
+        pytest.param("2001:db8:7::/64", False, id="a network of IPv6"),
+    ],
+)
+def test_who_observes_single_devices_is_warned(desk: Desk, networks: str, are_few: bool) -> None:
+    desk.write_policy(more=f"observe_clients: [{networks}]\n")
+    said = [str(warning) for warning in desk.load().warnings]
+    line = len(desk.policy.read_text().splitlines())
+    assert (
+        said
+        == [
+            f"{desk.policy}:{line}:18: fewer than 16 addresses are observed: what is counted there tells of single "
+            "devices; observe a whole network, such as 10.7.0.0/24"
+        ][: int(are_few)]
+    )
+
+
 # The policy alone
 
 

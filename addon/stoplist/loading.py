@@ -44,6 +44,8 @@ from stoplist.state import State
 
 MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
 """No file that a policy names may be larger, in bytes."""
+FEW_ADDRESSES = 16
+"""Where fewer are observed, that is said."""
 _JUDGED_BY = frozenset({"lists", "mode", "exceptions", "time_zone", "upstream", "tests"})
 """Keys of a policy without which its tests cannot be run."""
 
@@ -182,9 +184,22 @@ class _Loading:
             raise Problems(self.problems)
         ruleset = Ruleset.of(text.policy, verified)
         self._test(text, ruleset)
+        self._observed(text)
         if self.problems or page is None:
             raise Problems(self.problems)
         return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
+
+    def _observed(self, text: PolicyText) -> None:
+        """What observed clients ask for is one number: it should not be that of one device."""
+        networks = text.policy.observe_clients
+        if networks and sum(network.num_addresses for network in networks) < FEW_ADDRESSES:
+            self.warnings.append(
+                StoplistError(
+                    f"fewer than {FEW_ADDRESSES} addresses are observed: what is counted there tells of single devices",
+                    hint="observe a whole network, such as 10.7.0.0/24",
+                    place=text.place("observe_clients"),
+                )
+            )
 
     def _policy(self) -> tuple[PolicyText, frozenset[str]]:
         """The policy, or what of it is sound, and the keys that are not, with the reasons in `problems`."""
