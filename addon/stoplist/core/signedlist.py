@@ -42,6 +42,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
+from stoplist.core import strictjson
 from stoplist.core.digests import (
     DIGEST_SIZE,
     DigestSet,
@@ -500,18 +501,9 @@ def _digests(payload: bytes, header: ListHeader) -> memoryview:
 
 
 def _strict_json(data: bytes, fault: ListFault) -> Any:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            raise ValueError
-        return fields
-
-    def no_constant(_: str) -> None:
-        raise ValueError
-
     try:
-        return json.loads(data.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constant)
-    except (ValueError, RecursionError):
+        return strictjson.parse(data)
+    except ValueError:
         raise ListError(fault, "not strict JSON: the file is torn, or is no list") from None
 
 

@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stoplist import files
+from stoplist.core import strictjson
 from stoplist.core.counts import Period
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
@@ -133,7 +134,7 @@ def _passed_periods(tested: Sequence[_Tested], periods: Iterable[Period]) -> int
 def _read(path: Path) -> Iterator[_Tested]:
     for number, line in _lines(path):
         try:
-            value = _strict_json(line)
+            value = strictjson.parse(line)
         except ValueError:
             if line.startswith(b"{") and not line.endswith(b"\n"):
                 return
@@ -161,25 +162,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         except OSError as error:
             why = (error.strerror or "no reason").lower()
             raise StoplistError(f"cannot be read ({why})", hint="check the disk", place=str(path)) from None
-
-
-def _strict_json(line: bytes) -> object:
-    """Raises ValueError."""
-
-    def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            raise ValueError
-        return fields
-
-    def no_constant(_: str) -> None:
-        raise ValueError
-
-    try:
-        value: object = json.loads(line.decode(), object_pairs_hook=no_duplicates, parse_constant=no_constant)
-    except RecursionError:
-        raise ValueError from None
-    return value
 
 
 def _tested(value: object) -> _Tested:
