@@ -6,7 +6,7 @@ Lists made here are valid from 2026 to 2096 unless told, so that tests with the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from securesystemslib.dsse import Envelope as DsseEnvelope
@@ -22,10 +22,8 @@ from stoplist.core.signedlist import (
     TrustedKey,
     build,
 )
+from tests.fixed_time import EXPIRES, ISSUED, NOW
 
-ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
-NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-EXPIRES = datetime(2096, 1, 1, tzinfo=UTC)
 LIST_KEY = ListKey(bytes(range(32)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -65,7 +65,7 @@ def new(
     issuer: Ca | None = None,
     *,
     kind: str = "P-256",
-    now: datetime | None = None,
+    now: datetime,
     lasts: timedelta = timedelta(days=1000),
     ca: bool | None = True,
     path_length: int | None = None,
@@ -74,7 +74,6 @@ def new(
     identifier: bytes | None = None,
 ) -> Ca:
     """A CA; `ca` and `signs` are what BasicConstraints and KeyUsage say, None where there is none of them."""
-    now = now or datetime.now(UTC)
     key = KEYS[kind]()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
@@ -36,13 +36,15 @@ stop_page:
 @dataclass
 class Publisher:
     folder: Path
+    now: datetime
     signer: CryptoSigner
     list_key: ListKey
 
     @classmethod
-    def new(cls, folder: Path) -> Publisher:
+    def new(cls, folder: Path, now: datetime) -> Publisher:
+        """`now` is the time at which its lists are made."""
         folder.mkdir()
-        publisher = cls(folder, CryptoSigner.generate_ed25519(), ListKey(os.urandom(32)))
+        publisher = cls(folder, now, CryptoSigner.generate_ed25519(), ListKey(os.urandom(32)))
         (folder / "authority.pub").write_bytes(public_pem(publisher.signer))
         (folder / "test.listkey").write_bytes(publisher.list_key.to_text())
         (folder / "test.listkey").chmod(0o600)
@@ -60,14 +62,13 @@ class Publisher:
 
     def build(self, serial: int, *, seconds: float = 86400, domains: int = 5) -> bytes:
         """The bytes of a list that expires in `seconds`; every serial lists a domain of its own."""
-        now = datetime.now(UTC)
         names = ["listed.test", f"serial{serial}.test", *(f"d{number}.test" for number in range(domains))]
         envelope = build(
             names,
             list_id="test",
             serial=serial,
-            issued=now - timedelta(minutes=1),
-            expires=now + timedelta(seconds=seconds),
+            issued=self.now - timedelta(minutes=1),
+            expires=self.now + timedelta(seconds=seconds),
             list_key=self.list_key,
         )
         return envelope.signed_by(self.signer).to_bytes()

@@ -11,7 +11,8 @@ from stoplist.core.policy import Policy
 from stoplist.core.signedlist import SignedList
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
-from tests.keys import EXPIRES, make_list, new_ed25519, open_list
+from tests.fixed_time import EXPIRES
+from tests.keys import make_list, new_ed25519, open_list
 
 SIGNER = new_ed25519()
 STOP_PAGE = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from stoplist.authority import CA_CERTIFICATE_FILE, CA_FILE, NEXT_CERTIFICATE_FILE, NEXT_FILE, Source, needs
 from stoplist.errors import StoplistError
 from tests import pki
+from tests.fixed_time import NOW
 from tests.pki import policy
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 YEAR = timedelta(days=365)
 
 

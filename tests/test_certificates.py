@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 
 import pytest
@@ -20,8 +20,8 @@ from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from tests import pki
+from tests.fixed_time import NOW
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST = Host.parse("www.listed.example")
 
 

@@ -18,7 +18,8 @@ from stoplist.core.hosts import Host
 from stoplist.core.signedlist import MAX_KEY_SIZE, ListKey
 from stoplist.errors import Problems
 from stoplist.state import State
-from tests.keys import EXPIRES, ISSUED, LIST_KEY, NOW, make_list, new_ed25519, public_pem
+from tests.fixed_time import EXPIRES, ISSUED, NOW
+from tests.keys import LIST_KEY, make_list, new_ed25519, public_pem
 
 AUTHORITY = new_ed25519()
 OPERATOR = new_ed25519()

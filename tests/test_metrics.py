@@ -19,9 +19,10 @@ from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.errors import StoplistError
 from stoplist.metrics import MAX_SCRAPES, Endpoint, Health, LaneHealth, ListHealth, WorkersHealth
 from tests.e2e.network import need
+from tests.fixed_time import NOW
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-DAY = Period(1_795_219_200, 1_795_305_600, "2026-11-21")
+DAY = Period.at(NOW.timestamp(), "day")
 
 
 def row(list_id: str | None, outcome: Outcome, requests: int | None) -> Row:
@@ -30,7 +31,7 @@ def row(list_id: str | None, outcome: Outcome, requests: int | None) -> Row:
 
 HEALTH = Health(
     version="1.2.3",
-    started=1_795_300_000.0,
+    started=1.0,
     is_ready=True,
     lists=(
         ListHealth("worst-of", 7, 2500, 2, 1.0, 2.0, is_enforced=True, is_refused=False, held=8),
@@ -38,12 +39,12 @@ HEALTH = Health(
     ),
     is_change_refused=False,
     reloads={"activated": 3, "refused": 2, "held": 1},
-    reloaded=1_795_300_100.0,
+    reloaded=101.0,
     reload_seconds=0.25,
     workers=WorkersHealth(serving=1, wanted=2, restarts=4),
     lane=LaneHealth(5, 1000, 2000, (0.01, 0.1), (3, 2, 1), 1.5),
     faults=6,
-    ca_expires=2_000_000_000.0,
+    ca_expires=4_000_000_000.0,
     has_unwritten_counts=True,
     closed=(
         row("worst-of", Outcome.STOPPED, 125),
@@ -98,7 +99,7 @@ def samples(text: str) -> dict[str, float]:
 def test_a_gate_says_how_it_is(serve: Callable[..., Endpoint]):
     assert samples(scrape(serve()).body) == {
         "stoplist_build_info 1.2.3": 1,
-        "stoplist_start_time_seconds": 1_795_300_000,
+        "stoplist_start_time_seconds": 1,
         "stoplist_ready": 1,
         "stoplist_list_serial worst-of": 7,
         "stoplist_list_serial own": 3,
@@ -119,7 +120,7 @@ def test_a_gate_says_how_it_is(serve: Callable[..., Endpoint]):
         "stoplist_reloads_total activated": 3,
         "stoplist_reloads_total refused": 2,
         "stoplist_reloads_total held": 1,
-        "stoplist_reload_timestamp_seconds": 1_795_300_100,
+        "stoplist_reload_timestamp_seconds": 101,
         "stoplist_reload_duration_seconds": 0.25,
         "stoplist_workers": 1,
         "stoplist_workers_wanted": 2,
@@ -133,7 +134,7 @@ def test_a_gate_says_how_it_is(serve: Callable[..., Endpoint]):
         "stoplist_lane_open_duration_seconds_count": 6,
         "stoplist_lane_open_duration_seconds_sum": 1.5,
         "stoplist_faults_total": 6,
-        "stoplist_ca_expires_timestamp_seconds": 2_000_000_000,
+        "stoplist_ca_expires_timestamp_seconds": 4_000_000_000,
         "stoplist_counts_unwritten": 1,
         "stoplist_period_end_timestamp_seconds": DAY.ends,
         "stoplist_period_requests worst-of stopped": 125,

@@ -14,7 +14,8 @@ from stoplist import files, loading
 from stoplist.core.policy import Policy, _sections, names_file
 from stoplist.errors import Problems
 from stoplist.policyfile import MAX_DEPTH, read_policy
-from tests.keys import LIST_KEY, NOW, make_list, new_ed25519, public_pem
+from tests.fixed_time import NOW
+from tests.keys import LIST_KEY, make_list, new_ed25519, public_pem
 
 BASE = """\
 version: 1

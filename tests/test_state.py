@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,9 @@ from stoplist.core.signedlist import NO_HISTORY, ListKey, Seen
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, VERSION, State
 from tests.disks import tiny_disk
+from tests.fixed_time import NOW
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SIGNER = new_ed25519()
 SIGNED_DATA = make_list(["listed.example"], SIGNER)
 SIGNED = open_list(SIGNED_DATA, SIGNER)
@@ -600,7 +600,7 @@ CREATE TABLE journal (
   list TEXT, serial INTEGER, why TEXT NOT NULL, signers TEXT NOT NULL
 ) STRICT;
 INSERT INTO seen VALUES ('worst-of', 'a key', 5, x'00');
-INSERT INTO journal VALUES (1, '2026-06-01T00:00:00Z', '/a.stoplist', 'activated', 'worst-of', 5, '', '[]');
+INSERT INTO journal VALUES (1, '2016-06-01T00:00:00Z', '/a.stoplist', 'activated', 'worst-of', 5, '', '[]');
 PRAGMA user_version = 1;
 """
 

@@ -21,6 +21,7 @@ from mitmproxy.addons.tlsconfig import AppData, alpn_select_callback
 from mitmproxy.net import tls as stock_tls
 from OpenSSL import SSL
 
+from stoplist import clock
 from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
@@ -37,9 +38,9 @@ def main() -> None:
         folder = Path(name)
         own = Source(folder, folder / CA_FILE, folder / CA_FILE, is_own=True).open_or_make(NOW)
         authorities = {"own CA, P-256": (own, own.certificate)}
-        root = pki.new()
+        root = pki.new(now=clock.now())
         for kind in ("P-256", "P-384", "RSA-2048"):
-            ca = pki.new("Example Gate CA", root, kind=kind)
+            ca = pki.new("Example Gate CA", root, kind=kind, now=clock.now())
             parsed = CertificateAuthority.parse(ca.pem, ca.key_pem(), place="", key_place="")
             authorities[f"intermediate, {kind}"] = (parsed, root.certificate)
         print(f"{'':24}{'leaf':>8}{'server':>8}{'both':>8}")

@@ -132,7 +132,7 @@ def publish(publisher: Publisher, count: int, serial: int, days: float = 1) -> b
 
 def new_publisher(folder: Path) -> Publisher:
     """A publisher with a policy that lets clients reach an origin on loopback, and polls as by default."""
-    publisher = Publisher.new(folder)
+    publisher = Publisher.new(folder, datetime.now(UTC))
     policy = re.sub(r"^watch:.*\n", "", POLICY, flags=re.MULTILINE)
     publisher.policy.write_text(policy + "upstream: {allow: [127.0.0.0/8]}\n")
     return publisher

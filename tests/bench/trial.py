@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stoplist import clock
 from tests.published import Publisher
 
 LEAST_PER_SECOND = 300_000
 MOST_MEMORY = 200 * 1024 * 1024
 LINES = 10_000_000
 
-_FIRST = 1795219200
+_FIRST = 1795219200  # fixed time: what a log says, in which a trial finds its days
 _PER_CHUNK = 100_000
 _HOSTS = [f"www{number}.site{number % 997}.test" for number in range(100_000)]
 _WEIGHTS = list(itertools.accumulate(1 / rank for rank in range(1, len(_HOSTS) + 1)))
@@ -97,7 +98,7 @@ def measure(policy: Path, log: Path, lines: int) -> Measured:
 def run(lines: int) -> Iterator[Measured]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        publisher = Publisher.new(folder / "publisher")
+        publisher = Publisher.new(folder / "publisher", clock.now())
         publisher.list.write_bytes(publisher.build(2, domains=10_000))
         for log, line in (("squid", squid), ("dnsmasq", dnsmasq)):
             write(folder / log, line, lines)

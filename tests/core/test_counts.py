@@ -33,7 +33,7 @@ from stoplist.core.counts import (
 DAY, HOUR = 86400, 3600
 STOPPED = Cell("worst-of", 7, Outcome.STOPPED)
 PASSED = Cell(None, None, Outcome.PASSED)
-MONDAY = Period.at(1780315200, "day")
+MONDAY = Period.at(1780315200, "day")  # fixed time: a period is computed from its argument alone
 TUESDAY = Period.at(MONDAY.ends, "day")
 HIDDEN = Shown(None, is_complete=False)
 

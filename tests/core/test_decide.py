@@ -26,10 +26,10 @@ from stoplist.core.decide import (
     strictest,
 )
 from stoplist.core.hosts import CHECK_HOST, Host
-from tests.keys import EXPIRES
+from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import ruleset, signed
 
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+NOON = NOW.timestamp()
 
 
 def outcome(rules: Ruleset, host: str, now: float = NOON) -> tuple[Action, Reason]:

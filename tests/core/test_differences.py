@@ -7,7 +7,7 @@ import pytest
 from stoplist.core.differences import changed_keys
 from tests.rulesets import ruleset, signed
 
-OLD = ruleset(signed("listed.example"), signed("own.example", list_id="own"), exceptions={"a.example": "2026-12-31"})
+OLD = ruleset(signed("listed.example"), signed("own.example", list_id="own"), exceptions={"a.example": "2099-12-31"})
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,5 @@ OLD = ruleset(signed("listed.example"), signed("own.example", list_id="own"), ex
 )
 def test_a_change_is_told_by_the_names_of_its_keys(changed: dict[str, object], keys: list[str]) -> None:
     lists = (signed("listed.example"), signed("own.example", list_id="own"))
-    new = ruleset(*lists, **({"exceptions": {"a.example": "2026-12-31"}} | changed))
+    new = ruleset(*lists, **({"exceptions": {"a.example": "2099-12-31"}} | changed))
     assert changed_keys(OLD.policy, new.policy) == keys

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from stoplist.core.decide import Action, Reason, decide
 from stoplist.core.explain import Rule, Step, explain
 from stoplist.core.hosts import CHECK_HOST, Host
-from tests.keys import EXPIRES
+from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import ruleset, signed
 
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+NOON = NOW.timestamp()
 END = EXPIRES.timestamp()
 LIST = signed("listed.example")
 OTHER = signed("a.listed.example", list_id="other", serial=7)

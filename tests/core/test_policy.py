@@ -18,6 +18,8 @@ from stoplist.core.hosts import Host
 from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, Span, TestPolicy
 from stoplist.errors import Problems
 
+# fixed time: a policy is read without a clock
+
 GOOD = """\
 version: 1
 mode: enforce

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from stoplist.core.hosts import Host
 from stoplist.core.signedlist import NO_HISTORY, History, ListError, ListKey, SignedList, TrustedKey
+from tests.fixed_time import NOW
 from tests.vectors import make
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 FILES = sorted(FOLDER.glob("*.stoplist"))
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TRUSTED = [TrustedKey.parse((FOLDER / name).read_bytes()) for name in ("authority.pub", "operator.pub")]
 LIST_KEY = ListKey.parse((FOLDER / "vectors.listkey").read_bytes())
 

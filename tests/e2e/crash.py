@@ -103,7 +103,7 @@ def main() -> int:
     folder, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.disable(logging.CRITICAL)
     chance = random.Random(seed)
-    publisher = Publisher.new(folder / "files")
+    publisher = Publisher.new(folder / "files", datetime.now(UTC))
     (publisher.folder / "authority").write_bytes(publisher.signer.private_bytes)
     state = folder / "state"
     state.mkdir()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from stoplist import clock
 from stoplist.core.counts import Outcome
 from tests import pki
 from tests.e2e.conftest import REDIRECTED
@@ -107,9 +108,9 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     net: Network, start: Start, desk: Desk, tmp_path: Path, kind: str
 ):
     need("openssl")
-    root = pki.new()
-    middle = pki.new("Example Middle", root, kind=kind)
-    pki.new("Example Gate CA", middle, kind=kind, path_length=0).write(desk.folder, middle, root)
+    root = pki.new(now=clock.now())
+    middle = pki.new("Example Middle", root, kind=kind, now=clock.now())
+    pki.new("Example Gate CA", middle, kind=kind, path_length=0, now=clock.now()).write(desk.folder, middle, root)
     (tmp_path / "root.pem").write_bytes(root.pem)
     gate = start(keys=pki.IN_POLICY)
     with net.nothing_reaches_the_origin():
@@ -128,11 +129,11 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     [
         pytest.param(lambda folder: (folder / "intermediate.key").chmod(0o640), "chmod 600", id="readable"),
         pytest.param(lambda folder: (folder / "intermediate.key").unlink(), "no such file", id="no key"),
-        pytest.param(lambda folder: pki.new(ca=False).write(folder), "is not a CA's", id="no CA"),
+        pytest.param(lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA's", id="no CA"),
     ],
 )
 def test_with_an_intermediate_that_cannot_be_used_it_does_not_start(desk: Desk, harm, message: str):
-    pki.new().write(desk.folder)
+    pki.new(now=clock.now()).write(desk.folder)
     harm(desk.folder)
     desk.policy.write_text(desk.policy.read_text() + pki.IN_POLICY)
     for done in (
@@ -227,8 +228,8 @@ def test_clients_that_trust_both_see_no_gap_when_the_next_ca_is_put_in_force(
 
 
 def test_an_operators_ca_is_replaced_without_a_gap(start: Start, desk: Desk, tmp_path: Path):
-    root = pki.new()
-    first, second = (pki.new(f"Example Gate CA {number}", root, path_length=0) for number in (1, 2))
+    root = pki.new(now=clock.now())
+    first, second = (pki.new(f"Example Gate CA {number}", root, path_length=0, now=clock.now()) for number in (1, 2))
     first.write(desk.folder)
     (tmp_path / "root.pem").write_bytes(root.pem)
     gate = start(keys=pki.IN_POLICY)
@@ -256,8 +257,8 @@ def test_a_ca_file_that_is_spoilt_or_gone_changes_nothing_until_the_restart(star
 
 
 def test_a_person_is_told_60_days_before_the_end(start: Start, desk: Desk, run):
-    root = pki.new("Example Root", lasts=timedelta(days=30))
-    pki.new("Example Gate CA", root, lasts=timedelta(days=900)).write(desk.folder, root)
+    root = pki.new("Example Root", lasts=timedelta(days=30), now=clock.now())
+    pki.new("Example Gate CA", root, lasts=timedelta(days=900), now=clock.now()).write(desk.folder, root)
     gate = start(keys=f"{pki.IN_POLICY}metrics: {{listen: 127.0.0.1:0}}\n")
     said = gate.process.wait_for(r'"event": "ca needs a person", "need": "(the CA ends on [^"]*)"')[1]
     assert re.fullmatch(r"the CA ends on \S+, in 29 days: have its successor issued, and replace its files", said)

@@ -21,7 +21,7 @@ METRICS = "metrics: {listen: 127.0.0.1:9464}\n"
 EXCEPTIONS = """\
 exceptions:
   - {domain: excepted.listed.test, reason: appeal 14 upheld, until: 2098-01-31}
-  - {domain: ended.listed.test, reason: appeal 9 upheld, until: 2026-01-31}
+  - {domain: ended.listed.test, reason: appeal 9 upheld, until: 2020-01-31}
 """
 HOSTS = ("listed.test", "stopped.example", "pass.test")
 

@@ -20,14 +20,15 @@ import dns.query
 import dns.rcode
 import pytest
 
+from stoplist import clock
 from stoplist.core.counts import Outcome
-from stoplist.core.signedlist import ListKey, build
+from stoplist.core.signedlist import build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, Process
 from tests.e2e.processes import children, workers_of
 from tests.e2e.ways import Door, View, ask, get, read_answer, read_head, seen, view
-from tests.keys import NOW
+from tests.fixed_time import EXPIRES
 from tests.published import Publisher
 
 LATE = 25.0
@@ -248,7 +249,7 @@ def _through(door: Door, host: bytes) -> bytes:
 
 def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     million = 1_000_000
-    publisher = Publisher.new(tmp_path / "publisher")
+    publisher = Publisher.new(tmp_path / "publisher", clock.now())
     policy = publisher.policy.read_text()
     publisher.policy.write_text(policy.replace("threshold: 1\n", "threshold: 1\n    guard: {grow: 9999%}\n"))
     publisher.list.write_bytes(publisher.build(1, domains=million // 50))
@@ -256,7 +257,7 @@ def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     _ask(gate, STOPPED)
     processes = [gate.process.pid, *workers_of(gate.process.pid)]
     before = sum(map(_proportional_bytes, processes))
-    publisher.list.write_bytes(_large(publisher.list_key, million).signed_by(publisher.signer).to_bytes())
+    publisher.list.write_bytes(_large(publisher, million).signed_by(publisher.signer).to_bytes())
     gate.process.wait_for("serial 2 in force", seconds=60)
     for pid in processes:
         _until(lambda pid=pid: _shared_bytes(pid) >= 16 * million, "the list in the worker's memory")
@@ -264,9 +265,9 @@ def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     _until(lambda: sum(map(_proportional_bytes, processes)) - before < 1.6 * 16 * million, "one list more", 10)
 
 
-def _large(list_key: ListKey, domains: int):
+def _large(publisher: Publisher, domains: int):
     names = ["listed.test", *(f"d{number}.test" for number in range(domains - 1))]
-    return build(names, list_id="test", serial=2, issued=NOW, expires=NOW.replace(year=2096), list_key=list_key)
+    return build(names, list_id="test", serial=2, issued=publisher.now, expires=EXPIRES, list_key=publisher.list_key)
 
 
 def _proportional_bytes(pid: int) -> int:

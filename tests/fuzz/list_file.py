@@ -11,10 +11,11 @@ so that what stands behind the signatures is reached.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import atheris
+
+from tests.fixed_time import NOW
 
 with atheris.instrument_imports(include=["stoplist.core", "json", "base64"]):
     from stoplist.core.hosts import Host
@@ -22,7 +23,6 @@ with atheris.instrument_imports(include=["stoplist.core", "json", "base64"]):
     from tests.vectors.make import AUTHORITY, OPERATOR
 
 VECTORS = Path(__file__).parent.parent / "vectors"
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TRUSTED = [TrustedKey.parse((VECTORS / name).read_bytes()) for name in ("authority.pub", "operator.pub")]
 LIST_KEY = ListKey.parse((VECTORS / "vectors.listkey").read_bytes())
 HOST = Host.parse("www.listed.example")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,9 @@ from stoplist.core.policy import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy.keeper import Keeper
 from tests import pki
+from tests.fixed_time import NOW
 from tests.pki import policy
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 PAGE = policy()
 

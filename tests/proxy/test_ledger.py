@@ -29,6 +29,7 @@ from stoplist.proxy.records import Counts, CountsNotWritten, Record
 from stoplist.proxy.tally import Tally, cells
 from stoplist.state import State
 from tests.disks import tiny_disk
+from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
 HOUR, DAY = 3600, 86400
@@ -44,8 +45,8 @@ def at(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-DAWN = at("2026-11-21T06:30")
-MIDNIGHT = at("2026-11-22T00:00")
+DAWN = NOW.replace(hour=6, minute=30).timestamp()
+MIDNIGHT = NOW.replace(day=22, hour=0).timestamp()
 
 
 def of_serial(serial: int, **more: object) -> Ruleset:

@@ -22,7 +22,7 @@ from stoplist.proxy import sharing
 from stoplist.proxy.board import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word
 from stoplist.proxy.sharing import SharedDigests, pack, share, unpack
-from tests.keys import EXPIRES, NOW
+from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import page_of, ruleset, signed
 
 LAYOUT = {Cell("worst-of", 1, Outcome.STOPPED): 64, Cell(None, None, Outcome.PASSED): 4095}
@@ -86,7 +86,7 @@ RULESETS = {
         signed("other.test", *MANY, list_id="c", check_host="check.other.invalid"),
         modes=("observe", "enforce", "enforce"),
     ),
-    "an exception": lambda: ruleset(signed("appeal.test"), exceptions={"appeal.test": "2026-12-31"}),
+    "an exception": lambda: ruleset(signed("appeal.test"), exceptions={"appeal.test": "2099-12-31"}),
     "refused once expired": lambda: ruleset(signed("listed.test"), when_expired="refuse-all"),
     "observed": lambda: ruleset(signed("listed.test"), mode="observe", upstream={"deny": ["192.0.2.0/24"]}),
 }

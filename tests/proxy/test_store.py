@@ -12,13 +12,13 @@ import shutil
 import time
 import tracemalloc
 from collections.abc import Callable, Collection, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from stoplist import clock
 from stoplist.core.decide import Ruleset
 from stoplist.core.signedlist import History
 from stoplist.errors import Problems
@@ -29,12 +29,14 @@ from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State
 from tests.published import POLL_SECONDS, Publisher
 
+# machine's clock: the store loads by it
+
 EVENT_SECONDS = 1.0
 
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Publisher:
-    return Publisher.new(tmp_path / "files")
+    return Publisher.new(tmp_path / "files", clock.now())
 
 
 type Open = Callable[..., RulesetStore]
@@ -45,7 +47,7 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
     stores: list[RulesetStore] = []
 
     def open_store(policy: Path, **options: object) -> RulesetStore:
-        state = State.open(_made(tmp_path / "state"), datetime.now(UTC))
+        state = State.open(_made(tmp_path / "state"), clock.now())
         stores.append(RulesetStore(policy, state, **options))
         stores[-1].watch()
         _until(lambda: _is_observing(stores[-1]), 3)
@@ -300,7 +302,7 @@ class FailingOnce(State):
 
 
 def test_after_an_unexpected_failure_a_change_is_tried_again(publisher: Publisher, tmp_path: Path):
-    state = FailingOnce.open(_made(tmp_path / "state"), datetime.now(UTC))
+    state = FailingOnce.open(_made(tmp_path / "state"), clock.now())
     store = RulesetStore(publisher.policy, state)
     store.watch()
     try:
@@ -370,7 +372,7 @@ def test_what_is_refused_is_neither_accepted_nor_told_of(publisher: Publisher, o
 def test_a_policy_that_does_not_load_accepts_nothing(publisher: Publisher, tmp_path: Path):
     publisher.list.write_bytes(b"{}")
     accepted: list[Ruleset] = []
-    state = State.open(_made(tmp_path / "state"), datetime.now(UTC))
+    state = State.open(_made(tmp_path / "state"), clock.now())
     with pytest.raises(Problems):
         RulesetStore(publisher.policy, state, on_accept=accepted.append)
     assert not accepted

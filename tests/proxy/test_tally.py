@@ -26,9 +26,10 @@ from stoplist.core.decide import (
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.proxy.board import FIRST_CELL, NUMBERS, Board, Layout
 from stoplist.proxy.tally import Tally, cells
+from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+NOON = NOW.timestamp()
 RULES = ruleset(
     signed("listed.example", serial=3),
     signed("trial.example", list_id="trial", serial=7, check_host="check.trial.invalid"),

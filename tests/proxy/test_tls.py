@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,21 @@ import trustme
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
+from stoplist import clock
 from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.core.policy import CertificatePolicy
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, refuse
 
-NOW = datetime.now(UTC)
+# machine's clock: OpenSSL judges certificates by it
+
 HOST = Host("www.listed.test")
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> CertificateAuthority:
-    return Source(tmp_path, tmp_path / CA_FILE, tmp_path / CA_FILE, is_own=True).open_or_make(NOW)
+    return Source(tmp_path, tmp_path / CA_FILE, tmp_path / CA_FILE, is_own=True).open_or_make(clock.now())
 
 
 def shake_hands(server: SSL.Connection, context: ssl.SSLContext, session: ssl.SSLSession | None = None):
@@ -59,10 +60,10 @@ def test_no_session_is_kept(authority: CertificateAuthority):
     context = trusting(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET
-    open_still = accept(authority, HOST, NOW, HTTP)  # OpenSSL forgets what was broken off
+    open_still = accept(authority, HOST, clock.now(), HTTP)  # OpenSSL forgets what was broken off
     first = shake_hands(open_still, context)
     assert first.version() == "TLSv1.2"
-    server = accept(authority, HOST, NOW, HTTP)
+    server = accept(authority, HOST, clock.now(), HTTP)
     second = shake_hands(server, context, first.session)
     assert not second.session_reused
     assert server.get_context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
@@ -84,7 +85,7 @@ def test_no_session_with_the_gate_itself_is_kept(tmp_path: Path):
 
 def test_each_connection_has_a_certificate_of_its_own(authority: CertificateAuthority):
     one, other = (
-        shake_hands(accept(authority, HOST, NOW, HTTP), trusting(authority)).getpeercert()["serialNumber"]
+        shake_hands(accept(authority, HOST, clock.now(), HTTP), trusting(authority)).getpeercert()["serialNumber"]
         for _ in range(2)
     )
     assert one != other

@@ -21,7 +21,7 @@ from stoplist.proxy.sharing import pack, share
 from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import cells
 from stoplist.proxy.worker import Follower, Worker
-from tests.keys import NOW
+from tests.fixed_time import NOW
 from tests.rulesets import page_of, ruleset, signed
 
 LISTED = Host.parse("listed.test")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from stoplist import clock, loading
+from stoplist import loading
 from stoplist.tools import difference, publish, scaffold, signers
 from stoplist.tools.domains import read_domains
+from tests.fixed_time import NOW
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    scaffold.make(tmp_path / "gate", clock.now())
+    scaffold.make(tmp_path / "gate", NOW)
     return tmp_path
 
 
@@ -27,14 +28,14 @@ def changed(gate: Path, *changes: tuple[str, str], more: str = "") -> list[str]:
         assert text.count(old) == 1
         text = text.replace(old, new)
     path.write_text(text + more)
-    ruleset = loading.load(path, now=clock.now()).ruleset
-    return difference.as_lines(difference.between(gate / "gate" / "policy.yaml", path, ruleset))[1:]
+    ruleset = loading.load(path, now=NOW).ruleset
+    return difference.as_lines(difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))[1:]
 
 
 def test_the_same_policy_changes_nothing(gate: Path) -> None:
     path = gate / "gate" / "policy.yaml"
-    ruleset = loading.load(path, now=clock.now()).ruleset
-    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset)
+    ruleset = loading.load(path, now=NOW).ruleset
+    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
     assert not compared
     assert difference.as_lines(compared) == [f"against {gate}/gate/policy.yaml: nothing changes"]
 
@@ -81,12 +82,12 @@ def test_a_new_list_is_told_in_numbers(gate: Path) -> None:
         read_domains(["listed.example", "new.example", "newer.example"], "domains.txt"),
         list_id="demo",
         serial=2,
-        expires=clock.now() + scaffold.LIFETIME,
+        expires=NOW + scaffold.LIFETIME,
         list_key=folder / "demo.listkey",
         signing_keys=[signers.from_file(folder / "keys" / name) for name in ("authority", "operator")],
         recipient="",
         output=folder / "next.stoplist",
-        now=clock.now(),
+        now=NOW,
     )
     assert changed(gate, ("demo.stoplist", "next.stoplist")) == [
         "  lists[demo].file: demo.stoplist -> next.stoplist",
@@ -98,8 +99,8 @@ def test_the_same_files_named_from_another_folder_are_no_change(gate: Path) -> N
     (gate / "school").mkdir()
     path = gate / "school" / "policy.yaml"
     path.write_text("include: ../gate/policy.yaml\n")
-    ruleset = loading.load(path, now=clock.now()).ruleset
-    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset)
+    ruleset = loading.load(path, now=NOW).ruleset
+    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
     assert difference.as_lines(compared)[1:] == ["  + include: policy.yaml"]
 
 
@@ -111,8 +112,8 @@ def test_scripts_get_the_same(gate: Path) -> None:
         .replace("mode: enforce", "mode: observe")
         .replace("example, expect: stop", "example, expect: observe")
     )
-    ruleset = loading.load(path, now=clock.now()).ruleset
-    fields = difference.as_fields(difference.between(gate / "gate" / "policy.yaml", path, ruleset))
+    ruleset = loading.load(path, now=NOW).ruleset
+    fields = difference.as_fields(difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))
     assert fields["values"][0] == {"key": "mode", "before": "enforce", "after": "observe"}
     assert fields["lists"] == []
     assert fields["verdicts"] == [

@@ -19,7 +19,7 @@ import zoneinfo
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, timedelta
 
 import pytest
 import zstandard
@@ -34,6 +34,10 @@ from stoplist.tools.logs.inputs import BLOCK, Input
 from stoplist.tools.logs.reading import MAX_LINE, Reading
 from stoplist.tools.logs.stamps import day_of, unix
 from stoplist.tools.logs.targets import host_of
+from tests.fixed_time import NOW
+
+READ_AT = NOW + timedelta(days=1)
+# fixed time: what programs wrote in their logs a while before they are read
 
 SQUID = b"""\
 1795329488.123    456 192.0.2.7 TCP_TUNNEL/200 4512 CONNECT www.pass.test:443 - HIER_DIRECT/192.0.2.2 -
@@ -176,7 +180,6 @@ SAMPLES = {
     ),
 }
 BY_NAME = {each.name: each for each in LINE_FORMATS}
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -215,7 +218,7 @@ class Result:
 
     @property
     def days(self) -> set[str | None]:
-        days = {day_of(stamp, UTC, NOW) for stamp, _ in self.requests}
+        days = {day_of(stamp, UTC, READ_AT) for stamp, _ in self.requests}
         return {day and day.isoformat() for day in days}
 
 
@@ -595,12 +598,12 @@ PARIS = zoneinfo.ZoneInfo("Europe/Paris")
     ],
 )
 def test_the_day_of_a_stamp(stamp: bytes, day: str | None) -> None:
-    assert day_of(stamp, PARIS, NOW) == (date.fromisoformat(day) if day else None)
+    assert day_of(stamp, PARIS, READ_AT) == (date.fromisoformat(day) if day else None)
 
 
 @given(st.binary(max_size=30) | st.from_regex(rb"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{5}:[0-9]{2} [+-][0-9]{4}"))
 def test_any_stamp_has_a_day_or_none(stamp: bytes) -> None:
-    day_of(stamp, PARIS, NOW)
+    day_of(stamp, PARIS, READ_AT)
 
 
 def test_the_names_of_formats_are_told_apart() -> None:

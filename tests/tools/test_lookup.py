@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from stoplist.tools import lookup
 from stoplist.tools.lookup import Asker
+from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
-ASKER = Asker(ruleset(signed("listed.example", "xn--bcher-kva.example")), 1_800_000_000.0)
+ASKER = Asker(ruleset(signed("listed.example", "xn--bcher-kva.example")), NOW.timestamp())
 STOP = "stop, listed (worst-of, serial 1)"
 REFUSE = "refuse, a host that cannot be read"
 

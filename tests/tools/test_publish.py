@@ -36,7 +36,8 @@ from stoplist.core.signedlist import TrustedKey as PublicKey
 from stoplist.errors import StoplistError
 from stoplist.tools import publish, signers
 from stoplist.tools.domains import read_domains
-from tests.keys import LIST_KEY, NOW, new_ecdsa, new_ed25519, new_rsa, public_pem
+from tests.fixed_time import NOW
+from tests.keys import LIST_KEY, new_ecdsa, new_ed25519, new_rsa, public_pem
 
 EXPIRES = NOW + timedelta(days=30)
 

@@ -31,11 +31,11 @@ from stoplist.tools.rendering import FORMATS, as_csv, as_html, as_json, as_table
 from stoplist.tools.report import Change, Coverage, Report
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest
 from stoplist.tools.selftests import NotPassed, SelfTests, as_line
+from tests.fixed_time import NOW
 from tests.keys import open_list
 from tests.published import Publisher
 
 DAY = 86400
-NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 STOPPED = Cell("worst-of", 7, Outcome.STOPPED)
 CELLS = cells_of({("worst-of", 7): True, ("own", 1): False})
 UTC_ZONE = zoneinfo.ZoneInfo("UTC")
@@ -91,7 +91,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(Publisher.new(tmp_path / "publisher"), tmp_path)
+    return Site(Publisher.new(tmp_path / "publisher", NOW), tmp_path)
 
 
 def days(first: str, number: int, length: PeriodLength = "day", zone: zoneinfo.ZoneInfo = UTC_ZONE) -> Sequence[Period]:
@@ -203,7 +203,7 @@ def test_a_period_that_has_not_closed_is_not_shown(site: Site) -> None:
     assert [row.period.name for row in site.report().rows] == ["2026-11-19", "2026-11-20"]
     for text in all_formats(site.report()).values():
         assert "2026-11-20" in text
-        assert "2026-11-21" not in text.replace("2026-11-21T12:30:00Z", "").replace("2026-11-21T00:00:00Z", "")
+        assert "2026-11-21" not in text.replace("2026-11-21T12:00:00Z", "").replace("2026-11-21T00:00:00Z", "")
 
 
 def test_totals_are_of_the_numbers_shown(site: Site) -> None:
@@ -485,7 +485,7 @@ SECRET = "asked-for-by-somebody-secret"
 
 def a_list(publisher: Publisher, serial: int = 1) -> tuple[SignedList, bytes]:
     data = publisher.build(serial)
-    return open_list(data, publisher.signer, list_key=publisher.list_key, now=datetime.now(UTC)), data
+    return open_list(data, publisher.signer, list_key=publisher.list_key, now=NOW), data
 
 
 def test_changes_of_lists_are_told_in_order_and_without_reasons_paths_or_names(site: Site, tmp_path: Path) -> None:
@@ -552,7 +552,7 @@ def test_times_of_changes_are_of_the_policys_time_zone(site: Site) -> None:
 def test_the_policys_tests_are_of_check_hosts_too(site: Site) -> None:
     site.adapt("tests: [{host: listed.test, expect: stop}, {host: www.school.example, expect: pass}]")
     site.add([])
-    report = site.report(now=datetime.now(UTC))
+    report = site.report(now=NOW)
     assert (report.policy_tests.passed, report.policy_tests.tests) == (True, 3)
     assert "passed (3 tests)" in as_table(report).decode()
 
@@ -668,7 +668,7 @@ def test_self_tests_are_summed_up_over_the_days_of_the_report(week: Site) -> Non
 def test_self_tests_up_to_the_moment_of_the_report_are_in_it(site: Site) -> None:
     """Its period has not closed: it is none of those in which all passed."""
     site.add([])
-    site.selftests(result("2026-11-21T12:29:59"), result("2026-11-21T12:30:00"), result("2026-11-21T12:30:01"))
+    site.selftests(result("2026-11-21T11:59:59"), result("2026-11-21T12:00:00"), result("2026-11-21T12:00:01"))
     report = site.report()
     assert report.self_tests == SelfTests(1, 1, 1, 0, ())
     assert "\nSelf-tests:   1 of 1 passed\n" in as_table(report).decode()
@@ -834,7 +834,7 @@ def test_the_table_is_good_at_80_columns(sample: Report) -> None:
     assert max(len(line) for line in lines) <= 80
     assert not [line for line in lines if line != line.rstrip()]
     assert lines[0] == "Requests stopped by <script>alert(1)</script> & Söhne"
-    assert f"Made:         2026-11-21T12:30:00Z by Stoplist {__version__}" in lines
+    assert f"Made:         2026-11-21T12:00:00Z by Stoplist {__version__}" in lines
     assert "  day          serials   stopped  page not shown  list     hours" in lines
     assert "  2026-11-03   7             190             190  fresh     24.0" in lines
     assert "  2026-11-04   7             280             280  expired   24.0" in lines
@@ -876,7 +876,7 @@ def test_json_is_one_object_with_these_keys(sample: Report) -> None:
     fields = json.loads(as_json(sample))
     assert {name: value for name, value in fields.items() if not isinstance(value, list)} == {
         "report": 1,
-        "made": "2026-11-21T12:30:00Z",
+        "made": "2026-11-21T12:00:00Z",
         "version": __version__,
         "operator": "<script>alert(1)</script> & Söhne",
         "authority": "INTERPOL",

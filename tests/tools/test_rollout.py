@@ -13,7 +13,8 @@ from stoplist.core.counts import Cell, Outcome
 from stoplist.errors import StoplistError
 from stoplist.tools import report as reporting
 from stoplist.tools import rollout as rolling
-from tests.tools.test_report import NOW, STOPPED, Site, counted, days, site
+from tests.fixed_time import NOW
+from tests.tools.test_report import STOPPED, Site, counted, days, site
 
 __all__ = ["site"]
 

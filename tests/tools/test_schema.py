@@ -91,6 +91,8 @@ def test_what_a_base_may_say_is_not_missed(validator: Any) -> None:
     assert refused(validator, "mode: enforce\n") != []
 
 
+# fixed time: a policy is read without a clock
+
 BROKEN = [
     ("version: 1", "version: 2"),
     ("version: 1\n", ""),

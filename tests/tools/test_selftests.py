@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from stoplist.core.counts import Period
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State
 from stoplist.tools.selftests import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
+from tests.fixed_time import NOW
 
-MORNING = datetime(2026, 11, 3, 8, tzinfo=UTC)
+MORNING = NOW.replace(day=3, hour=8)
 FINE = dict.fromkeys(CheckName, Result.OK)
 DOWN = dict.fromkeys(CheckName, Result.SKIPPED) | {CheckName.HTTP: Result.UNKNOWN}
 OLD = FINE | {CheckName.LIST_AGE: Result.WARNING}
@@ -192,6 +193,8 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
 def first_check(**fields: object) -> str:
     return changed(lambda whole: whole["checks"][0].update(fields))
 
+
+# fixed time: an example in a message
 
 MALFORMED = [
     pytest.param("", "'' is not strict JSON", id="an empty line"),

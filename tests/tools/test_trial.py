@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,12 +24,12 @@ from stoplist.tools import trial as trying
 from stoplist.tools.logs.reading import Batch
 from stoplist.tools.showing import FORMATS, as_html, as_json, as_table
 from stoplist.tools.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
+from tests.fixed_time import NOW
 from tests.published import Publisher
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = 86400
-FIRST = 1795219200
-"""2026-11-21T00:00:00Z."""
+FIRST = int(NOW.replace(hour=0).timestamp())
+"""When the day of NOW begins."""
 
 
 def squid(*asked: tuple[int, str, int]) -> bytes:
@@ -67,7 +66,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(Publisher.new(tmp_path / "publisher"), tmp_path)
+    return Site(Publisher.new(tmp_path / "publisher", NOW), tmp_path)
 
 
 def totals(trial: Trial) -> dict[tuple[str | None, str], int]:

@@ -6,7 +6,6 @@ import plistlib
 import re
 import struct
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from stoplist import certificates
 from stoplist.tools import trust
 from tests import pki
 from tests.e2e.network import need
+from tests.fixed_time import NOW
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FIRST, _ = certificates.new(NOW)
 SECOND, _ = certificates.new(NOW, before=FIRST)
 OTHER, _ = certificates.new(NOW)

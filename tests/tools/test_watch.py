@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from stoplist.metrics import Scrape
 from stoplist.tools.watch import Expiry, Look, Pace, quantile
+from tests.fixed_time import NOW
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INF = float("inf")
 BUCKET = "stoplist_lane_open_duration_seconds_bucket"
 

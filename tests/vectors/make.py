@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from stoplist.core.signedlist import PAYLOAD_TYPE, ListKey
 from stoplist.tools.publish import public_pem
 
 FOLDER = Path(__file__).parent
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LIST_KEY = ListKey(bytes(range(32)))
 OTHER_KEY = ListKey(bytes(range(32, 64)))
 DOMAINS = ["listed.example", "listed.test", "xn--bcher-kva.example"]
@@ -31,6 +29,8 @@ DOMAINS = ["listed.example", "listed.test", "xn--bcher-kva.example"]
 AUTHORITY, OPERATOR, STRANGER = (
     CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)) for seed in (1, 2, 3)
 )
+# fixed time: the vectors are judged at NOW
+
 HEADER: dict[str, Any] = {
     "list": "vectors",
     "serial": 7,

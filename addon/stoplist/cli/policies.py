@@ -62,7 +62,8 @@ class _ClientAddress(click.ParamType[Address]):
 )
 def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None:
     """Validate each POLICY with its lists, keys and tests, and print a summary."""
-    findings = [checking.check(policy, running) for policy in policies]
+    now = clock.now()
+    findings = [checking.check(policy, running, now=now) for policy in policies]
     problems = [problem for finding in findings for problem in finding.problems]
     warnings = [warning for finding in findings for warning in finding.warnings]
     if wanted == "sarif":
@@ -95,7 +96,7 @@ def lookup(
 
     A HOST may be a URL; '-' reads them from stdin, one a line.
     """
-    asker = asking.Asker.of(policy, at, client)
+    asker = asking.Asker.of(policy, at, client, now=clock.now())
     write = asking.as_json if as_json else asking.as_text
     if client is not None and not as_json:
         served = f"served{', and only observed' if asker.observes else ''}"

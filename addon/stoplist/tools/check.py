@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stoplist import clock, loading
+from stoplist import loading
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
@@ -29,12 +30,11 @@ class Finding:
         return self.loaded.warnings if self.loaded else ()
 
 
-def check(policy: Path, running: Path | None = None) -> Finding:
+def check(policy: Path, running: Path | None = None, *, now: datetime) -> Finding:
     """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
-    now = clock.now()
     try:
         loaded = loading.load(policy, now=now)
-        compared = difference.between(running, policy, loaded.ruleset) if running else None
+        compared = difference.between(running, policy, loaded.ruleset, now) if running else None
         source = Source.of(loaded.ruleset.policy, policy, loading.default_state_dir())
         if source is not None and not source.is_own:  # the gate makes its own
             found = [StoplistError(need) for need in needs(source.open(now), None, is_own=False, now=now)]

@@ -12,13 +12,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stoplist import clock, loading
+from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
@@ -73,10 +74,9 @@ class Difference:
         return bool(self.values or self.lists or self.verdicts)
 
 
-def between(running: Path, policy: Path, ruleset: Ruleset) -> Difference:
+def between(running: Path, policy: Path, ruleset: Ruleset, now: datetime) -> Difference:
     """From the policy in the file `running` to the `ruleset` of the one in `policy`. Raises Problems where the
     former does not load."""
-    now = clock.now()
     before = loading.load(running, now=now).ruleset
     values = [
         dict(_Flat(file.parent, running.parent, tuple(signed.header.list for signed in each.lists)).values(each.policy))

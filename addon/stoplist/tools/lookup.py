@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stoplist import clock, loading
+from stoplist import loading
 from stoplist.core.addresses import Address, is_client
 from stoplist.core.decide import Action, Ruleset, Verdict, verdict_of
 from stoplist.core.explain import Explanation, Rule, Step, explain
@@ -43,10 +43,9 @@ class Asker:
     observes: bool = False
 
     @classmethod
-    def of(cls, policy: Path, at: date | None, client: Address | None) -> Asker:
+    def of(cls, policy: Path, at: date | None, client: Address | None, *, now: datetime) -> Asker:
         """With the policy in this file: at a time, or the beginning of a day, or now; for a client, or for any.
         Raises Problems."""
-        now = clock.now()
         ruleset = loading.load(policy, now=now).ruleset
         if at is None:
             at = now
