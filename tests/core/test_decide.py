@@ -247,12 +247,12 @@ def test_an_exception_ends_with_its_last_day_in_the_zone_of_the_policy(
 
 
 def test_of_two_exceptions_for_a_domain_the_later_end_counts() -> None:
-    exceptions = {"listed.example": "2026-07-01", "LISTED.example": "2026-05-01"}
+    exceptions = {"listed.example": "2026-12-01", "LISTED.example": "2026-05-01"}
     assert outcome(ruleset(signed("listed.example"), exceptions=exceptions), "listed.example") == EXCEPTED
 
 
 def test_an_ended_exception_leaves_a_wider_open_one_in_force() -> None:
-    exceptions = {"www.listed.example": "2026-05-01", "listed.example": "2026-07-01"}
+    exceptions = {"www.listed.example": "2026-05-01", "listed.example": "2026-12-01"}
     assert outcome(ruleset(signed("listed.example"), exceptions=exceptions), "www.listed.example") == EXCEPTED
 
 

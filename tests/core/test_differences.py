@@ -19,10 +19,10 @@ OLD = ruleset(signed("listed.example"), signed("own.example", list_id="own"), ex
         pytest.param({"when_expired": "refuse-all"}, ["lists[1].when_expired", "lists[2].when_expired"], id="of each"),
         pytest.param({"counts": {"period": "hour", "round_to": 10}}, ["counts.period", "counts.round_to"], id="deeper"),
         pytest.param({"observe_clients": ("10.7.0.0/16",)}, ["observe_clients"], id="networks"),
-        pytest.param({"exceptions": {"b.example": "2026-12-31"}}, ["exceptions[1].domain"], id="another domain"),
+        pytest.param({"exceptions": {"b.example": "2099-12-31"}}, ["exceptions[1].domain"], id="another domain"),
         pytest.param({"exceptions": {}}, ["exceptions[1]"], id="one fewer"),
         pytest.param(
-            {"exceptions": {"a.example": "2026-12-31", "b.example": "2027-01-01"}}, ["exceptions[2]"], id="one more"
+            {"exceptions": {"a.example": "2099-12-31", "b.example": "2099-01-01"}}, ["exceptions[2]"], id="one more"
         ),
     ],
 )

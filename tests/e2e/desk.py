@@ -1,4 +1,4 @@
-"""A desk: the files of a publisher and an operator, made with the real command line."""
+"""A desk: the files of a publisher and an operator, made as the command line makes them, without a process each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stoplist import clock
+from stoplist.tools import publish
+from stoplist.tools import signers as signing
+from stoplist.tools.domains import read_domains
 from tests.e2e.network import STOPLIST
+from tests.fixed_time import EXPIRES
 
 POLICY = """\
 version: 1
@@ -40,8 +45,8 @@ class Desk:
         folder.mkdir()
         desk = cls(folder)
         for key in desk.signers:
-            desk.stoplist("list", "keygen", key)
-        desk.stoplist("list", "keygen", "--list-key", "test.listkey")
+            publish.make_signing_key(folder / key, force=False)
+        publish.make_list_key(folder / "test.listkey", force=False)
         desk.policy.write_text(POLICY)
         desk.publish(domains)
         return desk
@@ -73,11 +78,16 @@ class Desk:
 
     def build(self, domains: list[str], name: str, *, signers: list[str] | None = None, serial: int) -> Path:
         """A signed list under `name`, beside the one in force."""
-        (self.folder / "domains.txt").write_text("\n".join(domains))
-        sign = [argument for key in signers or self.signers for argument in ("--sign-with", key)]
-        self.stoplist(
-            *("list", "build", "domains.txt", "--list", "test", "--serial", str(serial), "--expires", "2099-12-31"),
-            *("--list-key", "test.listkey", *sign, "-o", name),
+        publish.build_list(
+            read_domains(domains, "domains"),
+            list_id="test",
+            serial=serial,
+            expires=EXPIRES,
+            list_key=self.folder / "test.listkey",
+            signing_keys=[signing.from_file(self.folder / key) for key in signers or self.signers],
+            recipient="",
+            output=self.folder / name,
+            now=clock.now(),
         )
         return self.folder / name
 

@@ -455,7 +455,7 @@ def test_an_expired_list_does_not_verify(desk: Path, now: datetime, fine: bool) 
     with pytest.raises(StoplistError) as caught:
         verify(desk, "authority", now=now)
     assert str(caught.value) == (
-        f"{desk}/worst-of.stoplist: the list expired on 2026-07-01T12:00:00Z; fetch a fresh list from its publisher"
+        f"{desk}/worst-of.stoplist: the list expired on {EXPIRES:%FT%TZ}; fetch a fresh list from its publisher"
     )
 
 
