@@ -30,12 +30,15 @@ def _steps(text: str) -> list[tuple[str, list[str]]]:
     return steps
 
 
-def _run(command: str, folder: Path) -> list[str]:
-    programs = Path(sys.executable).parent
+def _run(command: str, folder: Path, programs: Path) -> list[str]:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "COLUMNS": "120"},
+        env={
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "COLUMNS": "120",
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -47,11 +50,11 @@ def _run(command: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_transcript(transcript: Path, tmp_path: Path):
+def test_transcript(transcript: Path, tmp_path: Path, programs: Path):
     text = transcript.read_text()
     need(*re.findall(r"\S+", " ".join(re.findall(r"^# needs (.+)$", text, re.MULTILINE))))
     for command, expected in _steps(text):
-        printed = _run(command, tmp_path)
+        printed = _run(command, tmp_path, programs)
         pattern = "\n".join(".*".join(map(re.escape, line.split("..."))) for line in expected)
         assert re.fullmatch(pattern, "\n".join(printed)), f"$ {command}\n" + "\n".join(printed)
 
