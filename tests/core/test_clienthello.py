@@ -333,7 +333,7 @@ HELLOS = st.builds(
 ANY = HELLOS | st.builds(_changed, HELLOS, CHANGES) | st.binary(max_size=80).map(lambda data: b"\x16\x03\x01" + data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY, st.binary(max_size=10))
 @example(_records(HELLO + b"\0"), b"")
 @example(_records(HELLO, 3) + b"\x15", b"")
@@ -345,7 +345,7 @@ def test_a_decision_never_changes_with_more_bytes(data: bytes, more: bytes):
             assert _outcome(data[:end]) in (None, whole)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(ANY)
 @example(_records(_message(_body(NAME, ciphers=b"\x13\x01\x13"))))
 @example(b"\x16\x03\x04" + _counted(HELLO))

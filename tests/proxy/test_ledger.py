@@ -943,9 +943,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(operations=OPERATIONS)
 def test_whatever_happens_what_was_counted_adds_up(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, operations: list[str]

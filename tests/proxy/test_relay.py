@@ -211,7 +211,7 @@ PIECES = st.lists(st.integers(1, 2 * CHUNK), max_size=5)
 
 
 @pytest.mark.parametrize("buffer", [0, SMALL], ids=["usual buffers", "small buffers"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(there=PIECES, back=PIECES, first=st.integers(0, 2 * CHUNK))
 def test_what_was_sent_is_what_arrives_however_it_was_cut(
     loops: Loops, buffer: int, there: list[int], back: list[int], first: int

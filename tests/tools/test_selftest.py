@@ -591,7 +591,7 @@ def test_a_control_host_under_another_name(proxy: FakeProxy, wanted: Wanted, aut
     _expect(selftest.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(answers=st.lists(st.binary(max_size=300) | st.just(STOPPED) | st.just(ESTABLISHED), min_size=1, max_size=3))
 def test_any_bytes_give_a_report(proxy: FakeProxy, wanted: Wanted, answers: list[bytes]):
     proxy.raw = lambda connection: connection.sendall(b"".join(answers))
