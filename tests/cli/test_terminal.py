@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stoplist.tools import publish
+from tests.e2e.network import SECONDS
 from tests.keys import new_ecdsa, public_pem
 
 STOPLIST = str(Path(sys.executable).parent / "stoplist")
@@ -62,7 +63,7 @@ def at_terminal(
         pass
     finally:
         os.close(ours)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=SECONDS)
     shown = seen.decode()
     return process.returncode, (out or b"").decode(), shown if "TERM" in env else re.sub(r"\x1b\[[0-9;]*m", "", shown)
 

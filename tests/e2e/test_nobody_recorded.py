@@ -23,7 +23,7 @@ from tests.e2e.clocks import before_the_hour
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
 from tests.e2e.hostile import Door
-from tests.e2e.network import MITMDUMP, STOPLIST, Gate, Network, Process, counted, need
+from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network, Process, counted, need
 from tests.e2e.processes import workers_of
 
 REQUESTS = 2000
@@ -111,10 +111,7 @@ class Sinks:
         self.process = process = self.net.start(
             "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *self.clock, *commands[kind]
         )
-        places = {
-            door: (host, int(process.wait_for(rf"listening on {host}:(\d+)", seconds=30)[1]))
-            for door, host in DOORS.items()
-        }
+        places = {door: (host, int(process.wait_for(rf"listening on {host}:(\d+)")[1])) for door, host in DOORS.items()}
         self.holder = Process(["nsenter", f"--target={process.pid}", "--net", "--mount", "sleep", "1000"])
         gate = Gate(self.net, process, places[Door.HTTP][1], self.seen_from_here / "state")
         return gate, places
@@ -183,7 +180,7 @@ def _scraping(sinks: Sinks) -> Iterator[None]:
             number += 1
             accept = ("*/*", "application/openmetrics-text")[number % 2]
             with suppress(OSError), sinks.net.connect(port) as connection:
-                connection.settimeout(5)
+                connection.settimeout(SECONDS)
                 connection.sendall(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
                 answer = b""
                 while data := connection.recv(65536):
@@ -228,7 +225,7 @@ def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
         gate.process.wait_for("trying what is on disk")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", ["one process", "workers", "mitmdump"])
 def test_a_hostile_session_leaves_no_trace(
     net: Network, desk: Desk, new_sinks: Callable[[], Sinks], tmp_path: Path, kind: str
@@ -272,7 +269,6 @@ def test_a_hostile_session_leaves_no_trace(
         assert re.search(r"has ended \(signal 11\)", gate.log())
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["one process", "mitmdump"])
 def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sinks: Callable[[], Sinks], kind: str):
     sinks = new_sinks()
