@@ -46,7 +46,8 @@ def hours() -> Iterator[Hour]:
 
 
 def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:
-    """An hour of UTC that begins in so many seconds, by the clock that comes with it."""
+    """An hour of UTC that begins in so many seconds, or up to one more, by the clock that comes with it."""
     now = datetime.now(UTC)
-    hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    later = now + timedelta(seconds=seconds)  # that clock can only be ahead
+    hour = later.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     return hour, clock(f"+{int((hour - now).total_seconds()) - seconds}s")

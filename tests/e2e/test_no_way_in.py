@@ -20,6 +20,7 @@ from tests.e2e.network import (
     META_ADDRESS,
     ORIGIN_ADDRESS,
     OUTER_ADDRESS,
+    SECONDS,
     STOPLIST,
     Gate,
     Network,
@@ -291,7 +292,7 @@ def test_passwords_are_not_forwarded(net: Network, desk: Desk, tmp_path: Path, u
     thread.start()
     with server, _open_gate(net, desk, tmp_path / "state", more=users) as gate:
         assert gate.curl("http://pass.test:8190/", "--proxy-user", "alice:secret", space=net.client).status == 204
-        thread.join(5)
+        thread.join(SECONDS)
     assert heard
     assert b"authorization" not in heard[0].lower()
 
