@@ -91,7 +91,7 @@ def _update(publisher: Publisher, state: Path, lists: list[bytes], last: int) ->
 def _publish(publisher: Publisher, first: int) -> None:
     """Build one list after the other over the same file, with the publishing tool."""
     key = signers.from_file(publisher.folder / "authority")
-    for serial in range(first, first + 50):
+    for serial in range(first, first + 20):
         names = frozenset({"listed.test", f"serial{serial}.test", *(f"p{number}.test" for number in range(5))})
         now = datetime.now(UTC)
         publish.build_list(

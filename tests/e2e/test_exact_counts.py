@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_a_gate_that_is_killed_loses_the_last_minute_and_counts_nothing_twice(
         count.period.name: count.requests for count in opened.counts(0, EVER) if count.cell.outcome is Outcome.STOPPED
     }
     opened.close()
-    closed = f"{hour.replace(hour=(hour.hour - 1) % 24):%Y-%m-%dT%HZ}"
+    closed = f"{hour - timedelta(hours=1):%Y-%m-%dT%HZ}"
     assert stops[closed] == 100
     assert stops[f"{hour:%Y-%m-%dT%HZ}"] == 40
     assert "counts" not in again.log()
