@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import stat
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,19 +15,27 @@ import pytest
 
 from stoplist.core.counts import Count, Period, cells_of
 from stoplist.state import State
+from tests.e2e import clocks
 
-STOPLIST = str(Path(sys.executable).parent / "stoplist")
 WORD = "q4711anna"
 """Of the names that a log, or whoever asks, tells of."""
 LINE = "1795219207.1 1 192.0.2.7 TCP_TUNNEL/200 1 CONNECT {host}:443 - HIER_DIRECT/192.0.2.2 -\n"
 NAMES = (f"{WORD}.listed.example", f"www.{WORD}.test")
 
 
-def run(folder: Path, *arguments: str, statuses: tuple[int, ...] = (0,)) -> str:
+type Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def run(programs: Path) -> Run:
+    return functools.partial(_run, programs / "stoplist")
+
+
+def _run(stoplist: Path, folder: Path, *arguments: str, statuses: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
-        [STOPLIST, *arguments],
+        [stoplist, *arguments],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder / "tmp")}
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder / "tmp"), **clocks.of_this_process()}
         | {name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
         input="\n".join(NAMES),
         capture_output=True,
@@ -38,18 +47,26 @@ def run(folder: Path, *arguments: str, statuses: tuple[int, ...] = (0,)) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def first_folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gate's set, and a CA."""
+    folder = tmp_path_factory.mktemp("first")
+    run(folder, "init", "gate")
+    run(folder, "ca", "gate/policy.yaml", "--state-dir", "state")
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A gate's set, a state of it with counts, and a log."""
+def folder(first_folder: Path, tmp_path: Path) -> Path:
+    """A gate's set, a state of it with a CA and counts, and a log."""
+    shutil.copytree(first_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tmp").mkdir()
-    run(tmp_path, "init", "gate")
     now = datetime.now(UTC)
     state = State.open(tmp_path / "state", now)
     cells = cells_of({("demo", 1): True})
     state.count([Count(Period.at((now - timedelta(days=1)).timestamp(), "day"), cell, 40, 60, 0) for cell in cells])
     state.change(tmp_path / "gate" / "policy.yaml", ["mode"], now)
     state.close()
-    run(tmp_path, "ca", "gate/policy.yaml", "--state-dir", "state")
     (tmp_path / "access.log").write_text("".join(LINE.format(host=host) * 20 for host in NAMES))
     return tmp_path
 
@@ -85,7 +102,7 @@ ASKING = {
 
 
 @pytest.mark.parametrize("command", ASKING)
-def test_a_command_that_only_says_something_leaves_no_file(folder: Path, command: str):
+def test_a_command_that_only_says_something_leaves_no_file(run: Run, folder: Path, command: str):
     before = files_in(folder)
     said = run(folder, *ASKING[command], statuses=(0, 1, 3))
     after = files_in(folder)
@@ -106,7 +123,7 @@ def test_a_command_that_only_says_something_leaves_no_file(folder: Path, command
 )
 @pytest.mark.parametrize("output", ["table", "json", "html"])
 def test_what_a_trial_writes_is_private_where_it_tells_of_people(
-    folder: Path, options: tuple[str, ...], mode: int, names: bool, output: str
+    run: Run, folder: Path, options: tuple[str, ...], mode: int, names: bool, output: str
 ):
     before = files_in(folder)
     said = run(folder, "trial", "gate/policy.yaml", "access.log", "--output", output, "-o", "result", *options)
@@ -121,7 +138,7 @@ def test_what_a_trial_writes_is_private_where_it_tells_of_people(
 
 
 @pytest.mark.parametrize("wanted", ["pem", "der", "mobileconfig", "reg"])
-def test_what_is_exported_for_clients_holds_no_key_and_nobodys_name(folder: Path, wanted: str):
+def test_what_is_exported_for_clients_holds_no_key_and_nobodys_name(run: Run, folder: Path, wanted: str):
     before = files_in(folder)
     run(folder, "ca", "gate/policy.yaml", *STATE, "--export", wanted, "-o", "result")
     data, _ = files_in(folder)["result"]

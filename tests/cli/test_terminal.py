@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stoplist.tools import publish
+from tests.e2e import clocks
 from tests.e2e.network import SECONDS
 from tests.keys import new_ecdsa, public_pem
 
@@ -48,7 +49,7 @@ def at_terminal(
         stdin=theirs,
         stdout=theirs if stdout is None else stdout,
         stderr=theirs,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", **env},
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", **clocks.of_this_process(), **env},
         start_new_session=True,
     )
     os.close(theirs)

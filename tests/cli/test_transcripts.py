@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import clocks
 from tests.e2e.network import SECONDS, need
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
@@ -39,6 +40,7 @@ def _run(command: str, folder: Path, programs: Path) -> list[str]:
             "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder),
             "COLUMNS": "120",
+            **clocks.of_this_process(),
         },
         capture_output=True,
         text=True,

@@ -836,14 +836,14 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             "until: 2026-12-31",
             "until: 31.12.2026",
-            "school.yaml:15: exceptions[1].until: '31.12.2026' is not a date; write, for example, 'until: 2026-12-31'",
+            "school.yaml:15: exceptions[1].until: '31.12.2026' is not a date; write, for example, 'until: 2099-12-31'",
             id="a date in another form",
         ),
         pytest.param(
             "until: 2026-12-31",
             "until: 2026-12-31T12:00:00Z",
             "school.yaml:15: exceptions[1].until: '2026-12-31T12:00:00Z' is not a date; "
-            "write, for example, 'until: 2026-12-31'",
+            "write, for example, 'until: 2099-12-31'",
             id="a moment for a date",
         ),
         pytest.param(

@@ -1,14 +1,27 @@
-"""Clocks: what to put before a command so that its clock is off, while its timers run as ever."""
+"""Clocks: what to put before a command so that its wall clock is off, while its timers run as ever.
+
+The clock is set with libfaketime, for the command and all that it starts:
+
+  python -m tests.e2e.clocks "+400 days" pytest tests/core
+  python -m tests.e2e.clocks "2028-02-29 23:59:30 UTC" pytest tests/core
+"""
 
 from __future__ import annotations
 
+import functools
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.e2e.network import need
+
+_VARIABLES = ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT", "TZ")
 
 
 def clock(offset: str) -> tuple[str, ...]:
@@ -16,10 +29,10 @@ def clock(offset: str) -> tuple[str, ...]:
 
     The library by itself, not the program `faketime`, which would stand between a signal and the gate.
     """
-    need("faketime")
+    need("faketime", "cc")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     kept = ("FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1")
-    return ("env", *kept, f"LD_PRELOAD={library}", f"FAKETIME={offset}")
+    return ("env", *kept, f"LD_PRELOAD={_steady_sleep()}:{library}", f"FAKETIME={offset}")
 
 
 @dataclass(frozen=True)
@@ -51,3 +64,32 @@ def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:
     later = now + timedelta(seconds=seconds)  # that clock can only be ahead
     hour = later.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     return hour, clock(f"+{int((hour - now).total_seconds()) - seconds}s")
+
+
+def of_this_process() -> Mapping[str, str]:
+    """The variables by which this process has its clock and its zone: for a command that gets no others."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+@functools.cache
+def _steady_sleep() -> Path:
+    """The library that is preloaded before libfaketime, compiled where Python keeps what it compiles."""
+    source = Path(__file__).with_name("steady_sleep.c")
+    library = source.parent / "__pycache__" / "steady_sleep.so"
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
+        made.replace(library)
+    return library
+
+
+def main() -> None:
+    when, *command = sys.argv[1:]
+    wanted = subprocess.run(["date", "-d", when, "+%s"], capture_output=True, text=True, check=True).stdout
+    seconds = int(wanted) - int(datetime.now(UTC).timestamp())
+    before = clock(f"{seconds:+d}s")
+    os.execvp(before[0], [*before, *command])
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ class _Expiry(click.ParamType[datetime]):
         try:
             return publish.parse_expiry(value)
         except ValueError:
-            self.fail(f"{value!r} is no date; write, for example, 2027-01-31", param, context)
+            self.fail(f"{value!r} is no date; write, for example, 2099-12-31", param, context)
 
 
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -88,7 +88,7 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 
 
 @lists.command(
-    example="stoplist list build domains.txt --list demo --serial 2 --expires 2027-01-31 "
+    example="stoplist list build domains.txt --list demo --serial 2 --expires 2099-12-31 "
     "--list-key demo.listkey --sign-with authority --diff demo.stoplist -o demo.stoplist"
 )
 @click.argument("domains", type=click.File("rb"))

@@ -399,7 +399,7 @@ class ExceptionPolicy(_Section):
 
     domain: Domain = Field(examples=["appeal.example"])
     reason: Text = Field(examples=['"appeal 2026-14 upheld"'])
-    until: Day = Field(examples=["2026-12-31"])
+    until: Day = Field(examples=["2099-12-31"])
 
     def ends(self, zone: tzinfo) -> float:
         """The POSIX time at which the exception ends."""
@@ -559,7 +559,7 @@ class Policy(_Section):
     )
     never_block: tuple[HostName, ...] = Field((), examples=["[school.example, library.example]"])
     exceptions: tuple[ExceptionPolicy, ...] = Field(
-        (), examples=['[{domain: appeal.example, reason: "appeal upheld", until: 2026-12-31}]']
+        (), examples=['[{domain: appeal.example, reason: "appeal upheld", until: 2099-12-31}]']
     )
     stop_page: StopPagePolicy = Field(examples=["{operator: Example School, contact: it@school.example, ...}"])
     counts: CountsPolicy = Field(
