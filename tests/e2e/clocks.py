@@ -76,6 +76,7 @@ def _steady_sleep() -> Path:
     """The library that is preloaded before libfaketime, compiled where Python keeps what it compiles."""
     source = Path(__file__).with_name("steady_sleep.c")
     library = source.parent / "__pycache__" / "steady_sleep.so"
+    library.parent.mkdir(exist_ok=True)  # Python may be told to write nothing there
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
         subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
