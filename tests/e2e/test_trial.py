@@ -321,7 +321,7 @@ def test_a_flow_file_of_mitmdump(net: Network, desk: Desk, tmp_path: Path, start
     assert found["requests"] == len(plain)
 
 
-BROWSE = """
+BROWSE = f"""
 import sys
 from playwright.sync_api import sync_playwright
 
@@ -332,7 +332,7 @@ with sync_playwright() as playwright:
         args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"],
     )
     context = browser.new_context(record_har_path=har, ignore_https_errors=True)
-    context.set_default_timeout(1000 * SECONDS)
+    context.set_default_timeout({1000 * SECONDS})
     page = context.new_page()
     for url in urls:
         page.goto(url)
