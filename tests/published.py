@@ -52,6 +52,12 @@ class Publisher:
         publisher.list.write_bytes(publisher.build(1))
         return publisher
 
+    def poll_by_the_hour(self) -> None:
+        """So that what is taken up in a test is taken up for another reason."""
+        policy = self.policy.read_text()
+        self.policy.write_text(policy.replace(f"poll: {POLL_SECONDS}s", "poll: 1h"))
+        assert self.policy.read_text() != policy
+
     @property
     def policy(self) -> Path:
         return self.folder / "policy.yaml"

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist import certificates
@@ -223,7 +223,6 @@ def test_certificate_and_key_may_stand_in_one_file_in_any_order(root: pki.Ca):
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of what was drawn
-@settings(deadline=None)
 @given(st.data())
 def test_any_bytes_give_a_ca_or_an_error(root: pki.Ca, data: st.DataObject):
     """Whatever one byte of a certificate, or a few, are: in the names, the times, the extensions."""

@@ -89,13 +89,13 @@ def test_a_folder_is_not_read(tmp_path: Path) -> None:
     assert (error.message, error.hint) == ("not a file", "name a file")
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert refusal(tmp_path / "pipe").message == "not a file"
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_pipe_is_not_drunk_from(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     pipe = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
@@ -107,7 +107,7 @@ def test_a_pipe_is_not_drunk_from(tmp_path: Path) -> None:
         os.close(pipe)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
 def test_a_device_is_not_read(device: str) -> None:
     assert refusal(Path(device)).message == "not a file"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.errors import StoplistError
 from stoplist.metrics import MAX_SCRAPES, Endpoint, Health, LaneHealth, ListHealth, WorkersHealth
-from tests.e2e.network import need
+from tests.e2e.network import SECONDS, need, wait_until
 from tests.fixed_time import NOW
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -66,7 +65,7 @@ class Answer:
 
 
 def scrape(endpoint: Endpoint, path: str = "/metrics", method: str = "GET", **headers: str) -> Answer:
-    connection = http.client.HTTPConnection(*endpoint.address, timeout=10)
+    connection = http.client.HTTPConnection(*endpoint.address, timeout=SECONDS)
     connection.request(method, path, headers=headers)
     response = connection.getresponse()
     answer = Answer(response.status, response.headers.get("Content-Type", ""), response.read().decode())
@@ -224,24 +223,25 @@ def test_more_than_a_few_at_once_are_hung_up_on_and_the_others_served(serve: Cal
     with ExitStack() as held:
         for _ in range(MAX_SCRAPES):
             held.enter_context(socket.create_connection(endpoint.address)).sendall(b"GET /me")
-        with socket.create_connection(endpoint.address, timeout=10) as late:
+        with socket.create_connection(endpoint.address, timeout=SECONDS) as late:
             late.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             with suppress(ConnectionResetError):
                 assert late.recv(100) == b""
-    for _ in range(100):
-        try:
-            assert scrape(endpoint).status == 200
-            return
-        except (http.client.RemoteDisconnected, ConnectionResetError):
-            threading.Event().wait(0.05)  # a thread has not seen yet that its client is gone
-    pytest.fail("nobody is served any more")
+    wait_until(lambda: _is_served(endpoint), "a free place")  # a thread may not have seen yet that its client is gone
+
+
+def _is_served(endpoint: Endpoint) -> bool:
+    try:
+        return scrape(endpoint).status == 200
+    except (http.client.RemoteDisconnected, ConnectionResetError):
+        return False
 
 
 def test_who_asks_is_in_no_log(serve: Callable[..., Endpoint], capfd: pytest.CaptureFixture[str]):
     endpoint = serve()
     scrape(endpoint, "/secret.test")
     for data in (b"", b"\x16\x03\x01", b"GET /secret.test\r\n\r\n", b"SECRET / HTTP/1.1\r\nX: secret.test\r\n\r\n"):
-        with socket.create_connection(endpoint.address, timeout=10) as connection:
+        with socket.create_connection(endpoint.address, timeout=SECONDS) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(1000):

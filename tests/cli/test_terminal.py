@@ -13,6 +13,7 @@ import pytest
 
 from stoplist.tools import publish
 from tests.e2e import clocks
+from tests.e2e.network import SECONDS
 from tests.keys import new_ecdsa, public_pem
 
 STOPLIST = str(Path(sys.executable).parent / "stoplist")
@@ -63,7 +64,7 @@ def at_terminal(
         pass
     finally:
         os.close(ours)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=SECONDS)
     shown = seen.decode()
     return process.returncode, (out or b"").decode(), shown if "TERM" in env else re.sub(r"\x1b\[[0-9;]*m", "", shown)
 

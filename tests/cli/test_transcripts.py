@@ -2,7 +2,8 @@
 
 A line ``$ command`` runs in a shell. The lines after it are what it prints: stdout as it is, stderr
 behind ``! ``, and ``[status]`` where that is not 0. ``...`` stands for any text within a line. A line
-``# needs PROGRAM...`` names programs without which the session is skipped, or in CI fails.
+``# needs PROGRAM...`` names programs without which the session is skipped, or in CI fails. A gate is run by
+``run-until`` (see `run_until`): until it has said what the session waits for, however long that takes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import clocks
-from tests.e2e.network import need
+from tests.e2e.network import SECONDS, need
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
 
@@ -43,7 +44,7 @@ def _run(command: str, folder: Path, programs: Path) -> list[str]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=4 * SECONDS,
         check=False,
     )
     status = [f"[{done.returncode}]"] if done.returncode else []
@@ -59,6 +60,12 @@ def test_transcript(transcript: Path, tmp_path: Path, programs: Path):
         printed = _run(command, tmp_path, programs)
         pattern = "\n".join(".*".join(map(re.escape, line.split("..."))) for line in expected)
         assert re.fullmatch(pattern, "\n".join(printed)), f"$ {command}\n" + "\n".join(printed)
+
+
+def test_what_is_waited_for_in_vain_is_shown(tmp_path: Path, programs: Path):
+    said = _run("run-until 'never' -- sh -c 'echo something >&2'", tmp_path, programs)
+    assert said[0] == "run-until: 'never' was not said within 60 s, or before the end (status 0):"
+    assert said[1:] == ["something", "! something", "[1]"]
 
 
 def test_there_are_transcripts():

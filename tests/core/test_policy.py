@@ -1551,7 +1551,7 @@ def test_any_bytes_are_refused_with_problems(data: bytes) -> None:
     assert parsed_or_told(data) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_mutated_policy_is_a_policy_or_problems(data: st.DataObject) -> None:
     text = GOOD

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.network import Network, need
+from tests.e2e.network import SECONDS, Network, need
 
 NOTHING_THERE = "http://127.0.0.1:9"
 FLAGS = (
@@ -36,7 +36,11 @@ def chromium(net: Network, home: Path, *trusted: Path) -> Iterator[Browser]:
     program.chmod(0o700)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=FLAGS, proxy={"server": NOTHING_THERE}, env={"HOME": str(home)}
+            executable_path=program,
+            args=FLAGS,
+            proxy={"server": NOTHING_THERE},
+            env={"HOME": str(home)},
+            timeout=1000 * SECONDS,
         )
         yield browser
         browser.close()

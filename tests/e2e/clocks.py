@@ -13,7 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,10 +35,34 @@ def clock(offset: str) -> tuple[str, ...]:
     return ("env", *kept, f"LD_PRELOAD={_steady_sleep()}:{library}", f"FAKETIME={offset}")
 
 
+@dataclass(frozen=True)
+class Hour:
+    """One of UTC that begins soon, by the clock that comes with it."""
+
+    begins: datetime
+    clock: tuple[str, ...]
+    seconds: int
+    """How long it was until then, when this was made at `made` (monotonic)."""
+    made: float
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether what was done until now was done before it began."""
+        return time.monotonic() < self.made + self.seconds - 1
+
+
+def hours() -> Iterator[Hour]:
+    """Hours that begin later and later, for who has to do something before that, however slow the machine is."""
+    for seconds in (10, 40, 160):
+        made = time.monotonic()
+        yield Hour(*before_the_hour(seconds), seconds, made)
+
+
 def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:
-    """An hour of UTC that begins in so many seconds, by the clock that comes with it."""
+    """An hour of UTC that begins in so many seconds, or up to one more, by the clock that comes with it."""
     now = datetime.now(UTC)
-    hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    later = now + timedelta(seconds=seconds)  # that clock can only be ahead
+    hour = later.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     return hour, clock(f"+{int((hour - now).total_seconds()) - seconds}s")
 
 
@@ -50,6 +76,7 @@ def _steady_sleep() -> Path:
     """The library that is preloaded before libfaketime, compiled where Python keeps what it compiles."""
     source = Path(__file__).with_name("steady_sleep.c")
     library = source.parent / "__pycache__" / "steady_sleep.so"
+    library.parent.mkdir(exist_ok=True)  # Python may be told to write nothing there
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
         subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)

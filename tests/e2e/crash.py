@@ -1,9 +1,10 @@
 """A driver for kill -9: starts, updates and publishing, each killed at a random moment, many times.
 
-Run as ``python -m tests.e2e.crash FOLDER ROUNDS SEED``. Children are forked from one process that has
-imported everything, so that most of a child's short life is the work that is to be interrupted. After
-each kill a new child opens the same files and state, and must find a whole list, never an older one
-than was in force before. Prints one JSON object; status 1 at the first violation.
+Run as ``python -m tests.e2e.crash FOLDER KILLS LISTS SEED``. Children are forked from one process that has
+imported everything, so that most of a child's short life is the work that is to be interrupted. When to kill one
+is drawn from how long its kind takes on this machine when nobody kills it. After each kill a new child opens the
+same files and state, and must find a whole list, never an older one than was in force before. It goes on until
+there were KILLS, and LISTS times a newer list in force. Prints one JSON object; status 1 at the first violation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +25,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.signedlist import Envelope
 from stoplist.proxy.store import RulesetStore
 from stoplist.state import State
-from stoplist.tools import publish
+from stoplist.tools import publish, signers
 from tests.published import Publisher
 
 
@@ -37,24 +39,38 @@ class Child:
             try:
                 work()
                 status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(status)
 
-    def kill_after(self, seconds: float) -> None:
+    def kill_after(self, seconds: float) -> bool:
+        """Whether that ended it: it may be done before, and well."""
         time.sleep(seconds)
         os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        ended = self.wait()
+        assert ended in (0, -signal.SIGKILL), "it failed by itself"
+        return ended != 0
 
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
+KINDS = ("start", "update", "publish")
+UPDATES = 6
+"""How many lists one child that updates puts in the way of its store."""
+MOST_ROUNDS = 20
+"""For each kill that is asked for."""
+SECONDS = 60
+"""How long a list may take to come into force."""
 
 
 def _store(publisher: Publisher, state: Path) -> RulesetStore:
     return RulesetStore(publisher.policy, State.open(state, datetime.now(UTC)))
 
 
-def _update(publisher: Publisher, state: Path, lists: list[bytes]) -> None:
-    """Start a store, and put one list after the other in its way: renamed and written in place."""
+def _update(publisher: Publisher, state: Path, lists: list[bytes], last: int) -> None:
+    """Start a store, and put one list after the other in its way: renamed, written in place. It ends with the last."""
     store = _store(publisher, state)
     store.watch()
     for number, data in enumerate(lists):
@@ -65,12 +81,17 @@ def _update(publisher: Publisher, state: Path, lists: list[bytes]) -> None:
             new.write_bytes(data)
             new.replace(publisher.list)
         time.sleep(0.03)
-    time.sleep(0.3)
+    late = time.monotonic() + SECONDS
+    while store.current.ruleset.lists[0].header.serial < last:
+        assert time.monotonic() < late
+        time.sleep(0.01)
+    store.close()
 
 
 def _publish(publisher: Publisher, first: int) -> None:
     """Build one list after the other over the same file, with the publishing tool."""
-    for serial in range(first, first + 50):
+    key = signers.from_file(publisher.folder / "authority")
+    for serial in range(first, first + 20):
         names = frozenset({"listed.test", f"serial{serial}.test", *(f"p{number}.test" for number in range(5))})
         now = datetime.now(UTC)
         publish.build_list(
@@ -79,7 +100,7 @@ def _publish(publisher: Publisher, first: int) -> None:
             serial=serial,
             expires=now + timedelta(days=1),
             list_key=publisher.folder / "test.listkey",
-            signers=[publisher.folder / "authority"],
+            signing_keys=[key],
             recipient="",
             output=publisher.list,
             now=now,
@@ -99,8 +120,14 @@ def _check(publisher: Publisher, state: Path, at_least: int, report: Path) -> No
     report.write_text(str(serial))
 
 
+def _start(publisher: Publisher, state: Path) -> None:
+    store = _store(publisher, state)
+    store.watch()
+    store.close()
+
+
 def main() -> int:
-    folder, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder, wanted_kills, wanted_lists, seed = Path(sys.argv[1]), *map(int, sys.argv[2:])
     logging.disable(logging.CRITICAL)
     chance = random.Random(seed)
     publisher = Publisher.new(folder / "files", datetime.now(UTC))
@@ -108,31 +135,47 @@ def main() -> int:
     state = folder / "state"
     state.mkdir()
     report = folder / "report"
-    serial = 1
-    kinds = {"start": 0, "update": 0, "publish": 0}
-    for number in range(rounds):
-        kind = ("start", "update", "publish")[number % 3]
-        kinds[kind] += 1
+
+    def begin(kind: str, serial: int) -> Child:
+        """A child that works with lists that follow the one with this serial."""
+        if kind == "start":
+            return Child(lambda: _start(publisher, state))
         if kind == "publish":
-            # What is there may be torn: an update before this was killed while it wrote in place.
-            before = publisher.list.read_bytes()
-            child = Child(lambda first=serial + 1: _publish(publisher, first))
-            child.kill_after(chance.uniform(0, 0.1))
-            after = publisher.list.read_bytes()
-            if after != before:
-                Envelope.parse(after)
-        else:
-            count = 0 if kind == "start" else 6
-            lists = [publisher.build(serial + step) for step in range(1, count + 1)]
-            child = Child(lambda lists=lists: _update(publisher, state, lists))
-            child.kill_after(chance.uniform(0, 0.03 if kind == "start" else 0.4))
+            return Child(lambda: _publish(publisher, serial + 1))
+        lists = [publisher.build(serial + step) for step in range(1, UPDATES + 1)]
+        return Child(lambda: _update(publisher, state, lists, serial + UPDATES))
+
+    def in_force(at_least: int) -> int | None:
+        """The serial that a new start finds in force; None where what it finds is wrong."""
         report.unlink(missing_ok=True)
-        status = Child(lambda at_least=serial: _check(publisher, state, at_least, report)).wait()
-        if status != 0:
+        done = Child(lambda: _check(publisher, state, at_least, report)).wait()
+        return int(report.read_text()) if done == 0 else None
+
+    serial: int | None = 1
+    seconds: dict[str, float] = {}
+    for kind in KINDS:
+        child, begun = begin(kind, serial), time.monotonic()
+        assert child.wait() == 0, kind
+        seconds[kind] = time.monotonic() - begun
+        serial = in_force(serial)
+        assert serial is not None, kind
+    kills, lists = dict.fromkeys(KINDS, 0), 0
+    for number in range(MOST_ROUNDS * wanted_kills):
+        if sum(kills.values()) >= wanted_kills and lists >= wanted_lists:
+            break
+        kind, before = KINDS[number % len(KINDS)], serial
+        # What is there may be torn: an update before this was killed while it wrote in place.
+        found = publisher.list.read_bytes()
+        kills[kind] += begin(kind, before).kill_after(chance.uniform(0, seconds[kind]))
+        left = publisher.list.read_bytes()
+        if kind == "publish" and left != found:
+            Envelope.parse(left)
+        serial = in_force(before)
+        if serial is None:
             print(json.dumps({"failed": kind, "round": number, "seed": seed}))
             return 1
-        serial = int(report.read_text())
-    print(json.dumps({"rounds": rounds, "serial": serial, **kinds}))
+        lists += serial > before
+    print(json.dumps({"rounds": number, "kills": sum(kills.values()), "lists": lists, "serial": serial, **kills}))
     return 0
 
 

@@ -17,7 +17,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 
 PORT = 443
-SECONDS = 5
+SECONDS = 60
 
 
 class Server(QuicConnectionProtocol):

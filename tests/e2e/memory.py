@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
-from tests.e2e.network import MITMDUMP, STOPLIST, Gate, Network
+from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network
 
 HOST = "127.0.0.1"
 """Where it must listen, on any port."""
-SECONDS = 20
-"""How long after its connection a request may be held: what a name resolved to is for five."""
+FORGOTTEN_SECONDS = 45
+"""How long after its connection a request may be held: what a name resolved to is for five, if the machine has time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Memory:
     def find(self, pattern: str) -> dict[str, list[str]]:
         """All that is held of what a regular expression finds, in lower case, with the types of what holds each."""
         with socket.socket(socket.AF_UNIX) as asker:
-            asker.settimeout(30)
+            asker.settimeout(SECONDS)
             asker.connect(str(self.ear))
             with asker.makefile("rw") as words:
                 words.write(f"{pattern}\n")
@@ -40,7 +40,7 @@ class Memory:
                 found: dict[str, list[str]] = json.loads(words.readline())
         return found
 
-    def kept(self, pattern: str, known: Collection[str], *, seconds: float = SECONDS) -> dict[str, list[str]]:
+    def kept(self, pattern: str, known: Collection[str], *, seconds: float = FORGOTTEN_SECONDS) -> dict[str, list[str]]:
         """What of `known` it does not forget in that time."""
         deadline = time.monotonic() + seconds
         while True:
@@ -66,7 +66,7 @@ def running(net: Network, desk: Desk, folder: Path, *modes: str, program: str = 
         ways = [argument for mode in modes for argument in ("--mode", mode)]
         process = net.start("env", f"HOME={folder}", *holding, *commands[program], *ways)
         try:
-            port = int(process.wait_for(rf"listening on {HOST}:(\d+)", seconds=30)[1])
+            port = int(process.wait_for(rf"listening on {HOST}:(\d+)")[1])
             yield Memory(Gate(net, process, port, state, HOST), ear)
         finally:
             process.end()

@@ -224,7 +224,6 @@ def _plain(version: str) -> Callable[[Gate, str, dict[str, str]], Seen]:
 
 def _tunnel(gate: Gate, protocol: str) -> Secured:
     connection = gate.connect()
-    connection.settimeout(10)
     connection.sendall(b"CONNECT listed.test:443 HTTP/1.1\r\nHost: listed.test:443\r\n\r\n")
     assert b" 200 " in connection.recv(65536)
     context = ssl.create_default_context(cafile=gate.ca)

@@ -20,7 +20,7 @@ from stoplist.page import languages
 from tests.e2e import layout
 from tests.e2e.browser import chromium
 from tests.e2e.desk import Desk
-from tests.e2e.network import LATE_SECONDS, Gate, Network, need
+from tests.e2e.network import LATE_SECONDS, SECONDS, Gate, Network, need
 
 LISTED = "https://listed.test/some/page?with=query"
 CHECK = "https://check.stoplist.invalid/"
@@ -92,6 +92,7 @@ def tab(web: Gate, browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_tab(**options: object) -> Page:
         contexts.append(browser.new_context(**{"proxy": {"server": web.url}, **options}))
+        contexts[-1].set_default_timeout(1000 * SECONDS)
         return contexts[-1].new_page()
 
     yield open_tab

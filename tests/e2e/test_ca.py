@@ -22,7 +22,7 @@ from stoplist.core.counts import Outcome
 from tests import pki
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, need, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, STOPLIST, Gate, Network, need, wait_until
 from tests.e2e.ways import PAGE, Door, View, ask, ask_inside_tls, get, read_head, seen
 
 WORKERS = [pytest.param((), id="one process"), pytest.param(("--workers", "2"), id="workers")]
@@ -96,7 +96,7 @@ def _openssl(gate: Gate, root: Path) -> str:
         input="",
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -139,7 +139,7 @@ def test_with_an_intermediate_that_cannot_be_used_it_does_not_start(desk: Desk, 
     for done in (
         desk.run("--listen", "127.0.0.1:0"),
         desk.run("--listen", "127.0.0.1:0", "--workers", "2"),
-        subprocess.run([STOPLIST, "check", desk.policy], capture_output=True, text=True, timeout=30, check=False),
+        subprocess.run([STOPLIST, "check", desk.policy], capture_output=True, text=True, timeout=SECONDS, check=False),
     ):
         assert done.returncode == 1
         assert message in done.stderr
@@ -165,7 +165,6 @@ def _visits(gate: Gate, trust: Path, clients: int = 2) -> Iterator[Visits]:
 
     def visit() -> str:
         with gate.connect() as raw:
-            raw.settimeout(10)
             raw.sendall(b"CONNECT www.listed.test:443 HTTP/1.1\r\n\r\n")
             assert b" 200 " in read_head(raw)
             with context.wrap_socket(raw, server_hostname="www.listed.test") as tunnel:
@@ -217,7 +216,7 @@ def test_clients_that_trust_both_see_no_gap_when_the_next_ca_is_put_in_force(
         wait_until(lambda: len(visits.issuers) > 50, "some visits")
         assert set(visits.issuers) == {first}  # the next one waits until it is put in force
         _done(run("ca", "--switch"))
-        gate.process.wait_for(rf"the CA CN={following},O=Stoplist is in force", seconds=5)
+        gate.process.wait_for(rf"the CA CN={following},O=Stoplist is in force")
         wait_until(lambda: _settled(visits) == following, "the next CA")
     assert not visits.failures
     assert set(visits.issuers) == {first, following}
@@ -236,7 +235,7 @@ def test_an_operators_ca_is_replaced_without_a_gap(start: Start, desk: Desk, tmp
     with _visits(gate, tmp_path / "root.pem") as visits:
         wait_until(lambda: len(visits.issuers) > 50, "some visits")
         (desk.folder / "intermediate.key").write_bytes(second.key_pem())
-        gate.process.wait_for("the CA on disk is refused, the last good one stays in force", seconds=5)
+        gate.process.wait_for("the CA on disk is refused, the last good one stays in force")
         gate.process.wait_for("not the key of the first certificate")
         (desk.folder / "intermediate.pem").write_bytes(second.pem)
         wait_until(lambda: _settled(visits) == "Example Gate CA 2", "the second CA")
@@ -250,7 +249,7 @@ def test_a_ca_file_that_is_spoilt_or_gone_changes_nothing_until_the_restart(star
     for harm in (lambda path: path.write_bytes(b"garbage"), lambda path: path.unlink()):
         before = len(gate.process.err)
         harm(gate.state_dir / "ca.pem")
-        gate.process.wait_for("the CA on disk is refused, the last good one stays in force", seconds=5, after=before)
+        gate.process.wait_for("the CA on disk is refused, the last good one stays in force", after=before)
         assert gate.curl("https://listed.test/").status == 403
         assert gate.ca.read_bytes() == known
     assert not (gate.state_dir / "ca.pem").exists()
@@ -340,7 +339,7 @@ def test_pages_can_be_had_later_without_a_restart(start: Start, desk: Desk, opti
     gate = start(*options, keys="https: refuse\n")
     assert gate.curl("https://listed.test/", trust=desk.policy).proxy_status == 403
     desk.policy.write_text(desk.policy.read_text().replace("https: refuse", "https: page"))
-    gate.process.wait_for("the CA CN=Stoplist gate .* is in force", seconds=5)
+    gate.process.wait_for("the CA CN=Stoplist gate .* is in force")
     wait_until(lambda: all(gate.curl("https://listed.test/").status == 403 for _ in range(8)), "the page")
     desk.policy.write_text(desk.policy.read_text().replace("https: page", "https: refuse"))
     wait_until(lambda: all(gate.curl("https://listed.test/").proxy_status == 403 for _ in range(8)), "the refusal")

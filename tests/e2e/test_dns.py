@@ -16,7 +16,7 @@ import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Gate, Network
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network
 
 PORT = 5300
 
@@ -34,7 +34,7 @@ def gate(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactor
 def ask(net: Network, name: str, kind: str = "A", *, over: str = "udp", **options: object) -> dns.message.Message:
     query = dns.message.make_query(name, kind, **options)
     send = dns.query.udp if over == "udp" else dns.query.tcp
-    return net.client.call(lambda: send(query, GATEWAY_ADDRESS, port=PORT, timeout=5))
+    return net.client.call(lambda: send(query, GATEWAY_ADDRESS, port=PORT, timeout=SECONDS))
 
 
 LISTED = {
@@ -84,7 +84,7 @@ def test_an_unlisted_name_is_answered_by_the_resolver(net: Network, gate: Gate, 
     answer = ask(net, name, over=over)
     query = dns.message.make_query(name, "A")
     send = dns.query.udp if over == "udp" else dns.query.tcp
-    direct = net.gateway.call(lambda: send(query, ORIGIN_ADDRESS, timeout=5))
+    direct = net.gateway.call(lambda: send(query, ORIGIN_ADDRESS, timeout=SECONDS))
     assert (answer.rcode(), answer.answer, answer.authority) == (direct.rcode(), direct.answer, direct.authority)
     asked = [line.split(" from ")[0].partition("] ")[2] for line in net.queries()[len(before) :]]
     assert asked == [name.rstrip(".")] * 2 or name == "."
@@ -122,16 +122,16 @@ def test_what_is_no_query_for_one_name_goes_nowhere(net: Network, gate: Gate):
     notify.set_opcode(4)
     for query in (two, notify):
         with net.nothing_reaches_the_origin():
-            answer = net.client.call(lambda query=query: _exchange(query.to_wire()))
+            answer = net.client.call(lambda query=query: _exchange(query.to_wire(), SECONDS))
         assert dns.message.from_wire(answer).rcode() == dns.rcode.REFUSED
     with net.nothing_reaches_the_origin():
         for garbage in (b"", b"x", b"\0" * 11, b"\xff" * 500):
-            assert net.client.call(lambda garbage=garbage: _exchange(garbage)) is None
+            assert net.client.call(lambda garbage=garbage: _exchange(garbage, 0.5)) is None
 
 
-def _exchange(data: bytes) -> bytes | None:
+def _exchange(data: bytes, seconds: float) -> bytes | None:
     with socket.socket(type=socket.SOCK_DGRAM) as client:
-        client.settimeout(0.5)
+        client.settimeout(seconds)
         client.sendto(data, (GATEWAY_ADDRESS, PORT))
         try:
             return client.recv(65536)
@@ -142,7 +142,7 @@ def _exchange(data: bytes) -> bytes | None:
 def test_no_name_is_in_the_log(net: Network, desk: Desk, tmp_path: Path):
     gate = net.gate(desk.policy, tmp_path / "state", "--mode", f"dns@{GATEWAY_ADDRESS}:5301", address=GATEWAY_ADDRESS)
     query = dns.message.make_query("secret.listed.test", "A")
-    net.client.call(lambda: dns.query.udp(query, GATEWAY_ADDRESS, port=5301, timeout=5))
+    net.client.call(lambda: dns.query.udp(query, GATEWAY_ADDRESS, port=5301, timeout=SECONDS))
     gate.process.end()
     assert "listed.test" not in gate.log()
     assert +gate.counts() == {("test", Outcome.NOT_SHOWN): 1}

@@ -141,7 +141,7 @@ def _answer(way: Callable[[Door, bytes], bytes], door: Door, host: bytes) -> byt
         return None
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
     queries = len(faulty.net.queries())
     broken: Counter[tuple[str, bytes]] = Counter()

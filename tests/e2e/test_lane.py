@@ -77,6 +77,15 @@ def _has_ended(connection: socket.socket) -> bool:
         return True
 
 
+def _read_to_the_end(connection: socket.socket) -> bytes:
+    """What comes until the other side closes or resets. Raises TimeoutError where it does not."""
+    data = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(65536):
+            data += part
+    return data
+
+
 def _is_silent(connection: socket.socket, seconds: float = 0.1) -> bool:
     return not select.select([connection], [], [], seconds)[0]
 
@@ -95,6 +104,10 @@ class Site:
         connection, _ = self.listening.accept()
         connection.settimeout(SECONDS)
         return connection
+
+    def is_tried(self, net: Network, times: int) -> bool:
+        """Whether the gate tries so many times to connect, and has no answer yet."""
+        return len(net.gateway.run("ss", "-Htn", "state", "syn-sent", f"dport = :{self.port}").splitlines()) == times
 
     def has_visitors(self) -> bool:
         """Whether somebody connects who was not accepted yet."""
@@ -288,10 +301,10 @@ def test_all_the_rest_comes_to_mitmproxy_once(lane: Lane, way: str):
 
 
 @pytest.mark.parametrize("way", [way for way, (expected, _) in HANDED.items() if expected is View.REFUSED])
-def test_what_is_refused_at_the_door_is_closed_at_once(lane: Lane, way: str):
+def test_what_is_refused_at_the_door_is_closed_by_the_gate(lane: Lane, way: str):
     begun = time.monotonic()
     seen(lambda: HANDED[way][1](lane))
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SECONDS, "the client had no more patience"
 
 
 # However it is cut
@@ -462,9 +475,7 @@ def test_a_server_that_resets_ends_the_tunnel_after_its_last_words(lane: Lane, s
         assert receive(server, len(opening)) == opening
         server.sendall(b"x" * 50_000)
         _reset(server)
-        begun = time.monotonic()
-        assert read_all(client) == b"x" * 50_000
-        assert time.monotonic() - begun < 1
+        assert _read_to_the_end(client) == b"x" * 50_000
 
 
 @pytest.mark.parametrize(
@@ -477,9 +488,7 @@ def test_a_client_that_resets_is_not_kept(lane: Lane, site: Site, opening: bytes
         client.sendall(opening)
         time.sleep(0.05)
         _reset(client)
-        begun = time.monotonic()
-        read_all(server)
-        assert time.monotonic() - begun < 1
+        _read_to_the_end(server)
 
 
 # HTTP in a tunnel: mitmproxy goes on with the connection that there is
@@ -642,11 +651,13 @@ def test_a_client_that_is_gone_before_its_tunnel_opens_leaves_none(
     lane: Lane, site: Site, mute: Callable[[], None], leave: Callable[[socket.socket], None]
 ):
     client = lane.ask_for(site.port)
-    time.sleep(0.1)
+    wait_until(lambda: site.is_tried(lane.net, 1), "the attempt to connect")
     leave(client)
     mute()
-    with suppress(TimeoutError), site.accept() as server:
-        assert read_all(server) == b""
+    wait_until(lambda: site.is_tried(lane.net, 0), "the end of the attempt")
+    if site.has_visitors():
+        with site.accept() as server:
+            assert _read_to_the_end(server) == b""
 
 
 def test_a_client_that_is_gone_when_its_tunnel_cannot_be_opened_leaves_nothing(
@@ -717,12 +728,12 @@ def _alert(tunnel: socket.socket) -> bytes:
 def test_what_becomes_listed_while_it_is_connected_to_is_not_connected_to(
     net: Network, desk: Desk, own: Lane, site: Site, mute: Callable[[], None]
 ):
+    new = desk.build(["listed.test", "new.pass.test"], "next.stoplist", serial=2)
     with own.ask_for(site.port, b"new.pass.test") as listed, own.ask_for(site.port) as other:
-        time.sleep(LATE_SECONDS)
-        desk.publish(["listed.test", "new.pass.test"])
+        wait_until(lambda: site.is_tried(net, 2), "both attempts to connect")
+        new.replace(desk.list)
         wait_until(lambda: _has_ended(listed), "the end of the connection")
-        waiting = net.gateway.run("ss", "-Htn", "state", "syn-sent", f"dport = :{site.port}")
-        assert len(waiting.splitlines()) == 1
+        wait_until(lambda: site.is_tried(net, 1), "the end of one attempt")
         mute()
         with site.accept() as server:
             assert b" 200 " in read_head(other)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import stat
-import time
+import subprocess
 
 import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
-from tests.e2e.network import Gate, Network
+from tests.e2e.network import SECONDS, STOPLIST, Gate, Network, need, wait_until
 from tests.e2e.traces import METRICS, left_by
 
 
@@ -164,15 +166,63 @@ def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, worker
         left_by(gate, desk, tmp_path / "state")
 
 
-def test_it_listens_within_three_seconds(net: Network, desk: Desk, tmp_path):
-    def seconds(attempt: int) -> float:
-        start = time.monotonic()
+def test_it_listens_whenever_it_is_started(net: Network, desk: Desk, tmp_path):
+    """How soon is measured by tests.bench: no test depends on the machine's speed."""
+    for attempt in range(3):
         gate = net.gate(desk.policy, tmp_path / f"state{attempt}")
-        listening = time.monotonic() - start
+        assert gate.curl("http://listed.test/").status == 403
         gate.process.end()
-        return listening
 
-    assert min(seconds(attempt) for attempt in range(3)) <= 3
+
+@pytest.mark.parametrize("nohup", [(), ("nohup",)], ids=["without nohup", "under nohup"])
+def test_a_terminal_that_is_closed_ends_what_was_started_in_it_but_not_under_nohup(
+    net: Network, desk: Desk, tmp_path, nohup: tuple[str, ...]
+):
+    need("setsid", "nohup")
+    ours, theirs = pty.openpty()
+    in_folder = ("setsid", "--ctty", "sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path))
+    command = (*nohup, str(STOPLIST), "run", str(desk.policy), "--listen", "127.0.0.1:0", "--state-dir", "state")
+    process = subprocess.Popen(net.enter(*in_folder, *command), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = ""
+
+    def says(pattern: str) -> re.Match[str] | None:
+        nonlocal said
+        if nohup:
+            said = (tmp_path / "nohup.out").read_text() if (tmp_path / "nohup.out").exists() else ""
+        elif select.select([ours], [], [], 0)[0]:
+            said += os.read(ours, 65536).decode()
+        return re.search(pattern, said)
+
+    try:
+        wait_until(lambda: says(r"listening on 127\.0\.0\.1:\d+") is not None, "listening")
+        proxy = f"http://127.0.0.1:{says(r'listening on 127\.0\.0\.1:(\d+)')[1]}"
+        os.close(ours)
+        if nohup:
+            wait_until(lambda: says("SIGHUP is for gates with --workers") is not None, "the answer to SIGHUP")
+            assert net.curl("http://listed.test/", "--proxy", proxy).status == 403
+            process.terminate()
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_started_with_signals_ignored_it_heeds_them(
+    net: Network, desk: Desk, tmp_path, workers: tuple[str, ...], number: signal.Signals
+):
+    """As nohup(1) ignores SIGHUP, and a shell without job control SIGINT and SIGQUIT for what it starts with `&`."""
+    ignoring = ("sh", "-c", 'trap "" HUP INT QUIT TERM; exec "$@"', "sh", str(STOPLIST))
+    gate = net.gate(desk.policy, tmp_path / "state", *workers, program=ignoring)
+    seen = len(gate.process.err)
+    gate.process.send(signal.SIGHUP)
+    gate.process.wait_for(r"listening on .* workers\)" if workers else "SIGHUP is for gates with --workers", after=seen)
+    assert gate.curl("http://listed.test/").status == 403
+    gate.process.send(number)
+    assert gate.process.wait() == 0
+    assert gate.counts()["test", Outcome.STOPPED] == 1
 
 
 def test_a_client_without_the_ca_is_stopped_and_counted(net: Network, own_gate: Gate):

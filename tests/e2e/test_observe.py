@@ -18,7 +18,7 @@ import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
-from tests.e2e.network import CLIENT_ADDRESS, GATEWAY_ADDRESS, Gate, Network, Space, wait_until
+from tests.e2e.network import CLIENT_ADDRESS, GATEWAY_ADDRESS, SECONDS, Gate, Network, Space, wait_until
 from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, has_ended, read_answer, secure, seen
 
 OBSERVED_ADDRESS = "198.51.100.7"
@@ -42,7 +42,7 @@ class Bound(Space):
 
     address: str
 
-    def connect(self, address: str, port: int, *, seconds: float = 15) -> socket.socket:
+    def connect(self, address: str, port: int, *, seconds: float = SECONDS) -> socket.socket:
         return self.call(
             lambda: socket.create_connection((address, port), timeout=seconds, source_address=(self.address, 0))
         )
@@ -147,7 +147,7 @@ def _seen(door: Door, way: Way, trust: Path, host: bytes = HOST) -> View:
 def _asks_dns(net: Network, address: str, name: str, over: str) -> dns.rcode.Rcode:
     query = dns.message.make_query(name, "A")
     send = dns.query.udp if over == "udp" else dns.query.tcp
-    return net.client.call(lambda: send(query, GATEWAY_ADDRESS, port=DNS_PORT, timeout=5, source=address)).rcode()
+    return net.client.call(lambda: send(query, GATEWAY_ADDRESS, port=DNS_PORT, timeout=SECONDS, source=address)).rcode()
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _doors(net: Network, gate: Gate) -> list[Door]:
     return [Door(net, mode, port, gate.ca, net.origin_ca) for mode, port in PORTS.items()]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("options", WORKERS)
 def test_at_every_door_an_observed_client_passes_and_another_is_stopped_at_the_same_time(
     squid: None,
@@ -256,7 +256,7 @@ def _replay(net: Network, gate: Gate, trust: Path) -> Counter[str]:
     return asked
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("keys", ["", "https: refuse\n", "tls: intercept\n"], ids=["the page", "refuse", "intercept"])
 def test_what_is_observed_is_what_enforcing_stops(
     squid: None, net: Network, desk: Desk, enforced: Network, tmp_path: Path, keys: str

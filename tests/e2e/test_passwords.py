@@ -144,7 +144,7 @@ def _send_all(memory: Memory, net: Network, people: Mapping[str, str]) -> set[by
     socks = int(gate.process.wait_for(rf"listening on {SOCKS}:(\d+)")[1])
 
     def connect(address: str, port: int) -> socket.socket:
-        connection = net.gateway.connect(address, port, seconds=SECONDS)
+        connection = net.gateway.connect(address, port)
         connection.settimeout(SECONDS)
         return connection
 
@@ -181,7 +181,7 @@ def _field(name: str, password: str) -> bytes:
     return b"Proxy-Authorization: %b\r\n" % RIGHT(name.encode(), password.encode())
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["file", "directory", "nobody"])
 def test_passwords_leave_no_trace(net: Network, desk: Desk, tmp_path: Path, kind: str):
     people = {_token(): _token() for _ in range(4)}

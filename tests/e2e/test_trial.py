@@ -30,6 +30,7 @@ from tests.e2e.network import (
     META_ADDRESS,
     MITMDUMP,
     ORIGIN_ADDRESS,
+    SECONDS,
     STOPLIST,
     Gate,
     Network,
@@ -84,7 +85,7 @@ def expect(found: dict[str, Any], format_name: str, counted: dict[tuple[str | No
 
 def ask(net: Network, proxy: str, urls: Sequence[str] = ASKED) -> None:
     for url in urls:
-        net.curl(url, "--proxy", proxy, "--insecure", "--max-time", "10")
+        net.curl(url, "--proxy", proxy, "--insecure", "--max-time", str(SECONDS))
 
 
 def grown(log: Path, lines: int) -> Path:
@@ -320,7 +321,7 @@ def test_a_flow_file_of_mitmdump(net: Network, desk: Desk, tmp_path: Path, start
     assert found["requests"] == len(plain)
 
 
-BROWSE = """
+BROWSE = f"""
 import sys
 from playwright.sync_api import sync_playwright
 
@@ -331,6 +332,7 @@ with sync_playwright() as playwright:
         args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"],
     )
     context = browser.new_context(record_har_path=har, ignore_https_errors=True)
+    context.set_default_timeout({1000 * SECONDS})
     page = context.new_page()
     for url in urls:
         page.goto(url)

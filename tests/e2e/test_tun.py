@@ -17,7 +17,7 @@ import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
-from tests.e2e.network import ORIGIN_ADDRESS, Gate, Network, need
+from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need
 from tests.e2e.ways import ask, ask_inside_tls, get
 
 HTTP3 = str(Path(__file__).parent / "http3.py")
@@ -61,7 +61,7 @@ def _gate(net: Network, desk: Desk, state_dir: Path) -> Iterator[Gate]:
 
 def get_by_http3(net: Network, name: str, ca: Path) -> str:
     command = net.client.enter(sys.executable, HTTP3, "get", ORIGIN_ADDRESS, name, str(ca))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     return done.stdout + done.stderr
 
 
@@ -97,7 +97,7 @@ def test_a_listed_name_is_blocked_in_dns_and_others_are_answered(net: Network, g
     for send in (dns.query.udp, dns.query.tcp):
 
         def query(name: str, send: Callable[..., dns.message.Message] = send) -> dns.message.Message:
-            return send(dns.message.make_query(name, "A"), ORIGIN_ADDRESS, timeout=5)
+            return send(dns.message.make_query(name, "A"), ORIGIN_ADDRESS, timeout=SECONDS)
 
         with net.nothing_reaches_the_origin():
             assert net.client.call(lambda query=query: query("listed.test")).rcode() == dns.rcode.NXDOMAIN
@@ -109,10 +109,10 @@ def test_other_udp_passes(net: Network, gate: Gate):
         net.world.call(lambda: server.bind((ORIGIN_ADDRESS, 9999)))
         with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client:
             client.sendto(b"hello", (ORIGIN_ADDRESS, 9999))
-            server.settimeout(5)
+            server.settimeout(SECONDS)
             data, address = server.recvfrom(100)
             server.sendto(data.upper(), address)
-            client.settimeout(5)
+            client.settimeout(SECONDS)
             assert client.recv(100) == b"HELLO"
 
 

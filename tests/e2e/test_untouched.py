@@ -15,7 +15,7 @@ import pytest
 
 from stoplist.core.hosts import Host
 from tests.e2e.conftest import LISTED, MODES
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Gate, Network, need, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network, need, wait_until
 from tests.e2e.origin import pattern
 from tests.e2e.ways import (
     PAGE,
@@ -54,7 +54,7 @@ def test_unlisted_https_shows_the_origins_own_certificate(net: Network, gate: Ga
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SECONDS,
         check=False,
     ).stdout
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
@@ -264,7 +264,7 @@ def test_bodies_arrive_whole_both_ways(net: Network, gate: Gate, tmp_path):
         assert answer.body == "received 5000000\n"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_a_download_of_1_gib_arrives_whole(net: Network, doors: Callable[[str], Door]):
     door, size = doors("regular"), 1 << 30
     command = net.client.enter(
@@ -281,12 +281,14 @@ def test_a_download_of_1_gib_arrives_whole(net: Network, doors: Callable[[str], 
     assert received.digest() == expected.digest()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_an_upload_of_256_mib_arrives_whole(doors: Callable[[str], Door], tmp_path: Path):
     size = 1 << 28
     with (tmp_path / "body").open("wb") as body:
         body.truncate(size)
-    answer = doors("regular").curl("https://www.pass.test/", "--upload-file", str(tmp_path / "body"))
+    answer = doors("regular").curl(
+        "https://www.pass.test/", "--upload-file", str(tmp_path / "body"), "--max-time", "600"
+    )
     assert answer.body == f"received {size}\n", answer.error
 
 
@@ -302,7 +304,7 @@ def test_each_request_of_a_kept_connection_is_judged(net: Network, gate: Gate):
         net.enter("curl", "-sS", "-x", gate.url, *discard, "-w", "%{http_code} %{num_connects} ", *urls),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SECONDS,
         check=False,
     )
     assert done.stdout == "200 1 403 0 200 0 "
@@ -320,8 +322,8 @@ def browse(net: Network, doors: Callable[[str], Door], tmp_path: Path) -> Callab
 
     def show(url: str, ca: Path) -> str:
         certutil = ["certutil", "-d", f"sql:{database}"]
-        subprocess.run([*certutil, "-N", "--empty-password"], check=True, timeout=30)
-        subprocess.run([*certutil, "-A", "-n", "ca", "-t", "C,,", "-i", str(ca)], check=True, timeout=30)
+        subprocess.run([*certutil, "-N", "--empty-password"], check=True, timeout=SECONDS)
+        subprocess.run([*certutil, "-A", "-n", "ca", "-t", "C,,", "-i", str(ca)], check=True, timeout=SECONDS)
         return subprocess.run(
             net.client.enter(
                 *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -335,7 +337,7 @@ def browse(net: Network, doors: Callable[[str], Door], tmp_path: Path) -> Callab
             env=os.environ | {"HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * SECONDS,
             check=True,
         ).stdout
 

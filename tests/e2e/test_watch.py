@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import STOPLIST, Gate, Network, need, wait_until
+from tests.e2e.network import SECONDS, STOPLIST, Gate, Network, need, wait_until
 
 METRICS = "metrics: {listen: 127.0.0.1:9464}\n"
 EXCEPTIONS = """\
@@ -34,7 +34,7 @@ class Terminal:
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", str(self.socket), *arguments], capture_output=True, text=True, timeout=20, check=False
+            ["tmux", "-S", str(self.socket), *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
         )
         return done.stdout
 
@@ -84,20 +84,23 @@ def test_a_gate_at_work_is_shown_and_nothing_of_what_is_asked_for(net: Network, 
         _terminal(tmp_path, width, _command(net, desk, gate), **_python_path()) as terminal,
     ):
         terminal.wait_for("2 of 2 serve")
-        shown = []
-        for _ in range(4):
+        shown: list[str] = []
+
+        def are_tunnels_shown() -> bool:
             for host in HOSTS:
                 for scheme in ("http", "https"):
                     gate.curl(f"{scheme}://www.{host}/", trust=net.origin_ca)
             shown.append(terminal.screen())
-            time.sleep(1)
-        screen = terminal.wait_for(r"new tunnels +[0-9.]*[1-9]")
+            return len(shown) >= 4 and re.search(r"new tunnels +[0-9.]*[1-9]", shown[-1]) is not None
+
+        wait_until(are_tunnels_shown, "new tunnels")
+        screen = shown[-1]
         for expected in (
             *("Example School (policy.yaml)", " UTC", "test ", "enforced", "in force", "ready", "0 restarted"),
             *("open tunnels", "from clients", "half within", "ends next", "exceptions[2]: remove from the policy"),
         ):
             assert expected in screen
-        for each in (*shown, screen):
+        for each in shown:
             assert not any(host in each for host in HOSTS)
             assert "stopped" not in each
         lines = screen.splitlines()
@@ -149,7 +152,7 @@ def test_where_there_is_no_terminal_it_is_shown_once(net: Network, desk: Desk, t
                 _command(net, desk, gate),
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=SECONDS,
                 check=False,
                 stdin=subprocess.DEVNULL,
             )

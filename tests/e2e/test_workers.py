@@ -25,28 +25,21 @@ from stoplist.core.counts import Outcome
 from stoplist.core.signedlist import build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network, Process
+from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, STOPLIST, Gate, Network, Process, wait_until
 from tests.e2e.processes import children, workers_of
 from tests.e2e.ways import Door, View, ask, get, read_answer, read_head, seen, view
 from tests.fixed_time import EXPIRES
 from tests.published import Publisher
 
-LATE = 25.0
-"""After so many seconds what a loaded machine does has been done."""
 PASSING = get(b"www.pass.test", target=b"http://www.pass.test/", more=b"Connection: close\r\n")
 STOPPED = get(b"listed.test", target=b"http://listed.test/", more=b"Connection: close\r\n")
 WORDS = ("pass.test", "listed.test", "192.0.2", "198.51.100.2", "Traceback", "fault", "error:")
 """Nothing of what is asked for is in a log, and nothing has broken."""
 
+LONG_DRAIN = "10m"
+"""What ends within the time of a test has ended for another reason."""
+
 type Start = Callable[..., Gate]
-
-
-def _until(holds: Callable[[], bool], what: str, seconds: float = LATE) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -89,8 +82,8 @@ def _renew(gate: Gate) -> set[int]:
     """SIGHUP; the workers that serve after it, once the ones before are told to end."""
     before, seen = workers_of(gate.process.pid), len(gate.process.err)
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
-    _until(lambda: len(workers_of(gate.process.pid) - before) == 2, "two new workers")
+    gate.process.wait_for(r"listening on .* workers\)", after=seen)
+    wait_until(lambda: len(workers_of(gate.process.pid) - before) == 2, "two new workers")
     return workers_of(gate.process.pid) - before
 
 
@@ -135,7 +128,7 @@ class Load:
 
 
 @contextmanager
-def _load(gate: Gate, clients: int = 4, *, seconds: float = LATE) -> Iterator[Load]:
+def _load(gate: Gate, clients: int = 4, *, seconds: float = SECONDS) -> Iterator[Load]:
     load, over, lock = Load(), threading.Event(), threading.Lock()
 
     def ask_on_and_on(number: int) -> None:
@@ -197,7 +190,7 @@ def test_what_all_workers_counted_is_written_once_as_one(start: Start):
     for _ in range(40):
         assert _ask(gate, STOPPED) is View.PAGE
     gate.process.send(signal.SIGTERM)
-    assert gate.process.wait(LATE) == 0
+    assert gate.process.wait() == 0
     assert +gate.counts() == {("test", Outcome.STOPPED): 40}
     assert set(gate.counts()) == {
         *(("test", Outcome.STOPPED), ("test", Outcome.NOT_SHOWN), (None, Outcome.REFUSED), (None, Outcome.PASSED)),
@@ -215,7 +208,7 @@ def test_a_new_list_reaches_every_worker_and_no_request_notices(desk: Desk, star
         assert all(_carried(gate, pid) for pid in workers_of(gate.process.pid))
         desk.publish(["listed.test", "new.pass.test"])
         gate.process.wait_for("serial 2 in force")
-        _until(lambda: all(_has_ended(tunnel) for tunnel in tunnels), "the end of what is listed now", 3)
+        wait_until(lambda: all(_has_ended(tunnel) for tunnel in tunnels), "the end of what is listed now")
         assert [_ask(gate, new) for _ in range(20)] == [View.PAGE] * 20
     assert not load.failures
     assert load.answers > 20
@@ -258,11 +251,11 @@ def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     processes = [gate.process.pid, *workers_of(gate.process.pid)]
     before = sum(map(_proportional_bytes, processes))
     publisher.list.write_bytes(_large(publisher, million).signed_by(publisher.signer).to_bytes())
-    gate.process.wait_for("serial 2 in force", seconds=60)
+    gate.process.wait_for("serial 2 in force")
     for pid in processes:
-        _until(lambda pid=pid: _shared_bytes(pid) >= 16 * million, "the list in the worker's memory")
+        wait_until(lambda pid=pid: _shared_bytes(pid) >= 16 * million, "the list in the worker's memory")
     assert all(map(_lives, processes))
-    _until(lambda: sum(map(_proportional_bytes, processes)) - before < 1.6 * 16 * million, "one list more", 10)
+    wait_until(lambda: sum(map(_proportional_bytes, processes)) - before < 1.6 * 16 * million, "one list more")
 
 
 def _large(publisher: Publisher, domains: int):
@@ -288,13 +281,13 @@ def test_a_worker_that_dies_under_load_is_started_again(start: Start):
     with _load(gate) as load:
         for number in (signal.SIGKILL, signal.SIGSEGV):
             victim, other = sorted(workers_of(gate.process.pid))
-            _until(lambda: load.answers > 50, "answers")
+            wait_until(lambda: load.answers > 50, "answers")
             os.kill(victim, number)
             gate.process.wait_for(rf"worker \d has ended \(signal {number}\), and is started again")
-            _until(lambda victim=victim: len(workers_of(gate.process.pid) - {victim}) == 2, "another worker")
+            wait_until(lambda victim=victim: len(workers_of(gate.process.pid) - {victim}) == 2, "another worker")
             assert other in workers_of(gate.process.pid)
             load.answers = 0
-        _until(lambda: load.answers > 100, "more answers")
+        wait_until(lambda: load.answers > 100, "more answers")
     assert len(load.failures) <= 8
     assert [_ask(gate, STOPPED) for _ in range(20)] == [View.PAGE] * 20
     assert _says_nothing_of_anybody(gate)
@@ -317,28 +310,32 @@ def test_what_a_worker_counted_outlives_it(start: Start):
 
 
 def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: Start):
-    gate = start("--workers", "2", "--drain", "0s")
+    gate = start("--workers", "2", "--drain", LONG_DRAIN)
     stuck = min(workers_of(gate.process.pid))
     os.kill(stuck, signal.SIGSTOP)
     desk.publish(["listed.test", "new.pass.test"])
     gate.process.wait_for("serial 2 in force")
     new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
-    results = []
-    for _ in range(40):
+    results: list[View | None] = []
+
+    def are_pages_shown() -> bool:
+        """Ask once more, with more patience: half of the connections are the stuck worker's."""
+        results.append(None)
         with gate.connect() as connection, suppress(TimeoutError):
-            connection.settimeout(0.3)
-            results.append(view(ask(connection, new)))
-        if results.count(View.PAGE) >= 5:
-            break
-    assert results.count(View.PAGE) >= 5
+            connection.settimeout(0.3 + len(results) / 20)
+            results[-1] = view(ask(connection, new))
+        return results.count(View.PAGE) >= 5
+
+    wait_until(are_pages_shown, "pages of the other worker")
+    assert set(results) <= {View.PAGE, None}
     os.kill(stuck, signal.SIGCONT)
-    _until(lambda: [_ask(gate, new) for _ in range(20)] == [View.PAGE] * 20, "the new list in all workers")
+    wait_until(lambda: [_ask(gate, new) for _ in range(20)] == [View.PAGE] * 20, "the new list in all workers")
     os.kill(stuck, signal.SIGSTOP)
     gate.process.send(signal.SIGTERM)
     time.sleep(0.5)
     assert _lives(gate.process.pid)
     gate.process.send(signal.SIGTERM)
-    assert gate.process.wait(8) == 0
+    assert gate.process.wait() == 0
     assert not _lives(stuck)
 
 
@@ -347,7 +344,7 @@ def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
     workers = workers_of(gate.process.pid)
     with _tunnel(gate) as tunnel:
         os.kill(gate.process.pid, signal.SIGKILL)
-        _until(lambda: not any(map(_lives, workers)), "the end of the workers")
+        wait_until(lambda: not any(map(_lives, workers)), "the end of the workers")
         assert _has_ended(tunnel)
     assert not net.listens(gate.port)
     assert "Traceback" not in gate.log()
@@ -358,20 +355,20 @@ def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
 
 @pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
 def test_open_connections_may_end_by_themselves(net: Network, start: Start, workers: tuple[str, ...]):
-    gate = start(*workers, "--drain", "60s")
+    gate = start(*workers, "--drain", LONG_DRAIN)
     with ExitStack() as stack:
         tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
         gate.process.send(signal.SIGTERM)
-        _until(lambda: not net.listens(gate.port), "nobody that listens")
+        wait_until(lambda: not net.listens(gate.port), "nobody that listens")
         time.sleep(1)
         assert all(map(_talks, tunnels))
-    assert gate.process.wait(LATE) == 0
+    assert gate.process.wait() == 0
     assert _says_nothing_of_anybody(gate)
 
 
 def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
     """As systemd does by itself (KillMode=control-group)."""
-    gate = start("--workers", "2", "--drain", "60s")
+    gate = start("--workers", "2", "--drain", LONG_DRAIN)
     workers = workers_of(gate.process.pid)
     with ExitStack() as stack:
         tunnels = [stack.enter_context(_tunnel(gate)) for _ in range(12)]
@@ -379,7 +376,7 @@ def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
             os.kill(pid, signal.SIGTERM)
         time.sleep(1)
         assert all(map(_talks, tunnels))
-    assert gate.process.wait(LATE) == 0
+    assert gate.process.wait() == 0
     assert _says_nothing_of_anybody(gate)
 
 
@@ -391,24 +388,22 @@ def test_connections_that_do_not_end_are_ended_in_time(start: Start, workers: tu
         told = time.monotonic()
         gate.process.send(signal.SIGTERM)
         while time.monotonic() - told < 2:
-            assert all(map(_talks, tunnels))
+            assert all(map(_talks, tunnels)) or time.monotonic() - told > 3, "ended too early"
             time.sleep(0.1)
-        assert gate.process.wait(LATE) == 0
-        assert time.monotonic() - told < 8
+        assert gate.process.wait() == 0
+        assert time.monotonic() - told > 3
         assert all(map(_has_ended, tunnels))
 
 
 @pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
 def test_told_twice_it_ends_at_once(net: Network, start: Start, workers: tuple[str, ...]):
-    gate = start(*workers, "--drain", "60s")
+    gate = start(*workers, "--drain", LONG_DRAIN)
     with _tunnel(gate) as tunnel:
         gate.process.send(signal.SIGTERM)
-        _until(lambda: not net.listens(gate.port), "nobody that listens")
+        wait_until(lambda: not net.listens(gate.port), "nobody that listens")
         assert _talks(tunnel)
-        told = time.monotonic()
         gate.process.send(signal.SIGTERM)
-        assert gate.process.wait(LATE) == 0
-        assert time.monotonic() - told < 8
+        assert gate.process.wait() == 0
         assert _has_ended(tunnel)
 
 
@@ -416,7 +411,7 @@ def test_told_twice_it_ends_at_once(net: Network, start: Start, workers: tuple[s
 
 
 def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
-    gate = start("--workers", "2", "--drain", "60s")
+    gate = start("--workers", "2", "--drain", LONG_DRAIN)
     pid = gate.process.pid
     with ExitStack() as stack:
         load = stack.enter_context(_load(gate, clients=6))
@@ -427,11 +422,11 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
         third = _renew(gate)
         assert len(first | second | third) == 6
         answers = load.answers
-        _until(lambda: load.answers > answers + 50, "more answers")
+        wait_until(lambda: load.answers > answers + 50, "more answers")
         assert all(map(_talks, tunnels))
         for tunnel in tunnels:
             tunnel.close()
-        _until(lambda: workers_of(gate.process.pid) == third, "the end of the old workers")
+        wait_until(lambda: workers_of(gate.process.pid) == third, "the end of the old workers")
     assert not load.failures
     assert gate.process.pid == pid
     gate.process.end()
@@ -445,10 +440,10 @@ def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
     first = workers_of(gate.process.pid)
     with _tunnel(gate) as tunnel:
         second = _renew(gate)
-        _until(lambda: not any(map(_lives, first)), "the end of the old workers", 10)
+        wait_until(lambda: not any(map(_lives, first)), "the end of the old workers")
         assert _has_ended(tunnel)
     assert workers_of(gate.process.pid) == second
-    _until(lambda: set(children(gate.process.pid)) == second, "nobody else")
+    wait_until(lambda: set(children(gate.process.pid)) == second, "nobody else")
 
 
 def test_many_signals_at_once_are_one_or_a_few(start: Start):
@@ -459,7 +454,7 @@ def test_many_signals_at_once_are_one_or_a_few(start: Start):
             gate.process.send(signal.SIGHUP)
             time.sleep(0.3)
         gate.process.wait_for(r"listening on .* workers\)", after=seen)
-        _until(
+        wait_until(
             lambda: len(workers_of(gate.process.pid)) == 2 and not workers_of(gate.process.pid) & first,
             "two workers, both new",
         )
@@ -473,7 +468,7 @@ def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
     workers = workers_of(gate.process.pid)
     desk.policy.write_text("nonsense")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
+    gate.process.wait_for("what is on disk does not start; what runs goes on")
     assert workers_of(gate.process.pid) == workers
     assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
 
@@ -491,7 +486,7 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     text = module.read_text()
     module.write_text(text + "\nraise SystemExit('broken')\n")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("what is on disk does not start; what runs goes on", seconds=LATE)
+    gate.process.wait_for("what is on disk does not start; what runs goes on")
     assert workers_of(gate.process.pid) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)
@@ -510,15 +505,15 @@ def test_workers_that_cannot_start_leave_the_old_ones_as_they_are(desk: Desk, st
     gate.process.wait_for("has changed in the policy")
     seen = len(gate.process.err)
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for(r"no such file|does not start", after=seen, seconds=LATE)
+    gate.process.wait_for(r"no such file|does not start", after=seen)
     assert workers <= workers_of(gate.process.pid)
     desk.publish(["stopped.example", "new.pass.test"])
     gate.process.wait_for("serial 2 in force", after=seen)
     new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
-    _until(lambda: [_ask(gate, new) for _ in range(10)] == [View.PAGE] * 10, "the new list in all workers", 5)
+    wait_until(lambda: [_ask(gate, new) for _ in range(10)] == [View.PAGE] * 10, "the new list in all workers")
     desk.policy.write_text(text)
     seen = len(gate.process.err)
-    _until(lambda: _ends_well(gate, workers, seen), "new workers once the fault is gone")
+    wait_until(lambda: _ends_well(gate, workers, seen), "new workers once the fault is gone")
     assert [_ask(gate, new) for _ in range(10)] == [View.PAGE] * 10
 
 
@@ -530,12 +525,12 @@ def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(
     gate = start()
     before, seen = workers_of(gate.process.pid), len(gate.process.err)
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("serial 1 in force", after=seen, seconds=LATE)  # by what the gate is now
+    gate.process.wait_for("serial 1 in force", after=seen)  # by what the gate is now
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    gate.process.wait_for(r"listening on .* workers\)", after=seen, seconds=LATE)
+    gate.process.wait_for(r"listening on .* workers\)", after=seen)
     time.sleep(1)
-    _until(lambda: len(workers_of(gate.process.pid)) == 2, "two workers")
+    wait_until(lambda: len(workers_of(gate.process.pid)) == 2, "two workers")
     assert [_ask(gate, STOPPED) for _ in range(10)] == [View.PAGE] * 10
 
 
@@ -547,7 +542,7 @@ def test_told_to_end_while_it_is_renewed_it_ends_and_counts_once(start: Start):
         gate.process.send(signal.SIGHUP)
         time.sleep(moment)
         gate.process.send(signal.SIGTERM)
-        assert gate.process.wait(LATE) == 0
+        assert gate.process.wait() == 0
         assert +gate.counts() == {("test", Outcome.STOPPED): 20}
         assert _says_nothing_of_anybody(gate)
 
@@ -564,7 +559,7 @@ def test_a_port_in_use_does_not_end_what_runs(net: Network, desk: Desk, tmp_path
         process.wait_for("'listen' has changed")
         seen = len(process.err)
         process.send(signal.SIGHUP)
-        process.wait_for("cannot listen|does not start", after=seen, seconds=LATE)
+        process.wait_for("cannot listen|does not start", after=seen)
         time.sleep(1)
         assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
     process.end()
@@ -592,20 +587,22 @@ def test_dns_is_served_through_every_change(net: Network, start: Start):
     assert _is_blocked(net, port)
 
     _renew(gate)
-    _until(lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "one that serves")
-    _until(lambda: _is_blocked(net, port), "answers after a renewal")
+    wait_until(lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "one that serves")
+    wait_until(lambda: _is_blocked(net, port), "answers after a renewal")
 
     (server,) = (pid for pid in workers_of(gate.process.pid) if _has_udp(pid, gate, port))
     os.kill(server, signal.SIGKILL)
-    _until(lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "another that serves")
-    _until(lambda: _is_blocked(net, port), "answers after a death")
+    wait_until(
+        lambda: sum(_has_udp(pid, gate, port) for pid in workers_of(gate.process.pid)) == 1, "another that serves"
+    )
+    wait_until(lambda: _is_blocked(net, port), "answers after a death")
     assert _says_nothing_of_anybody(gate)
 
 
 def _is_blocked(net: Network, port: int) -> bool:
     query = dns.message.make_query("listed.test", "A")
     try:
-        answer = net.client.call(lambda: dns.query.udp(query, GATEWAY_ADDRESS, port=port, timeout=1))
+        answer = net.client.call(lambda: dns.query.udp(query, GATEWAY_ADDRESS, port=port, timeout=5))
     except (OSError, dns.exception.Timeout):
         return False
     return answer.rcode() == dns.rcode.NXDOMAIN
@@ -658,9 +655,9 @@ def test_told_to_end_before_it_serves_it_ends_without_a_word_of_python(net: Netw
                 *("--state-dir", str(tmp_path / f"state{moment}")),
             )
         )
-        _until(lambda process=process: bool(children(process.pid)), "the first worker")
+        wait_until(lambda process=process: bool(children(process.pid)), "the first worker")
         time.sleep(moment)
         process.send(signal.SIGINT)
-        assert process.wait(LATE) == 0
+        assert process.wait() == 0
         assert "Traceback" not in "".join(process.err)
         assert "Aborted" not in "".join(process.err)

@@ -21,10 +21,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 
-from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, Answer, Network
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Answer, Network
 
-SECONDS = 3.0
-"""How long an answer is waited for."""
 GATE_NAME = "gateway.pass.test"
 """The gate's, in the certificate that it shows as a secure proxy."""
 PAGE = b"Access to this site was stopped"

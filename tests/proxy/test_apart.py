@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,14 +47,12 @@ def test_only_large_ones_start_a_process(monkeypatch: pytest.MonkeyPatch, signed
 
 def test_a_process_that_hangs_is_killed_and_it_is_judged_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     hanging = tmp_path / "hanging"
-    hanging.write_text("#!/bin/sh\nexec sleep 100\n")
+    hanging.write_text("#!/bin/sh\nexec sleep 100000\n")
     hanging.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hanging))
     monkeypatch.setattr(apart, "SECONDS", 0.5)
     signer = new_ed25519()
-    start = time.monotonic()
-    assert apart.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)
-    assert time.monotonic() - start < 20
+    assert apart.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)  # the process would hang for ever
 
 
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/false", "/bin/cat"])

@@ -14,6 +14,7 @@ from mitmproxy.proxy.server import ConnectionIO
 from stoplist.core.hosts import Host
 from stoplist.proxy.connections import MAX_HOSTS, Connections, close_left
 from stoplist.proxy.loop import new_event_loop
+from tests.e2e.network import SECONDS
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, new_event_loop], ids=["asyncio", "the gate's"])
@@ -26,7 +27,7 @@ def test_a_connection_that_mitmproxy_forgets_to_close_is_closed(new_loop):
         transports = {server: ConnectionIO(writer=writer), Server(address=("192.0.2.2", 443)): ConnectionIO()}
         close_left(SimpleNamespace(transports=transports))
         with theirs:
-            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(theirs, 1), 5)
+            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(theirs, 1), SECONDS)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(forget()) == b""

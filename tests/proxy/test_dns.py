@@ -572,7 +572,7 @@ def names_for_another_reader(data: bytes) -> Iterable[str]:
         return []
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=60) | mutated())
 @example(changed(query("other.example"), flags=dns.flags.QR))
 def test_any_datagram_is_forwarded_as_it_is_or_answered_or_dropped(data: bytes) -> None:
@@ -590,7 +590,6 @@ def test_any_datagram_is_forwarded_as_it_is_or_answered_or_dropped(data: bytes) 
             assert name == ""
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.booleans(), min_size=14, max_size=14),
     st.sampled_from(TYPES),

@@ -29,6 +29,7 @@ from stoplist.proxy.records import Counts, CountsNotWritten, Record
 from stoplist.proxy.tally import Tally, cells
 from stoplist.state import State
 from tests.disks import tiny_disk
+from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
@@ -943,9 +944,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(operations=OPERATIONS)
 def test_whatever_happens_what_was_counted_adds_up(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, operations: list[str]
@@ -1065,7 +1064,7 @@ class SlowState(State):
 
     def count(self, counts: Iterable[Count]) -> None:
         self.is_writing.set()
-        assert self.may_write.wait(10)
+        assert self.may_write.wait(SECONDS)
         super().count(counts)
 
 
@@ -1083,14 +1082,14 @@ def test_what_is_being_written_is_neither_forgotten_nor_counted_twice(
         tally.add(decide(RULES, Host("listed.example"), DAWN), page=True)
     first = threading.Thread(target=ledger.beat, args=(MIDNIGHT,))
     first.start()
-    assert state.is_writing.wait(10)
+    assert state.is_writing.wait(SECONDS)
     for _ in range(30):
         tally.add(decide(RULES, Host("listed.example"), DAWN), page=True)
     last = threading.Thread(target=ledger.beat, args=(MIDNIGHT + 1,))
     last.start()
     state.may_write.set()
-    first.join(10)
-    last.join(10)
+    first.join(SECONDS)
+    last.join(SECONDS)
     if then == "keeping":
         assert ledger.keep()["unwritten"] == []
     assert [row[3] for row in said(log()) if row[2] == "stopped"] == [20]

@@ -16,6 +16,7 @@ import pytest
 
 from stoplist.proxy.listening import Listening, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.loop import new_event_loop
+from tests.e2e.network import SECONDS
 
 LOOPBACK = "127.0.0.1"
 
@@ -39,7 +40,7 @@ def _port(sockets: list[socket.socket]) -> int:
 
 def _connects(address: str, port: int) -> bool:
     try:
-        socket.create_connection((address, port), timeout=5).close()
+        socket.create_connection((address, port), timeout=SECONDS).close()
     except OSError:
         return False
     return True
@@ -118,7 +119,7 @@ def test_shared_sockets_have_one_port_and_both_are_served(opened: Listen):
     assert one.getsockname() == other.getsockname()
     with contextlib.ExitStack() as stack:
         for _ in range(60):
-            stack.enter_context(socket.create_connection(one.getsockname(), timeout=5))
+            stack.enter_context(socket.create_connection(one.getsockname(), timeout=SECONDS))
         accepted = [_accept_all(each, stack) for each in (one, other)]
     assert sum(accepted) == 60
     assert min(accepted) >= 5
@@ -146,14 +147,14 @@ def test_what_waits_in_a_socket_waits_for_whoever_adopts_it(opened: Listen):
     described = json.loads(
         json.dumps([[host, port, list(map(os.dup, files))] for host, port, files in describe(sockets)])
     )
-    with socket.create_connection(address, timeout=5) as client:
+    with socket.create_connection(address, timeout=SECONDS) as client:
         client.sendall(b"before")
         for each in all_of(sockets):
             each.close()
         adopted = adopt(described)
         (listening,) = adopted[place]
         with listening, listening.accept()[0] as accepted:
-            accepted.settimeout(5)
+            accepted.settimeout(SECONDS)
             assert accepted.recv(100) == b"before"
             assert listening.getsockname() == address
             assert not listening.get_inheritable()
@@ -184,7 +185,7 @@ def test_another_program_serves_what_was_handed_to_it(opened: Listen):
         listening.close()
         assert program.stdout is not None
         assert program.stdout.readline() == b"adopted\n"
-        with socket.create_connection(address, timeout=5) as client:
+        with socket.create_connection(address, timeout=SECONDS) as client:
             assert client.recv(100) == b"served by another program"
     assert program.returncode == 0
 
@@ -225,5 +226,5 @@ def test_an_event_loop_serves_what_was_handed_down(opened: Listen, factory: Call
         await asyncio.sleep(0.05)
 
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(asyncio.wait_for(main(), 20))
+        runner.run(asyncio.wait_for(main(), SECONDS))
     assert not any(_connects(*address) for address in addresses)

@@ -13,9 +13,10 @@ import pytest
 
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.poll import AT_ONCE, Poll, _Loop, poll_for
+from tests.e2e.network import SECONDS
 
-LATE = 0.02
-"""After so many seconds all callbacks that were due have been called."""
+TURNS = 20
+"""After so many turns of the event loop all callbacks that were due have been called, however slow the machine is."""
 
 type Main = Callable[[Poll, list[Exception]], Awaitable[None]]
 
@@ -26,7 +27,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
 
     async def timed(main: Main) -> None:
         loop, faults = asyncio.get_running_loop(), list[Exception]()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             await main(_Loop(loop) if "loop" in request.param.split() else poll_for(loop, faults.append), faults)
 
     def run(main: Main) -> None:
@@ -52,6 +53,11 @@ def pair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
         yield pair
 
 
+async def settle(turns: int = TURNS) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
+
+
 type Pair = Callable[[], tuple[socket.socket, socket.socket]]
 
 
@@ -59,17 +65,17 @@ def test_who_reads_is_told_as_long_as_there_is_something(run: Callable[[Main], N
     async def main(poll: Poll, _: list[Exception]) -> None:
         (near, far), heard = pair(), []
         poll.add_reader(near, lambda: heard.append(near.recv(1)))
-        await asyncio.sleep(LATE)
+        await settle()
         assert heard == []
         far.send(b"abc")
-        await asyncio.sleep(LATE)
+        await settle()
         assert heard == [b"a", b"b", b"c"]
         poll.remove_reader(near)
         far.send(b"d")
-        await asyncio.sleep(LATE)
+        await settle()
         assert heard == [b"a", b"b", b"c"]
         poll.add_reader(near, lambda: heard.append(near.recv(1)))
-        await asyncio.sleep(LATE)
+        await settle()
         assert heard[3:] == [b"d"]
         poll.close(near)
 
@@ -88,12 +94,12 @@ def test_who_writes_is_told_when_there_is_room(run: Callable[[Main], None], pair
             poll.remove_writer(near)
 
         poll.add_writer(near, write)
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == []
         with contextlib.suppress(BlockingIOError):
             while True:
                 far.recv(1 << 20)
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == ["room"]
         poll.close(near)
 
@@ -113,13 +119,13 @@ def test_both_directions_of_a_socket_are_watched_apart(run: Callable[[Main], Non
 
         poll.add_reader(near, read)
         poll.add_writer(near, write)
-        await asyncio.sleep(LATE)
+        await settle()
         far.send(b"a")
-        await asyncio.sleep(LATE)
+        await settle()
         poll.add_writer(near, write)
         poll.remove_reader(near)
         far.send(b"b")
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == ["room", b"a", "room"]
         poll.close(near)
 
@@ -132,7 +138,7 @@ def test_the_last_callback_is_the_one_that_counts(run: Callable[[Main], None], p
         poll.add_reader(near, lambda: told.append("first"))
         poll.add_reader(near, lambda: told.append(near.recv(10)))
         far.send(b"a")
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == [b"a"]
         poll.close(near)
 
@@ -154,7 +160,7 @@ def test_a_reset_is_told_to_whoever_watches(run: Callable[[Main], None], pair: P
         getattr(poll, add)(near, call)
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         far.close()
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == [True]
 
     run(main)
@@ -170,7 +176,7 @@ def test_bytes_before_a_reset_and_the_reset_are_both_told(run: Callable[[Main], 
         far.send(b"abc")
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         far.close()
-        await asyncio.sleep(LATE)
+        await settle()
 
         def read() -> None:
             try:
@@ -180,7 +186,7 @@ def test_bytes_before_a_reset_and_the_reset_are_both_told(run: Callable[[Main], 
                 poll.close(near)
 
         poll.add_reader(near, read)
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == [b"ab", b"c", b"reset"]
 
     run(main)
@@ -209,7 +215,7 @@ def test_a_number_that_is_used_again_at_once_is_not_told_of_its_past(run: Callab
         for near, far in pairs:
             poll.add_reader(near, close_and_open)
             far.send(b"x")
-        await asyncio.sleep(LATE)
+        await settle()
         assert len(fresh) >= 10
         assert told == []
         for near in fresh:
@@ -230,7 +236,7 @@ def test_what_was_removed_is_not_told_even_of_what_has_happened(run: Callable[[M
         for near, far in pairs:
             poll.add_reader(near, read)
             far.send(b"x")
-        await asyncio.sleep(LATE)
+        await settle()
         assert told == ["read"]
 
     run(main)
@@ -250,7 +256,7 @@ def test_a_callback_that_raises_is_told_of_and_the_others_are_called(pair: Pair)
         for number, (near, far) in enumerate(pairs):
             poll.add_reader(near, lambda number=number, near=near: read(number, near))
             far.send(b"x")
-        await asyncio.sleep(LATE)
+        await settle()
         assert sorted(told) == [0, 1, 2, 3, 4]
         assert [type(fault) for fault in faults] == [ValueError]
 
@@ -269,7 +275,7 @@ def test_more_sockets_than_are_served_at_once_have_their_turn(run: Callable[[Mai
         for near, far in pairs:
             poll.add_reader(near, lambda near=near: read(near))
             far.send(b"x")
-        await asyncio.sleep(10 * LATE)
+        await settle(10 * TURNS)
         assert len(told) == len(set(told)) == AT_ONCE + 50
 
     run(main)
@@ -305,7 +311,7 @@ def test_a_socket_that_another_process_has_too_is_forgotten_when_it_is_closed(
                 assert again.fileno() == number
                 poll.add_reader(again, lambda: told.append("spurious"))
                 far.send(b"for the other process")
-                await asyncio.sleep(LATE)
+                await settle()
                 assert told == []
                 poll.remove_reader(again)
             assert kept.recv(5) == b"for t"

@@ -26,13 +26,15 @@ from stoplist.proxy.board import Board, Number
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.poll import Poll, poll_for
 from stoplist.proxy.relay import _BUFFER, CHUNK, Relay
+from tests.e2e.network import SECONDS
 
 SMALL = 8 * 1024
 """A socket buffer that is soon full, in bytes; the system makes a little more of it."""
 LARGE = 1024 * 1024
 LATE = 0.02
 """After so many seconds what was sent on loopback has arrived."""
-SECONDS = 10
+TURNS = 20
+"""After so many turns of the event loop what was due has been done, however slow the machine is."""
 
 type Loops = Callable[[], asyncio.AbstractEventLoop]
 
@@ -48,6 +50,11 @@ polls: dict[asyncio.AbstractEventLoop, Poll] = {}
 
 def a_relay(loop: asyncio.AbstractEventLoop, *arguments, board: Board | None = None) -> Relay:
     return Relay(polls[loop], loop.time, board or Board(None), *arguments)
+
+
+async def settle(turns: int = TURNS) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
 
 
 def run(loops: Loops, main: Callable[[], Awaitable[None]]) -> None:
@@ -90,7 +97,7 @@ class Link:
     async def end(self) -> BaseException | None:
         """What the relay ended with."""
         await until(lambda: bool(self.ends))
-        await asyncio.sleep(LATE)
+        await settle()
         (error,) = self.ends
         return error
 
@@ -211,7 +218,7 @@ PIECES = st.lists(st.integers(1, 2 * CHUNK), max_size=5)
 
 
 @pytest.mark.parametrize("buffer", [0, SMALL], ids=["usual buffers", "small buffers"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(there=PIECES, back=PIECES, first=st.integers(0, 2 * CHUNK))
 def test_what_was_sent_is_what_arrives_however_it_was_cut(
     loops: Loops, buffer: int, there: list[int], back: list[int], first: int
@@ -287,7 +294,7 @@ def test_relays_that_share_a_buffer_do_not_mix(loops: Loops) -> None:
             links = [await stack.enter_async_context(linked(buffer=SMALL)) for _ in range(count)]
             bodies = [bytes([number]) * size for number in range(count)]
             sending = [asyncio.create_task(send(link.client, body)) for link, body in zip(links, bodies, strict=True)]
-            await asyncio.sleep(LATE)
+            await settle()
             received = await asyncio.gather(*(receive(link.server, size) for link in links))
             await asyncio.gather(*sending)
             assert received == bodies
@@ -333,7 +340,7 @@ def test_a_relay_that_waits_does_nothing(loops: Loops, state: str) -> None:
             elif state == "half closed":
                 link.client.shutdown(socket.SHUT_WR)
                 assert await receive(link.server, 1) == b""
-            await asyncio.sleep(5 * LATE)
+            await settle(5 * TURNS)
             used, seen = time.process_time(), link.relay.seen
             await asyncio.sleep(0.3)
             assert time.process_time() - used < 0.1
@@ -372,7 +379,7 @@ def test_an_end_comes_after_all_that_was_sent_before_it(loops: Loops, first: str
             one, other = link.far(first)
             sent = await fill(one)
             one.shutdown(socket.SHUT_WR)
-            await asyncio.sleep(LATE)
+            await settle()
             assert await receive_all(other) == sent
             assert not link.ends
 
@@ -431,7 +438,7 @@ def test_all_that_waits_when_a_reset_comes_is_sent_on(loops: Loops, size: int, i
 
     async def main() -> None:
         async with linked(buffer=LARGE, before=say_and_reset) as link:
-            await asyncio.sleep(LATE)
+            await settle()
             assert await receive_all(link.client) == body
             assert isinstance(await link.end(), OSError)
 
@@ -462,10 +469,10 @@ def test_a_reset_after_a_half_close_is_noticed_with_the_next_bytes(loops: Loops)
             link.client.shutdown(socket.SHUT_WR)
             assert await receive(link.server, 1) == b""
             reset(link.client)
-            await asyncio.sleep(LATE)
+            await settle()
             for _ in range(2):
                 await send(link.server, b"anybody there?")
-                await asyncio.sleep(LATE)
+                await settle()
             assert isinstance(await link.end(), OSError)
 
     run(loops, main)
@@ -626,7 +633,7 @@ def test_bytes_that_go_off_slowly_are_seen(loops: Loops) -> None:
             before = link.relay.seen
             await asyncio.sleep(0.02)
             await receive(link.client, len(sent) // 2)
-            await asyncio.sleep(LATE)
+            await settle()
             assert link.relay.seen > before
 
     run(loops, main)

@@ -21,6 +21,7 @@ from stoplist.proxy.sharing import pack, share
 from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import cells
 from stoplist.proxy.worker import Follower, Worker
+from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 from tests.rulesets import page_of, ruleset, signed
 
@@ -29,7 +30,7 @@ PASSING = Host.parse("pass.test")
 
 
 def _until(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.005)
     return holds()
@@ -44,7 +45,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.link, theirs = Link.pair()
-        self.link.connection.settimeout(10)
+        self.link.connection.settimeout(SECONDS)
         self.board, self.layout = Board.make(), Layout()
         self.worker = Worker(
             {"link": theirs.detach(), "listening": [], "board": os.dup(self.board.file), "own": [], "has_all": True}
@@ -77,7 +78,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     supervisor.link.close()
     for thread in threading.enumerate():
         if thread.name == "stoplist-link":
-            thread.join(10)
+            thread.join(SECONDS)
     supervisor.worker.link.close()
     supervisor.worker.board.close()
     supervisor.board.close()

@@ -167,7 +167,7 @@ def parsed(page: str) -> ElementTree.Element:
 WORLD = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1233, 1237)), min_size=4, max_size=4)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(WORLD, WORLD)
 def test_no_hidden_number_is_in_any_format(
     site: Site, one: list[tuple[int, int, int]], other: list[tuple[int, int, int]]

@@ -152,7 +152,7 @@ def edited(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a piece may be long
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=edited())
 def test_the_schema_is_never_stricter_than_the_parser(validator: Any, text: str) -> None:
     if parses(text):

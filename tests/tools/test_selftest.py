@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,11 +31,11 @@ from stoplist.tools import selftest
 from stoplist.tools.dial import MAX_BYTES, Proxy
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State, Wanted, as_text
 from stoplist.tools.selftests import as_line
+from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 
 CHECK_HOST = "check.stoplist.invalid"
 CONTROL = "www.pass.test"
-SECONDS = 5
 SOON = 1
 
 
@@ -305,7 +304,7 @@ def test_a_proxy_that_hangs_up(proxy: FakeProxy, wanted: Wanted):
 
 
 def _hang(proxy: FakeProxy) -> Callable[[socket.socket], None]:
-    return lambda _: proxy.ending.wait(SECONDS) and None
+    return lambda _: proxy.ending.wait() and None
 
 
 def _drip(proxy: FakeProxy) -> Callable[[socket.socket], None]:
@@ -319,9 +318,8 @@ def _drip(proxy: FakeProxy) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize("way", [_hang, _drip])
 def test_a_proxy_that_hangs(proxy: FakeProxy, wanted: Wanted, way: Callable[[FakeProxy], Callable]):
     proxy.raw = way(proxy)
-    began = time.monotonic()
     _only_unknown(selftest.run(replace(wanted, seconds=SOON)), "no whole answer came in time")
-    assert time.monotonic() - began < SECONDS
+    assert not proxy.ending.is_set(), "it waited for the end of the proxy"
 
 
 def test_a_password(proxy: FakeProxy, wanted: Wanted):
@@ -484,7 +482,11 @@ def test_a_control_host_that_does_not_pass(proxy: FakeProxy, wanted: Wanted, ans
 
 def test_a_control_host_that_hangs(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CONTROL] = b""
-    assert _results(selftest.run(replace(wanted, seconds=SOON)))["control"] == "failed"
+    for seconds in (SOON, 5 * SOON, 25 * SOON):  # on a slow machine what comes before does not answer so soon
+        results = _results(selftest.run(replace(wanted, seconds=seconds)))
+        if results["https"] == "ok":
+            break
+    assert results["control"] == "failed"
 
 
 @pytest.mark.parametrize("has_ca", [True, False])
@@ -591,7 +593,7 @@ def test_a_control_host_under_another_name(proxy: FakeProxy, wanted: Wanted, aut
     _expect(selftest.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(answers=st.lists(st.binary(max_size=300) | st.just(STOPPED) | st.just(ESTABLISHED), min_size=1, max_size=3))
 def test_any_bytes_give_a_report(proxy: FakeProxy, wanted: Wanted, answers: list[bytes]):
     proxy.raw = lambda connection: connection.sendall(b"".join(answers))
@@ -652,7 +654,8 @@ def _run_command(*arguments: str, proxy: str | None = None) -> tuple[int, str, s
 
 @pytest.fixture
 def options(wanted: Wanted) -> list[str]:
-    return ["--ca", str(wanted.ca), "--control", CONTROL, "--control-ca", str(wanted.control_ca), "--timeout", "5"]
+    control = ("--control", CONTROL, "--control-ca", str(wanted.control_ca))
+    return ["--ca", str(wanted.ca), *control, "--timeout", str(SECONDS)]
 
 
 def test_the_command_as_text_and_as_json(proxy: FakeProxy, options: list[str]):
