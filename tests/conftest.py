@@ -1,16 +1,35 @@
-"""What holds for all tests: a machine may be slow, and whoever starts pytest may ignore signals."""
+"""What holds for all tests: the machine may be slow, chance decides nothing, and the one who starts pytest may ignore
+signals.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
-# A deadline is an assertion on speed, and so is the limit on how long hypothesis may take to make its data.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+# A deadline is an assertion on speed, and so is the limit on how long hypothesis may take to make its data. The same
+# examples come in each run; "explore" draws new ones: pytest --hypothesis-profile explore
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same examples", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same examples")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A campaign may take half an hour on a slow machine."""
+    for item in items:
+        if item.get_closest_marker("campaign"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core: tests of whole gates mostly wait."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure() -> None:

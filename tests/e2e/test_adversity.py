@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 KILLS, LISTS = 200, 50
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 def test_a_kill_at_any_moment_leaves_a_whole_list_and_never_an_older_one(tmp_path: Path):
     seed = int.from_bytes(os.urandom(4))
     done = subprocess.run(

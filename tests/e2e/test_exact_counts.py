@@ -56,7 +56,7 @@ def _two_workers(net: Network, desk: Desk, state: Path) -> Gate:
     return net.gate(desk.policy, state, "--workers", "2")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_counts_are_exact_over_workers_restarts_and_kills(net: Network, desk: Desk, tmp_path: Path):
     state, kills = tmp_path / "state", 0
     gate = _two_workers(net, desk, state)

@@ -82,7 +82,7 @@ def _from_the_client(net: Network, port: int) -> None:
             ask(connection, get(host, target=b"http://%b/" % host))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("program", "outwards", "intercepts"),
     [
@@ -120,6 +120,7 @@ def test_what_was_asked_for_is_held_no_longer_than_its_connection(
         assert memory.kept(ANYTHING, known) == {}
 
 
+@pytest.mark.campaign
 def test_a_question_is_held_no_longer_than_mitmproxy_waits_for_the_next_datagram(
     net: Network, desk: Desk, tmp_path: Path
 ):

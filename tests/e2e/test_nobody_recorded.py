@@ -230,7 +230,7 @@ def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
         gate.process.wait_for("trying what is on disk")
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 @pytest.mark.parametrize("kind", ["one process", "workers", "mitmdump"])
 def test_a_hostile_session_leaves_no_trace(
     net: Network, desk: Desk, new_sinks: Callable[[], Sinks], tmp_path: Path, kind: str

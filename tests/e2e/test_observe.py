@@ -180,7 +180,6 @@ def _doors(net: Network, gate: Gate) -> list[Door]:
     return [Door(net, mode, port, gate.ca, net.origin_ca) for mode, port in PORTS.items()]
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("options", WORKERS)
 def test_at_every_door_an_observed_client_passes_and_another_is_stopped_at_the_same_time(
     squid: None,
@@ -256,7 +255,7 @@ def _replay(net: Network, gate: Gate, trust: Path) -> Counter[str]:
     return asked
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 @pytest.mark.parametrize("keys", ["", "https: refuse\n", "tls: intercept\n"], ids=["the page", "refuse", "intercept"])
 def test_what_is_observed_is_what_enforcing_stops(
     squid: None, net: Network, desk: Desk, enforced: Network, tmp_path: Path, keys: str

@@ -181,7 +181,7 @@ def _field(name: str, password: str) -> bytes:
     return b"Proxy-Authorization: %b\r\n" % RIGHT(name.encode(), password.encode())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.campaign
 @pytest.mark.parametrize("kind", ["file", "directory", "nobody"])
 def test_passwords_leave_no_trace(net: Network, desk: Desk, tmp_path: Path, kind: str):
     people = {_token(): _token() for _ in range(4)}

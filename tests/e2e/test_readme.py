@@ -115,7 +115,7 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     gate.end()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 def test_run_command_serves_from_a_bare_clone(net: Network, running: Path):
     with net.nothing_reaches_the_origin():
         for url in (

@@ -252,7 +252,7 @@ def _hit(pair: Pair, kinds: Sequence[hostile.Kind]) -> None:
     assert sum(each.result() for each in asked) >= AT_LEAST
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
@@ -308,7 +308,7 @@ def _disturb(pair: Pair) -> None:
         step()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.campaign
 def test_nothing_that_can_be_watched_tells_a_hostile_session_from_one_without_listed_hosts(
     net: Network, desk: Desk, tmp_path: Path
 ):

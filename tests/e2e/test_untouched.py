@@ -54,6 +54,7 @@ def test_unlisted_https_shows_the_origins_own_certificate(net: Network, gate: Ga
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",  # the origin's first frames may come before openssl ends
         timeout=SECONDS,
         check=False,
     ).stdout
@@ -264,7 +265,7 @@ def test_bodies_arrive_whole_both_ways(net: Network, gate: Gate, tmp_path):
         assert answer.body == "received 5000000\n"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_a_download_of_1_gib_arrives_whole(net: Network, doors: Callable[[str], Door]):
     door, size = doors("regular"), 1 << 30
     command = net.client.enter(
@@ -281,7 +282,7 @@ def test_a_download_of_1_gib_arrives_whole(net: Network, doors: Callable[[str], 
     assert received.digest() == expected.digest()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.campaign
 def test_an_upload_of_256_mib_arrives_whole(doors: Callable[[str], Door], tmp_path: Path):
     size = 1 << 28
     with (tmp_path / "body").open("wb") as body:
