@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, Gate, Network
+from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, Gate, Network
 from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen, view
 
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
@@ -50,6 +50,8 @@ AFTER = {
 }
 """What the end of a tunnel comes through, after all was answered."""
 PLACE_SIZE = 256
+NO_ANSWER_SECONDS = 3.0
+"""After this long without an answer, a request that met a fault is taken to get none."""
 TIMES = 1
 """In how many ways of the requests below a place is broken, for each host."""
 
@@ -63,8 +65,8 @@ class Faulty:
     place: Path
     fired: Path
 
-    def door(self, mode: str) -> Door:
-        return Door(self.net, mode, PORTS[mode], self.gate.ca, self.net.origin_ca)
+    def door(self, mode: str, seconds: float = SECONDS) -> Door:
+        return Door(self.net, mode, PORTS[mode], self.gate.ca, self.net.origin_ca, seconds)
 
     def at(self, place: str) -> None:
         """Raise a fault at a place from now on."""
@@ -138,17 +140,19 @@ def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
     for mode, way in WAYS:
         for host, usual in ((b"www.pass.test", View.ORIGIN), (b"www.listed.test", View.PAGE)):
 
-            def request(mode: str = mode, way: Callable[[Door, bytes], bytes] = way, host: bytes = host) -> View:
-                return seen(lambda: way(faulty.door(mode), host))
+            def request(
+                seconds: float, mode: str = mode, way: Callable[[Door, bytes], bytes] = way, host: bytes = host
+            ) -> View:
+                return seen(lambda: way(faulty.door(mode, seconds), host))
 
-            result, places = faulty.record(request)
+            result, places = faulty.record(lambda: request(SECONDS))
             assert result is usual
             for place in places:
                 if broken[place, host] >= TIMES:
                     continue
                 before = faulty.count()
                 faulty.at(place)
-                result = request()
+                result = request(NO_ANSWER_SECONDS)
                 faulty.at("")
                 if faulty.count() > before:  # what is cached is not reached twice
                     may_pass = place in AFTER
@@ -158,7 +162,7 @@ def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
                     broken[place, host] += 1
                 answer = way(faulty.door(mode), host)
                 assert view(answer) is usual, f"a fault at {place} is not over: {answer!r}"
-            assert request() is usual
+            assert request(SECONDS) is usual
     assert len(broken) > 150
     assert not any("listed" in query for query in faulty.net.queries()[queries:])
     faulty.gate.process.end()

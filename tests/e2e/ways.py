@@ -49,11 +49,13 @@ class Door:
     port: int
     ca: Path
     outer: Path
+    seconds: float = SECONDS
+    """How long an answer may take."""
 
     @contextmanager
     def connect(self) -> Iterator[socket.socket]:
         """A connection to the gate, before any byte."""
-        with self.network.client.connect(GATEWAY_ADDRESS, self.port, seconds=SECONDS) as raw:
+        with self.network.client.connect(GATEWAY_ADDRESS, self.port, seconds=self.seconds) as raw:
             if self.mode != "secure":
                 yield raw
                 return
@@ -66,7 +68,7 @@ class Door:
     def enter(self, host: bytes, port: int) -> Iterator[socket.socket]:
         """A tunnel to a host. Raises RefusedError."""
         if self.mode == "transparent":
-            with self.network.client.connect(ORIGIN_ADDRESS, port, seconds=SECONDS) as raw:
+            with self.network.client.connect(ORIGIN_ADDRESS, port, seconds=self.seconds) as raw:
                 yield raw
             return
         with self.connect() as tunnel:
