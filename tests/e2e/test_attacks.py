@@ -402,7 +402,7 @@ def test_trying_again_and_again_reaches_nobody(net: Network, doors: Callable[[st
         for url in ("http://listed.test/", "https://listed.test/"):
             answer = net.curl(
                 url,
-                *("--retry", "3", "--retry-all-errors", "--retry-delay", "0", "--fail"),
+                *("--retry", "3", "--retry-all-errors", "--retry-delay", "1", "--fail"),
                 *("--proxy", f"{scheme}://{GATEWAY_ADDRESS}:{MODES[mode]}"),
                 space=net.client,
             )

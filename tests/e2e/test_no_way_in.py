@@ -101,19 +101,19 @@ def _get(gate: Gate, host: str, port: int) -> bytes:
 
 @pytest.mark.parametrize("host", DENIED.values(), ids=DENIED)
 def test_an_address_of_the_gateway_or_its_cloud_is_not_reached(
-    net: Network, own_gate: Gate, service: list[bytes], host: str
+    net: Network, gate: Gate, service: list[bytes], host: str
 ):
     before = net.journal()
-    for answer in (_connect(own_gate, host, PORT), _get(own_gate, host, PORT), _get(own_gate, host, 80)):
+    for answer in (_connect(gate, host, PORT), _get(gate, host, PORT), _get(gate, host, 80)):
         assert answer.split()[1] in (b"403", b"502"), answer
     assert service == []
     assert net.journal() == before
 
 
-def test_a_denied_address_is_told_from_a_site_that_is_down(own_gate: Gate):
-    assert b" 403 " in _connect(own_gate, "127.0.0.1", PORT)
-    assert b" 403 " in _connect(own_gate, "loop.test", PORT)
-    assert b" 502 " in _connect(own_gate, "down.test", 4444)
+def test_a_denied_address_is_told_from_a_site_that_is_down(gate: Gate):
+    assert b" 403 " in _connect(gate, "127.0.0.1", PORT)
+    assert b" 403 " in _connect(gate, "loop.test", PORT)
+    assert b" 502 " in _connect(gate, "down.test", 4444)
 
 
 @pytest.mark.parametrize("host", [GATEWAY_ADDRESS, OUTER_ADDRESS, "gate.test"])
