@@ -34,7 +34,9 @@ from stoplist.cli import main
 REAL = Path(sys.executable).parent / "stoplist"
 _MAX_MESSAGE = 1024 * 1024
 _PROGRAM = f"""\
-#!{sys.executable} -ISS
+#!/bin/sh
+'''exec' '{sys.executable}' -ISS "$0" "$@" # the path may hold a space, which no first line may
+' '''
 import _signal, array, json, os, socket, sys
 if any(name.startswith("PYTHON") for name in os.environ):
     os.execv({str(REAL)!r}, [{str(REAL)!r}, *sys.argv[1:]])
