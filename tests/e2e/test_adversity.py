@@ -84,6 +84,7 @@ def _has_written_its_counts(net: Network, state_dir: Path) -> bool:
     return not Path(f"/proc/{net.gateway.pid}/root{state_dir}/state.db-wal").stat().st_size
 
 
+@pytest.mark.campaign
 def test_a_full_disk_stops_no_list_from_being_enforced(net: Network, desk: Desk, small_disk: Path, start: Start):
     gate = start(small_disk / "state")
     wait_until(lambda: _has_written_its_counts(net, gate.state_dir), "what the first beat writes")

@@ -200,6 +200,7 @@ def _settled(visits: Visits, count: int = 30) -> str | None:
     return last.pop() if len(visits.issuers) >= count and len(last) == 1 else None
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("options", WORKERS)
 def test_clients_that_trust_both_see_no_gap_when_the_next_ca_is_put_in_force(
     start: Start, run, tmp_path: Path, options: tuple[str, ...]

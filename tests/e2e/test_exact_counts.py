@@ -83,6 +83,7 @@ def test_counts_are_exact_over_workers_restarts_and_kills(net: Network, desk: De
     assert kills == 5
 
 
+@pytest.mark.campaign
 def test_what_is_under_way_when_a_worker_is_killed_is_counted_once_or_not_at_all(
     net: Network, desk: Desk, tmp_path: Path
 ):
@@ -102,6 +103,7 @@ def test_what_is_under_way_when_a_worker_is_killed_is_counted_once_or_not_at_all
     assert answered <= gate.counts()[STOPS] <= 3000
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_a_gate_that_is_killed_loses_the_last_minute_and_counts_nothing_twice(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]

@@ -90,6 +90,7 @@ def test_nothing_of_it_is_in_the_log(net: Network, gate: Gate):
     assert not any(word in gate.log() for word in ("pass.test", "secret", "listed.test"))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_what_it_decrypts_leaves_no_trace(net: Network, desk: Desk, tmp_path: Path, workers: tuple[str, ...]):
     """Paths, fields, bodies and names of sites that are not listed, over HTTP/1 and HTTP/2, whatever comes of them."""

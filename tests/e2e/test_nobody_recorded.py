@@ -277,6 +277,7 @@ def test_a_hostile_session_leaves_no_trace(
         assert re.search(r"has ended \(signal 11\)", gate.log())
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("kind", ["one process", "mitmdump"])
 def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sinks: Callable[[], Sinks], kind: str):
     sinks = new_sinks()

@@ -309,6 +309,7 @@ def test_what_a_worker_counted_outlives_it(start: Start):
     assert +gate.counts() == {("test", Outcome.STOPPED): 40}
 
 
+@pytest.mark.campaign
 def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: Start):
     gate = start("--workers", "2", "--drain", LONG_DRAIN)
     stuck = min(workers_of(gate.process.pid))
@@ -366,6 +367,7 @@ def test_open_connections_may_end_by_themselves(net: Network, start: Start, work
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
     """As systemd does by itself (KillMode=control-group)."""
     gate = start("--workers", "2", "--drain", LONG_DRAIN)
@@ -380,6 +382,7 @@ def test_processes_that_are_all_told_at_once_end_as_one(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
 def test_connections_that_do_not_end_are_ended_in_time(start: Start, workers: tuple[str, ...]):
     gate = start(*workers, "--drain", "3s")
@@ -410,6 +413,7 @@ def test_told_twice_it_ends_at_once(net: Network, start: Start, workers: tuple[s
 # A new beginning
 
 
+@pytest.mark.campaign
 def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
     gate = start("--workers", "2", "--drain", LONG_DRAIN)
     pid = gate.process.pid
@@ -435,6 +439,7 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
     gate = start("--workers", "2", "--drain", "2s")
     first = workers_of(gate.process.pid)
@@ -446,6 +451,7 @@ def test_old_connections_are_ended_when_the_time_to_drain_is_over(start: Start):
     wait_until(lambda: set(children(gate.process.pid)) == second, "nobody else")
 
 
+@pytest.mark.campaign
 def test_many_signals_at_once_are_one_or_a_few(start: Start):
     gate = start("--workers", "2", "--drain", "30s")
     first, seen = workers_of(gate.process.pid), len(gate.process.err)
@@ -479,6 +485,7 @@ def code(tmp_path: Path) -> Path:
     return Path(shutil.copytree(Path("addon/stoplist").absolute(), tmp_path / "code" / "stoplist"))
 
 
+@pytest.mark.campaign
 def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     gate = start("--workers", "2", program=("env", f"PYTHONPATH={code.parent}", str(STOPLIST)))
     workers = workers_of(gate.process.pid)
@@ -497,6 +504,7 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     assert _ask(gate, STOPPED) is View.PAGE
 
 
+@pytest.mark.campaign
 def test_workers_that_cannot_start_leave_the_old_ones_as_they_are(desk: Desk, start: Start):
     """What a worker alone finds out; lists are followed all the same."""
     gate = start()
@@ -521,6 +529,7 @@ def _ends_well(gate: Gate, old: set[int], seen: int) -> bool:
     return len(workers_of(gate.process.pid)) == 2 and not workers_of(gate.process.pid) & old
 
 
+@pytest.mark.campaign
 def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(start: Start):
     gate = start()
     before, seen = workers_of(gate.process.pid), len(gate.process.err)
@@ -534,6 +543,7 @@ def test_old_workers_that_die_while_the_gate_is_renewed_have_one_successor_each(
     assert [_ask(gate, STOPPED) for _ in range(10)] == [View.PAGE] * 10
 
 
+@pytest.mark.campaign
 def test_told_to_end_while_it_is_renewed_it_ends_and_counts_once(start: Start):
     for moment in (0.3, 0.8, 1.4):
         gate = start()
@@ -647,6 +657,7 @@ def test_a_fault_that_only_workers_find_is_a_clear_error(desk: Desk):
     assert "Aborted" not in done.stderr
 
 
+@pytest.mark.campaign
 def test_told_to_end_before_it_serves_it_ends_without_a_word_of_python(net: Network, desk: Desk, tmp_path: Path):
     for moment in (0.6, 1.0, 1.4):
         process = Process(
