@@ -24,15 +24,20 @@ from tests.e2e.network import need
 _VARIABLES = ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT", "TZ")
 
 
-def clock(offset: str) -> tuple[str, ...]:
-    """A clock that is off by ``offset``, such as ``+1y`` or ``-30s``.
+def clock(offset: timedelta) -> tuple[str, ...]:
+    """A clock that is off by so many seconds from the one of this process.
 
     The library by itself, not the program `faketime`, which would stand between a signal and the gate.
     """
     need("faketime", "cc")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     kept = ("FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1")
-    return ("env", *kept, f"LD_PRELOAD={_steady_sleep()}:{library}", f"FAKETIME={offset}")
+    return (
+        "env",
+        *kept,
+        f"LD_PRELOAD={_steady_sleep()}:{library}",
+        f"FAKETIME={_own_offset() + int(offset.total_seconds()):+d}s",
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,12 @@ def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:
     now = datetime.now(UTC)
     later = now + timedelta(seconds=seconds)  # that clock can only be ahead
     hour = later.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    return hour, clock(f"+{int((hour - now).total_seconds()) - seconds}s")
+    return hour, clock(hour - now - timedelta(seconds=seconds))
+
+
+def _own_offset() -> int:
+    """How far this process's own clock is off, in seconds: it was set by `clock` as well."""
+    return int(os.environ.get("FAKETIME", "+0s").removesuffix("s"))
 
 
 def of_this_process() -> Mapping[str, str]:
@@ -73,12 +83,14 @@ def of_this_process() -> Mapping[str, str]:
 
 @functools.cache
 def _steady_sleep() -> Path:
-    """The library that is preloaded before libfaketime, compiled where Python keeps what it compiles."""
-    source = Path(__file__).with_name("steady_sleep.c")
-    library = source.parent / "__pycache__" / "steady_sleep.so"
-    library.parent.mkdir(exist_ok=True)  # Python may be told to write nothing there
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
+    """The library that is preloaded before libfaketime, in a folder of this user whose path holds no space."""
+    folder = Path(tempfile.gettempdir()) / f"stoplist-clock-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == os.getuid()
+    library = folder / "steady_sleep.so"
+    with tempfile.TemporaryDirectory(dir=folder) as new:
+        made = Path(new) / library.name
+        source = Path(__file__).with_name("steady_sleep.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
         made.replace(library)
     return library
@@ -87,8 +99,7 @@ def _steady_sleep() -> Path:
 def main() -> None:
     when, *command = sys.argv[1:]
     wanted = subprocess.run(["date", "-d", when, "+%s"], capture_output=True, text=True, check=True).stdout
-    seconds = int(wanted) - int(datetime.now(UTC).timestamp())
-    before = clock(f"{seconds:+d}s")
+    before = clock(timedelta(seconds=int(wanted) - int(datetime.now(UTC).timestamp())))
     os.execvp(before[0], [*before, *command])
 
 

@@ -164,14 +164,14 @@ def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(desk: De
 
 def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start):
     start(tmp_path / "state").process.end()
-    gate = start(tmp_path / "state", *clock("-1y"))
+    gate = start(tmp_path / "state", *clock(-timedelta(days=365)))
     assert gate.curl("http://listed.test/").status == 403
     desk.publish(["listed.test", "second.test"])
     gate.process.wait_for("issued in the future: .*; check the clock of this machine")
     assert gate.curl("http://listed.test/").status == 403
     assert gate.curl("http://second.test/").status == 200
     gate.process.end()
-    again = start(tmp_path / "state", *clock("-1y"))
+    again = start(tmp_path / "state", *clock(-timedelta(days=365)))
     assert "serial 1 in force" in again.log()
     assert again.curl("http://listed.test/").status == 403
     again.process.end()
@@ -193,13 +193,13 @@ def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
 ):
     _expire_in_a_month(desk)
     desk.stoplist("ca", str(desk.policy), "--state-dir", str(tmp_path / "state"))  # one made then would begin then
-    gate = start(tmp_path / "state", *clock("+1y"))
+    gate = start(tmp_path / "state", *clock(timedelta(days=365)))
     assert "the list expired on" in gate.log()
     assert "it stays in force; fetch a fresh list" in gate.log()
     assert gate.curl("http://listed.test/").status == 403
     assert gate.curl("http://pass.test/").status == 200
     command = (str(STOPLIST), "status", str(desk.policy), "--state-dir", str(tmp_path / "state"))
-    done = _in(net, *clock("+1y"), *command, status=1)
+    done = _in(net, *clock(timedelta(days=365)), *command, status=1)
     assert "needs a person: the list has expired" in done.stdout
     assert "fine" in _in(net, *command).stdout
 
@@ -209,7 +209,7 @@ def test_where_the_policy_says_so_an_expired_list_refuses_everything(desk: Desk,
     desk.policy.write_text(
         desk.policy.read_text().replace("threshold: 2", "threshold: 2\n    when_expired: refuse-all")
     )
-    gate = start(tmp_path / "state", *clock("+1y"))
+    gate = start(tmp_path / "state", *clock(timedelta(days=365)))
     assert "every request is refused" in gate.log()
     answer = gate.curl("http://pass.test/")
     assert answer.status == 503

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import trustme
@@ -123,7 +124,7 @@ def test_a_network_without_the_ca_is_fine(net: Network, desk: Desk, tmp_path: Pa
 def test_a_list_that_is_too_old_is_warned_of(net: Network, desk: Desk, tmp_path: Path):
     with _gate(net, desk, tmp_path / "state") as gate:
         assert _fine(_selftest(gate, "--max-age", "1"))
-    later = (*clock("+40d"), str(STOPLIST))
+    later = (*clock(timedelta(days=40)), str(STOPLIST))
     gate = net.gate(desk.policy, tmp_path / "later", address=GATEWAY_ADDRESS, program=later)
     try:
         said = _selftest(gate, "--max-age", "30", trust=())
