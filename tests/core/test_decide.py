@@ -104,13 +104,6 @@ def test_an_empty_list_stops_nothing_but_its_check_host() -> None:
         pytest.param(ruleset(signed("other.example"), modes=("observe",)), id="list is only observed"),
         pytest.param(ruleset(signed(CHECK_HOST)), id="the check host is listed too"),
         pytest.param(ruleset(signed(CHECK_HOST), mode="observe"), id="listed too, and only observed"),
-        pytest.param(
-            ruleset(signed("other.example"), exceptions={CHECK_HOST: "2099-12-31"}), id="the check host is excepted"
-        ),
-        pytest.param(
-            ruleset(signed("stoplist.invalid"), exceptions={"stoplist.invalid": "2099-12-31"}),
-            id="its parent is listed and excepted",
-        ),
     ],
 )
 def test_the_check_host_is_always_stopped_and_never_counted(rules: Ruleset) -> None:
@@ -119,10 +112,13 @@ def test_the_check_host_is_always_stopped_and_never_counted(rules: Ruleset) -> N
     assert not verdict.is_counted
 
 
-def test_a_check_host_that_is_an_address_is_stopped() -> None:
-    rules = ruleset(signed("listed.example", check_host="192.0.2.99"))
-    assert outcome(rules, "192.0.2.99") == CHECKED
-    assert outcome(rules, "192.0.2.98") == ADDRESS
+@pytest.mark.parametrize("excepted", ["stoplist.invalid", CHECK_HOST])
+def test_an_exception_is_for_a_check_host_as_well(excepted: str) -> None:
+    rules = ruleset(
+        signed("listed.example"), signed("stoplist.invalid", list_id="own"), exceptions={excepted: "2096-12-31"}
+    )
+    assert decide(rules, Host(CHECK_HOST), NOON).action is Action.PASS
+    assert outcome(rules, CHECK_HOST, EXPIRES.replace(year=2097).timestamp()) == CHECKED
 
 
 def test_each_list_has_its_own_check_host() -> None:

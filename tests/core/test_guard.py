@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist.core.guard import ALLOWANCE, Change, ListHeld, check
-from stoplist.core.hosts import Host
+from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.policy import GuardPolicy
 from stoplist.core.signedlist import ListFault, ListKey, SignedList
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
@@ -18,8 +18,11 @@ SIGNER = new_ed25519()
 GUARD = GuardPolicy(grow="50%", shrink="30%")
 
 
-def signed(domains: Iterable[str], serial: int = 1, list_key: ListKey = LIST_KEY) -> SignedList:
-    return open_list(make_list(domains, SIGNER, serial=serial, list_key=list_key), SIGNER, list_key=list_key)
+def signed(
+    domains: Iterable[str], serial: int = 1, list_key: ListKey = LIST_KEY, check_host: str = CHECK_HOST
+) -> SignedList:
+    data = make_list(domains, SIGNER, serial=serial, list_key=list_key, check_host=check_host)
+    return open_list(data, SIGNER, list_key=list_key)
 
 
 def numbered(first: int, end: int) -> list[str]:
@@ -98,6 +101,18 @@ def test_a_name_that_must_never_be_listed_holds_the_list_and_is_not_told(listed:
 
 def test_a_listed_subdomain_of_a_never_blocked_name_passes():
     check(signed(["bad.school.example"]), None, GUARD, [Host.parse("school.example")])
+
+
+def test_a_check_host_that_must_never_be_stopped_holds_the_list():
+    new = signed([], check_host="intranet.test")
+    with pytest.raises(ListHeld, match="it lists 1 of the names in 'never_block'"):
+        check(new, None, GUARD, [Host.parse("intranet.test"), Host.parse("test.intranet.test")])
+
+
+def test_another_check_host_than_before_holds_the_list():
+    check(signed(numbered(0, 100), 2), OLD, GUARD, [])
+    with pytest.raises(ListHeld, match="its check host is another one than before"):
+        check(signed(numbered(0, 100), 2, check_host="other.invalid"), OLD, GUARD, [])
 
 
 def test_after_a_change_of_list_key_the_sizes_are_compared():

@@ -23,6 +23,7 @@ from securesystemslib.signer import CryptoSigner
 from stoplist.core import signedlist
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.signedlist import (
+    MAX_ENVELOPE_SIZE,
     MAX_FILE_SIZE,
     MAX_HEADER_SIZE,
     MAX_SIGNATURES,
@@ -268,6 +269,10 @@ def nested(depth: int) -> bytes:
             envelope(signatures=[signature(keyid=str(n)) for n in range(MAX_SIGNATURES + 1)]), id="too many signatures"
         ),
         pytest.param(envelope(payload=None), id="payload is null"),
+        pytest.param(envelope(payloadType="x" * MAX_ENVELOPE_SIZE), id="a long payload type"),
+        pytest.param(envelope(signatures=[signature(keyid="x" * MAX_ENVELOPE_SIZE)]), id="a long key id"),
+        pytest.param(b" " * MAX_ENVELOPE_SIZE + GOOD, id="white space before it"),
+        pytest.param(GOOD + b"\n" * MAX_ENVELOPE_SIZE, id="white space behind it"),
         pytest.param(envelope(payload=1), id="payload is a number"),
         pytest.param(envelope(payload={}), id="payload is an object"),
     ],
@@ -512,6 +517,11 @@ def test_a_key_that_has_signed_cannot_sign_again() -> None:
         pytest.param({"check_host": "prüfung.test"}, id="check host in Unicode"),
         pytest.param({"check_host": "check..\x00"}, id="check host that cannot be read"),
         pytest.param({"check_host": None}, id="check host is null"),
+        pytest.param({"check_host": "www.school.example"}, id="check host a site"),
+        pytest.param({"check_host": "localhost"}, id="check host the machine itself"),
+        pytest.param({"check_host": "192.0.2.99"}, id="check host an address"),
+        pytest.param({"check_host": "test"}, id="check host a top-level name"),
+        pytest.param({"check_host": "check.invalid.example"}, id="check host below invalid.example"),
     ],
 )
 def test_a_header_with_a_wrong_value_is_refused_although_signed(changes: dict[str, Any]) -> None:
@@ -577,6 +587,7 @@ def test_the_largest_serial_is_read() -> None:
         pytest.param({"expires": ISSUED + timedelta(microseconds=1)}, id="expires within the second"),
         pytest.param({"recipient": "x" * 201}, id="recipient"),
         pytest.param({"check_host": "CHECK.test"}, id="check host"),
+        pytest.param({"check_host": "school.example"}, id="check host a site"),
     ],
 )
 def test_a_list_that_would_be_refused_cannot_be_built(changes: dict[str, Any]) -> None:

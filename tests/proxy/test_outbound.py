@@ -379,6 +379,25 @@ def test_what_a_name_resolved_to_is_forgotten_after_five_seconds(
     assert run(main) == (is_kept, 1 if is_kept else 2)
 
 
+def test_a_name_that_is_asked_for_at_any_moment_of_an_answer_is_no_fault() -> None:
+    """Somebody may ask between the end of a look-up and when that is noted."""
+
+    async def main() -> list[dict[str, Any]]:
+        faults: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        async with installed(NOTHING) as gate:
+            asking = []
+            for _ in range(50):
+                asking.append(asyncio.ensure_future(gate.outbound.open("gone.test", 443)))
+                await asyncio.sleep(0)
+            for each in asking:
+                with pytest.raises(OSError, match="not known"):
+                    await each
+        return faults
+
+    assert run(main) == []
+
+
 def test_a_changed_policy_is_followed_at_once(listen: Listen) -> None:
     listener = listen("127.0.0.1")
 

@@ -46,11 +46,14 @@ _CARRIERS = (
     (IPv6Network("::ffff:0:0:0/96"), 0),  # translated, RFC 2765
     (IPv6Network("::/96"), 0),  # compatible, RFC 4291, deprecated
     (IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
-    (IPv6Network("64:ff9b:1::/48"), 0),  # NAT64 of one's own, RFC 8215
     (IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
 )
 """IPv6 networks whose addresses carry an IPv4 address, and how far it stands from the right, in bits."""
 _TEREDO = IPv6Network("2001::/32")
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+"""For prefixes of NAT64 of one's own (RFC 8215), of any length that RFC 6052 knows and that fits."""
+_NAT64_LENGTHS = (48, 56, 64)
+"""Those but 96, in bits."""
 
 
 type _Numbers = tuple[tuple[int, int, bool], ...]
@@ -100,11 +103,34 @@ def forms(address: Address) -> tuple[Address, ...]:
     carried = [IPv4Address(number >> shift & 0xFFFFFFFF) for network, shift in _CARRIERS if address in network]
     if address in _TEREDO:
         carried.append(IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF))
+    if address in _LOCAL_NAT64:
+        carried.append(_of_local_nat64(number))
     if number < 2:
         carried = []  # :: and ::1 carry nothing
     if address.ipv4_mapped is not None:
         return (address.ipv4_mapped,)
     return (address, *carried)
+
+
+def _of_local_nat64(number: int) -> IPv4Address:
+    """The IPv4 address that an IPv6 address carries behind a prefix of NAT64 whose length nobody knows.
+
+    It stands behind the prefix and leaves out bits 64 to 71, which are zero, as is all that follows it (RFC 6052,
+    section 2.2): the shortest prefix at which that holds is the one, or else it is of 96 bits. Where the address ends
+    in .0, a longer prefix can be taken for a shorter one.
+
+    >>> _of_local_nat64(int(IPv6Address("64:ff9b:1:c000:2:100::")))
+    IPv4Address('192.0.2.1')
+    >>> _of_local_nat64(int(IPv6Address("64:ff9b:1::192.0.2.1")))
+    IPv4Address('192.0.2.1')
+    """
+    if not number >> 56 & 0xFF:
+        joined = number >> 64 << 56 | number & (1 << 56) - 1
+        for length in _NAT64_LENGTHS:
+            following = 120 - length - 32
+            if not joined & (1 << following) - 1:
+                return IPv4Address(joined >> following & 0xFFFFFFFF)
+    return IPv4Address(number & 0xFFFFFFFF)
 
 
 _PRIVATE = {

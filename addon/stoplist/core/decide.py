@@ -146,8 +146,9 @@ class Ruleset:
 
 def decide(ruleset: Ruleset, host: Host, now: float, *, observes: bool = False) -> Verdict:
     """The verdict for one host at the POSIX time `now`; `observes` says that the client is only observed."""
-    if host.name in ruleset.check_hosts:
-        return ruleset.check_hosts[host.name]
+    check = ruleset.check_hosts.get(host.name)
+    if check is not None and not (ruleset.exceptions and _is_excepted(ruleset, host, 1, now)):
+        return check
     if now >= ruleset.refuse_from:
         return EXPIRED
     if host.is_address:

@@ -8,6 +8,7 @@ Rules
   - A change of up to `ALLOWANCE` domains is never held: percentages of small lists mean nothing.
   - Added and removed domains are counted each for itself; a list of the same size with other
     domains is a change of both. After a change of list key only the sizes can be compared.
+  - A check host is stopped whatever the digests say: another one than before is held.
 """
 
 from __future__ import annotations
@@ -80,11 +81,14 @@ class ListHeld(ListError):  # noqa: N818  it is no error of the list
 def check(new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]) -> Change | None:
     """Let a verified list pass, or raise ListHeld. `old` is the list in force, None if there is none; how the two
     differ is returned."""
-    unexpected = sum(1 for host in never_block if new.digests.longest_suffix(host))
+    check_host = new.header.check_host
+    unexpected = sum(1 for host in never_block if host.name == check_host or new.digests.longest_suffix(host))
     if unexpected:
         raise ListHeld(new, f"it lists {unexpected} of the names in 'never_block'")
     if old is None:
         return None
+    if check_host != old.header.check_host:
+        raise ListHeld(new, "its check host is another one than before; self-tests have to know it")
     change = Change.between(old, new)
     if _is_beyond(change.added, change.before, guard.grow):
         raise ListHeld(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")

@@ -58,7 +58,11 @@ MAX_FILE_SIZE = 512 * 1024 * 1024
 """Largest list file, in bytes: about 25 million domains."""
 MAX_KEY_SIZE = 64 * 1024
 """Largest file of a trusted key or a list key, in bytes."""
+MAX_ENVELOPE_SIZE = 64 * 1024
+"""Largest envelope but for its payload, in bytes: 16 signatures by RSA keys of 16,384 bits fit."""
 MAX_HEADER_SIZE = 4096
+CHECK_HOST_SUFFIXES = (".invalid", ".test")
+"""Where a check host may be: below names that no site can have (RFC 6761), since it is stopped whatever it is."""
 MAX_SIGNATURES = 16
 CLOCK_SKEW = timedelta(hours=24)
 LIST_KEY_SIZE = 32
@@ -203,7 +207,13 @@ class ListHeader:
             canonical = Host.parse(fields["check_host"]) if isinstance(fields["check_host"], str) else None
         except HostError:
             canonical = None
-        _check(canonical is not None and canonical.name == fields["check_host"], "check_host", "a canonical host")
+        _check(
+            canonical is not None
+            and canonical.name == fields["check_host"]
+            and canonical.name.endswith(CHECK_HOST_SUFFIXES),
+            "check_host",
+            f"a canonical host below {' or '.join(CHECK_HOST_SUFFIXES)}",
+        )
         return cls(**fields)
 
     def expired(self, now: datetime) -> bool:
@@ -231,6 +241,8 @@ class Envelope:
         if not data:
             raise ListError(ListFault.SIZE, "the file is empty")
         rest, payload = _cut_payload(data)
+        if len(rest) > MAX_ENVELOPE_SIZE:
+            raise ListError(ListFault.ENVELOPE, f"all but the payload is larger than {MAX_ENVELOPE_SIZE} bytes")
         envelope = _strict_json(rest, ListFault.ENVELOPE)
         if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
             raise ListError(ListFault.ENVELOPE, "not an envelope of payload, payloadType and signatures")
@@ -515,7 +527,7 @@ def _cut_payload(data: bytes) -> tuple[bytes, memoryview]:
     quotes would be escaped; if another field of that name comes first, the payload that is left is not
     empty, and base64 holds no backslash, so that an escape is no base64.
     """
-    match = _PAYLOAD.search(data)
+    match = _PAYLOAD.search(data, 0, MAX_ENVELOPE_SIZE)
     if match is None:
         return data, memoryview(b"")
     end = data.find(b'"', match.end())

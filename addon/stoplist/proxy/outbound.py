@@ -249,7 +249,8 @@ class Outbound:
                 raise DeniedError
 
     def _answered(self, name: str, asked: asyncio.Future[tuple[_Found, ...]]) -> None:
-        del self._asked[name]
+        if self._asked.get(name) is asked:  # the name may have been asked for again in the meantime
+            del self._asked[name]
         if not asked.cancelled():
             asked.exception()  # it is no fault that who asked is gone
 
