@@ -88,8 +88,7 @@ def _note_check_hosts(steps: list[Step]) -> Callable[[str, Any], None]:
             step = dataclasses.replace(
                 step, found=name, list=verdict.list, serial=verdict.serial, action=verdict.action
             )
-        if step not in steps:  # it asks whether, and then which
-            steps.append(step)
+        steps.append(step)
 
     return note
 
