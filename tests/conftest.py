@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, settings
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 # A deadline is an assertion on speed, and so is the limit on how long hypothesis may take to make its data. The same
-# examples come in each run; "explore" draws new ones: pytest --hypothesis-profile explore
+# examples come in each run; "explore" draws new ones (pytest --hypothesis-profile explore), and "few examples" is for
+# runs in which something else than the examples is tried, such as the clock.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same examples", settings.get_profile("explore"), derandomize=True)
+settings.register_profile("few examples", settings.get_profile("same examples"), max_examples=10)
 settings.load_profile("same examples")
 
 
