@@ -7,7 +7,8 @@ forked there that takes them and runs the command line, and the program ends wit
 Rules
   - A command is a process of its own as ever: it has the caller's environment, folder, stdin, stdout and stderr,
     and the signals that the program is sent.
-  - A command whose environment has Python import something else is the real program.
+  - A command whose environment has Python import something else, or that has not all of stdin, stdout and stderr, is
+    the real program.
 
   >>> with preloaded(folder) as programs:          # doctest: +SKIP
   ...     subprocess.run([programs / "stoplist", "--version"])
@@ -38,13 +39,14 @@ _PROGRAM = f"""\
 '''exec' '{sys.executable}' -ISS "$0" "$@" # the path may hold a space, which no first line may
 ' '''
 import _signal, array, json, os, socket, sys
-if any(name.startswith("PYTHON") for name in os.environ):
+is_whole = all(os.path.exists(f"/proc/self/fd/{{file}}") for file in range(3))
+if not is_whole or any(name.startswith("PYTHON") for name in os.environ):
     os.execv({str(REAL)!r}, [{str(REAL)!r}, *sys.argv[1:]])
 here = os.path.dirname(os.path.abspath(__file__))
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     server.connect("\\0stoplist-" + here)
     said = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()])
-    files = array.array("i", [file for file in range(3) if os.path.exists(f"/proc/self/fd/{{file}}")])
+    files = array.array("i", range(3))
     server.sendmsg([said.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
     child = int(server.recv(16))
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):

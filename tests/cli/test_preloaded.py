@@ -62,3 +62,14 @@ def test_where_python_is_to_import_something_else_it_is_the_real_one(programs: P
     (tmp_path / "click.py").write_text("print('another click')\n")
     status, said, _ = _outcome(programs / "stoplist", tmp_path, ["--version"], PYTHONPATH=str(tmp_path))
     assert (status, said) == (1, b"another click\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_what_is_closed_is_closed_for_the_command(programs: Path, tmp_path: Path, closed: str):
+    assert _outcome(REAL, tmp_path, ["init", "gate"])[0] == 0
+    command = f'program="$1"; cd "$2" && exec "$program" lookup gate/policy.yaml - {closed}'
+    real, preloaded = (
+        _outcome(Path("/bin/sh"), tmp_path, ["-c", command, "sh", str(program), str(tmp_path)])
+        for program in (REAL, programs / "stoplist")
+    )
+    assert preloaded == real

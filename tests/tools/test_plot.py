@@ -16,6 +16,9 @@ from stoplist.tools.plot import Plot
 PARIS = ZoneInfo("Europe/Paris")
 
 
+# fixed time: a plot is drawn of the periods that it is given, without a clock
+
+
 def periods(number: int, length: PeriodLength = "day", first: str = "2026-01-01") -> list[Period]:
     found = [Period.at(datetime.fromisoformat(first).replace(tzinfo=PARIS).timestamp(), length, PARIS)]
     while len(found) < number:
