@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     rest, command = arguments[:at], arguments[at + 1 :]
     said, status = "", 0
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    limit = threading.Timer(SECONDS, process.kill)
+    limit = threading.Timer(SECONDS, process.terminate)  # not SIGKILL, which no program could pass on
     limit.start()
     assert process.stderr is not None
     for line in process.stderr:

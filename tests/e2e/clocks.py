@@ -84,7 +84,7 @@ def of_this_process() -> Mapping[str, str]:
 @functools.cache
 def _steady_sleep() -> Path:
     """The library that is preloaded before libfaketime, in a folder of this user whose path holds no space."""
-    folder = Path(tempfile.gettempdir()) / f"stoplist-clock-{os.getuid()}"
+    folder = Path("/tmp") / f"stoplist-clock-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     assert folder.stat().st_uid == os.getuid()
     library = folder / "steady_sleep.so"

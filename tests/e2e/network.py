@@ -26,12 +26,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trustme
 
+from stoplist import clock
 from stoplist.core.counts import Outcome
 from stoplist.state import State
 
@@ -197,6 +199,7 @@ class Gate:
     port: int
     state_dir: Path
     address: str = "127.0.0.1"
+    started: date = field(default_factory=lambda: clock.now().date())
 
     @property
     def url(self) -> str:
@@ -230,6 +233,11 @@ class Gate:
 
     def log(self) -> str:
         return "".join(self.process.err)
+
+    @property
+    def told_of_counts_early(self) -> bool:
+        """Whether it said counts on the day on which it was started, which is not over."""
+        return '"event": "counts"' in self.log() and clock.now().date() == self.started
 
     def counts(self) -> Counter[tuple[str | None, Outcome]]:
         """What it has counted once it has ended."""

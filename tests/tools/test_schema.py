@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -18,7 +19,6 @@ from stoplist.errors import Problems
 from stoplist.tools import schema
 from tests.core.test_policy import GOOD, NETWORK, PIECES, SHORTEST
 
-jsonschema = pytest.importorskip("jsonschema")
 FOLDER = Path(__file__).parent.parent.parent / "policies"
 SCAFFOLD = FOLDER.parent / "addon" / "stoplist" / "tools" / "scaffold"
 POLICIES = [*FOLDER.glob("*.yaml"), *SCAFFOLD.glob("*.yaml")]
