@@ -1,6 +1,6 @@
 """Clocks: what to put before a command so that its wall clock is off, while its timers run as ever.
 
-The clock is set with libfaketime, for the command and all that it starts:
+A library of our own (clock.c) is preloaded into the command and all that it starts:
 
   python -m tests.e2e.clocks "+400 days" pytest tests/core
   python -m tests.e2e.clocks "2028-02-29 23:59:30 UTC" pytest tests/core
@@ -21,23 +21,13 @@ from pathlib import Path
 
 from tests.e2e.network import need
 
-_VARIABLES = ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT", "TZ")
+_VARIABLES = ("LD_PRELOAD", "TEST_CLOCK", "TZ")
 
 
 def clock(offset: timedelta) -> tuple[str, ...]:
-    """A clock that is off by so many seconds from the one of this process.
-
-    The library by itself, not the program `faketime`, which would stand between a signal and the gate.
-    """
-    need("faketime", "cc")
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    kept = ("FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1")
-    return (
-        "env",
-        *kept,
-        f"LD_PRELOAD={_steady_sleep()}:{library}",
-        f"FAKETIME={_own_offset() + int(offset.total_seconds()):+d}s",
-    )
+    """A clock that is off by so much, in whole seconds, from the one of this process."""
+    seconds = int(os.environ.get("TEST_CLOCK", "0")) + int(offset.total_seconds())
+    return ("env", f"LD_PRELOAD={_library()}", f"TEST_CLOCK={seconds}")
 
 
 @dataclass(frozen=True)
@@ -71,27 +61,23 @@ def before_the_hour(seconds: int) -> tuple[datetime, tuple[str, ...]]:
     return hour, clock(hour - now - timedelta(seconds=seconds))
 
 
-def _own_offset() -> int:
-    """How far this process's own clock is off, in seconds: it was set by `clock` as well."""
-    return int(os.environ.get("FAKETIME", "+0s").removesuffix("s"))
-
-
 def of_this_process() -> Mapping[str, str]:
     """The variables by which this process has its clock and its zone: for a command that gets no others."""
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 @functools.cache
-def _steady_sleep() -> Path:
-    """The library that is preloaded before libfaketime, in a folder of this user whose path holds no space."""
+def _library() -> Path:
+    """Compiled, in a folder of this user whose path holds no space: LD_PRELOAD would be cut there."""
+    need("cc")
     folder = Path("/tmp") / f"stoplist-clock-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     assert folder.stat().st_uid == os.getuid()
-    library = folder / "steady_sleep.so"
+    library = folder / "clock.so"
     with tempfile.TemporaryDirectory(dir=folder) as new:
         made = Path(new) / library.name
-        source = Path(__file__).with_name("steady_sleep.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True, timeout=60)
         made.replace(library)
     return library
 
