@@ -150,6 +150,7 @@ def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path
     assert "chmod 600" in done.stderr
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]):
     """Neither when it starts nor when a list comes, is refused, or is reported on; not even a resolver."""
@@ -208,6 +209,7 @@ def test_a_terminal_that_is_closed_ends_what_was_started_in_it_but_not_under_noh
         process.wait()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_started_with_signals_ignored_it_heeds_them(

@@ -354,6 +354,7 @@ def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
 # The end
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
 def test_open_connections_may_end_by_themselves(net: Network, start: Start, workers: tuple[str, ...]):
     gate = start(*workers, "--drain", LONG_DRAIN)
@@ -398,6 +399,7 @@ def test_connections_that_do_not_end_are_ended_in_time(start: Start, workers: tu
         assert all(map(_has_ended, tunnels))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [("--workers", "2"), ()], ids=["two workers", "one process"])
 def test_told_twice_it_ends_at_once(net: Network, start: Start, workers: tuple[str, ...]):
     gate = start(*workers, "--drain", LONG_DRAIN)
@@ -586,6 +588,7 @@ def test_without_workers_a_hang_up_is_only_answered(start: Start):
 # What only one process can serve
 
 
+@pytest.mark.campaign
 def test_dns_is_served_through_every_change(net: Network, start: Start):
     port = 5380
     gate = start(
