@@ -15,7 +15,10 @@ DAYS = timedelta(days=400)
 READINGS = {
     "datetime": "from datetime import UTC, datetime; print(datetime.now(UTC).timestamp())",
     "time": "import time; print(time.time())",
-    "SQLite": "import sqlite3; print(sqlite3.connect(':memory:').execute(\"SELECT strftime('%s', 'now')\").fetchone()[0])",
+    "SQLite": """
+import sqlite3
+print(sqlite3.connect(":memory:").execute("SELECT strftime('%s', 'now')").fetchone()[0])
+""",
     "a process of a process": "import subprocess; print(subprocess.check_output(['date', '+%s'], text=True))",
 }
 
