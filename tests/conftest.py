@@ -10,6 +10,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.examples import FEW
+
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 # A deadline is an assertion on speed, and so is the limit on how long hypothesis may take to make its data. The same
@@ -17,7 +19,7 @@ IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 # runs in which something else than the examples is tried, such as the clock.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same examples", settings.get_profile("explore"), derandomize=True)
-settings.register_profile("few examples", settings.get_profile("same examples"), max_examples=10)
+settings.register_profile("few examples", settings.get_profile("same examples"), max_examples=FEW)
 settings.load_profile("same examples")
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stoplist import files
 from stoplist.errors import StoplistError
 from tests.disks import tiny_disk
+from tests.examples import examples
 
 
 def names(folder: Path) -> list[str]:
@@ -302,7 +303,7 @@ def test_a_private_file_does_not_inherit_the_mode_of_the_one_before(tmp_path: Pa
     assert mode(tmp_path / "file") == 0o600
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.binary(max_size=2000))
 def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("written") / "file"

@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 import array
+import gc
 import importlib
 import json
 import os
@@ -31,7 +32,10 @@ from pathlib import Path
 
 import stoplist
 from stoplist.cli import main
+from stoplist.loading import load
+from tests.fixed_time import NOW
 
+POLICY = Path(__file__).parents[2] / "policies" / "demo.yaml"
 REAL = Path(sys.executable).parent / "stoplist"
 _MAX_MESSAGE = 1024 * 1024
 _PROGRAM = f"""\
@@ -78,6 +82,8 @@ def serve(folder: str) -> None:
     """Import what commands need, then fork a child for each that comes, until told to end."""
     for module in pkgutil.walk_packages(stoplist.__path__, "stoplist."):
         importlib.import_module(module.name)
+    load(POLICY, now=NOW)  # templates are compiled, schemas are built
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(f"\0stoplist-{folder}")

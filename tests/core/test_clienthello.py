@@ -13,6 +13,7 @@ from mitmproxy.proxy.layers.tls import parse_client_hello
 from stoplist.core.clienthello import MAX_HELLO, MAX_RECORDS, SERVER_NAME, HelloError, extensions_of, server_name
 from stoplist.core.hosts import Host, HostError
 from tests.e2e.ways import browsers_hello, client_hello, hello_with_names, in_small_records
+from tests.examples import examples
 from tests.pace import million_steps
 
 
@@ -334,7 +335,7 @@ HELLOS = st.builds(
 ANY = HELLOS | st.builds(_changed, HELLOS, CHANGES) | st.binary(max_size=80).map(lambda data: b"\x16\x03\x01" + data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(ANY, st.binary(max_size=10))
 @example(_records(HELLO + b"\0"), b"")
 @example(_records(HELLO, 3) + b"\x15", b"")
@@ -346,7 +347,7 @@ def test_a_decision_never_changes_with_more_bytes(data: bytes, more: bytes):
             assert _outcome(data[:end]) in (None, whole)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(ANY)
 @example(_records(_message(_body(NAME, ciphers=b"\x13\x01\x13"))))
 @example(b"\x16\x03\x04" + _counted(HELLO))

@@ -29,6 +29,7 @@ from stoplist.core.counts import (
     cells_of,
     total,
 )
+from tests.examples import examples
 
 DAY, HOUR = 86400, 3600
 STOPPED = Cell("worst-of", 7, Outcome.STOPPED)
@@ -150,7 +151,7 @@ ODD = ["America/Havana", "America/St_Johns", "Antarctica/Troll", "Australia/Lord
 ZONES = st.sampled_from(ODD) | st.sampled_from(sorted(zoneinfo.available_timezones()))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(MOMENTS, LENGTHS, ZONES)
 @example(at("2010-11-07T03:00:00Z"), "day", "America/St_Johns")
 @example(at("2026-10-03T15:30:00Z"), "hour", "Australia/Lord_Howe")
@@ -516,7 +517,7 @@ def hidden_numbers(draw: st.DrawFn) -> tuple[Disclosure, World, int, int]:
     return Disclosure(hide_below, draw(st.integers(5, 100))), world, place, draw(small)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 @given(hidden_numbers())
 @example((Disclosure(), (9, 9, 0), 2, 9))
 @example((Disclosure(), (9, 9, 1), 2, 0))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stoplist.core.heads import HeadError, RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
+from tests.examples import examples
 from tests.pace import million_steps
 
 H = Host("h.test")
@@ -681,7 +682,7 @@ def written(head: RequestHead) -> bytes:
     return head.method + b" " + target + b" HTTP/" + head.version + b"\r\n" + fields + b"\r\n"
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(ANY)
 @example(b"GET / HTTP/1.1\r\nHost: h.test\r\r\n\r\n")
 @example(b"GET http://h.test?x HTTP/1.1\r\n\r\n")
@@ -694,7 +695,7 @@ def test_any_bytes_give_a_head_that_reads_back_or_an_error(data: bytes) -> None:
         assert (head.path == b"") == (head.method == b"CONNECT")
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(ANY)
 def test_a_head_that_is_read_holds_no_character_that_could_end_it_early(data: bytes) -> None:
     head = parsed(data)
@@ -703,7 +704,7 @@ def test_a_head_that_is_read_holds_no_character_that_could_end_it_early(data: by
             assert not any(control in part for control in (b"\r", b"\n", b"\0"))
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(HEADS | mutated() | GOOD)
 def test_what_h11_reads_too_it_reads_in_the_same_way(data: bytes) -> None:
     """A reader written by others, which follows the RFC as strictly."""
@@ -740,7 +741,7 @@ def test_where_a_head_ends_does_not_depend_on_what_follows(data: bytes, more: by
 SEEN = b"seen-by-nobody"
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(ANY, st.data())
 @example(b"GET http://u@/ HTTP/1.1\r\n\r\n", None)
 def test_an_error_never_shows_the_host(data: bytes, choice: st.DataObject | None) -> None:

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoplist.core.openings import MAX_LINE, Opening, recognise
+from tests.examples import examples
 from tests.pace import million_steps
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -146,7 +147,7 @@ ANY = st.tuples(
 ).map(b"".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(ANY)
 @example(PREFACE + b"x")
 @example(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx")
@@ -199,7 +200,7 @@ REQUEST_LINES = st.tuples(
 ).map(b"".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(REQUEST_LINES)
 def test_whatever_a_lenient_server_takes_for_http_is_http(data: bytes) -> None:
     """RFC 9112, section 3, lets a server split the line at any white space: SP, HTAB, VT, FF and CR."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from stoplist.core.hosts import Host
 from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, Span, TestPolicy
 from stoplist.errors import Problems
+from tests.examples import examples
 
 # fixed time: a policy is read without a clock
 
@@ -1551,7 +1552,7 @@ def test_any_bytes_are_refused_with_problems(data: bytes) -> None:
     assert parsed_or_told(data) is None
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_a_mutated_policy_is_a_policy_or_problems(data: st.DataObject) -> None:
     text = GOOD

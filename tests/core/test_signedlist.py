@@ -38,6 +38,7 @@ from stoplist.core.signedlist import (
     TrustedKey,
     verify,
 )
+from tests.examples import examples
 from tests.keys import (
     EXPIRES,
     ISSUED,
@@ -131,7 +132,7 @@ def test_a_list_without_any_domain_opens() -> None:
     assert open_list(make_list([], AUTHORITY), AUTHORITY).digests.count == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
     st.integers(1, 2**53 - 1),
@@ -793,7 +794,7 @@ def test_any_signatures_give_a_list_or_a_list_error(signatures: list[Any]) -> No
     assert signed.signers == (AUTHORITY.public_key.keyid,)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(fields(), JSON)))
 @example({"recipient": "x"})
 def test_any_values_in_a_signed_header_give_a_list_or_a_list_error(changes: dict[str, Any]) -> None:
@@ -806,7 +807,7 @@ def test_any_values_in_a_signed_header_give_a_list_or_a_list_error(changes: dict
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_mutated_list_is_the_same_list_or_a_list_error(data: st.DataObject) -> None:
     mutated = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stoplist.core.counts import Cell, Outcome
 from stoplist.proxy.board import FIRST_CELL, NUMBERS, OPENED_WITHIN, Board, Layout, Number
+from tests.examples import examples
 
 ROOM = NUMBERS - FIRST_CELL
 """How many cells have a place."""
@@ -242,7 +243,7 @@ def test_a_cell_whose_place_was_given_away_gets_another():
     assert len(layout.items()) == ROOM
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.lists(st.integers(0, 2 * ROOM), max_size=8), max_size=20), st.integers(ROOM - 10, ROOM))
 def test_no_two_cells_ever_have_one_place(uses: list[list[int]], full: int):
     layout = Layout([cell(-number - 1) for number in range(full)])

@@ -30,6 +30,7 @@ from stoplist.errors import StoplistError
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.store import InForce
+from tests.examples import examples
 from tests.rulesets import page_of, ruleset, signed
 
 LISTED = ruleset(signed("listed.example", "xn--bcher-kva.test"))
@@ -572,7 +573,7 @@ def names_for_another_reader(data: bytes) -> Iterable[str]:
         return []
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=60) | mutated())
 @example(changed(query("other.example"), flags=dns.flags.QR))
 def test_any_datagram_is_forwarded_as_it_is_or_answered_or_dropped(data: bytes) -> None:

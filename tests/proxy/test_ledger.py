@@ -30,6 +30,7 @@ from stoplist.proxy.tally import Tally, cells
 from stoplist.state import State
 from tests.disks import tiny_disk
 from tests.e2e.network import SECONDS
+from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
@@ -944,7 +945,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(operations=OPERATIONS)
 def test_whatever_happens_what_was_counted_adds_up(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, operations: list[str]

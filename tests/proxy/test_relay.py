@@ -27,6 +27,7 @@ from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.poll import Poll, poll_for
 from stoplist.proxy.relay import _BUFFER, CHUNK, Relay
 from tests.e2e.network import SECONDS
+from tests.examples import examples
 
 SMALL = 8 * 1024
 """A socket buffer that is soon full, in bytes; the system makes a little more of it."""
@@ -218,7 +219,7 @@ PIECES = st.lists(st.integers(1, 2 * CHUNK), max_size=5)
 
 
 @pytest.mark.parametrize("buffer", [0, SMALL], ids=["usual buffers", "small buffers"])
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(there=PIECES, back=PIECES, first=st.integers(0, 2 * CHUNK))
 def test_what_was_sent_is_what_arrives_however_it_was_cut(
     loops: Loops, buffer: int, there: list[int], back: list[int], first: int

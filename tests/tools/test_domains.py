@@ -13,6 +13,7 @@ from publicsuffixlist import PSLFILE, PublicSuffixList
 from stoplist.core.hosts import Host
 from stoplist.errors import Problems, StoplistError
 from stoplist.tools.domains import DomainError, Domains, as_text, bytes_of, read_domains
+from tests.examples import examples
 
 TOO_LONG = ".".join(["a" * 54, *["b" * 63] * 3, "example"])
 assert len(TOO_LONG) == 254
@@ -213,7 +214,7 @@ def test_a_list_of_nothing_is_refused(text: str) -> None:
     assert str(caught.value) == ("domains.txt: no domain at all; an empty list would stop nothing: check the file")
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.text(max_size=30) | st.text("abc.:/*#@[]xn-0%\t ß。", max_size=15))
 def test_any_line_is_a_domain_or_told(line: str) -> None:
     try:

@@ -34,6 +34,7 @@ from stoplist.tools.logs.inputs import BLOCK, Input
 from stoplist.tools.logs.reading import MAX_LINE, Reading
 from stoplist.tools.logs.stamps import day_of, unix
 from stoplist.tools.logs.targets import host_of
+from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.pace import million_steps
 
@@ -286,7 +287,7 @@ def test_no_line_is_a_request_and_ignored(wanted: LineFormat) -> None:
     st.lists(st.sampled_from([line for _, line in LINES]) | st.binary(max_size=80), max_size=12).map(b"".join),
     st.lists(st.integers(1, 400), max_size=30),
 )
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_bytes_are_read_and_where_they_are_cut_changes_nothing(name: str, data: bytes, sizes: list[int]) -> None:
     whole = read(data, name, sizes=[])
     assert read(data, name, sizes=sizes) == whole
@@ -297,7 +298,7 @@ def test_any_bytes_are_read_and_where_they_are_cut_changes_nothing(name: str, da
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_bytes_have_a_format_or_are_told_to_have_none(data: bytes) -> None:
     with contextlib.suppress(StoplistError):
         read(data)
@@ -485,7 +486,7 @@ def test_of_a_flow_file_that_was_cut_off_the_first_flows_are_kept() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["flows", "har"]), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_bytes_are_flows_or_a_fault(data: bytes, name: str, is_after: bool) -> None:
     data = (b'{"log":{"entries":[' if name == "har" else b"40:4:type;4:http;") + data if is_after else data
     whole, cut = read(data, name, sizes=[]), read(data, name, sizes=[1] * len(data))
@@ -528,7 +529,7 @@ def zstd(data: bytes) -> bytes:
 @given(cut=st.integers(0, len(SQUID)), end=st.integers(1, 200))
 @example(cut=713, end=77)
 @example(cut=662, end=117)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_members_follow_each_other_and_one_may_be_cut_off(compress, cut: int, end: int) -> None:
     first = compress(SQUID[:cut])
     whole = first + compress(SQUID[cut:])

@@ -31,6 +31,7 @@ from stoplist.tools.rendering import FORMATS, as_csv, as_html, as_json, as_table
 from stoplist.tools.report import Change, Coverage, Report
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest
 from stoplist.tools.selftests import NotPassed, SelfTests, as_line
+from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.keys import open_list
 from tests.published import Publisher
@@ -167,7 +168,7 @@ def parsed(page: str) -> ElementTree.Element:
 WORLD = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1233, 1237)), min_size=4, max_size=4)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(WORLD, WORLD)
 def test_no_hidden_number_is_in_any_format(
     site: Site, one: list[tuple[int, int, int]], other: list[tuple[int, int, int]]

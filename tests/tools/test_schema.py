@@ -18,6 +18,7 @@ from stoplist.core.policy import Policy, PolicyText
 from stoplist.errors import Problems
 from stoplist.tools import schema
 from tests.core.test_policy import GOOD, NETWORK, PIECES, SHORTEST
+from tests.examples import examples
 
 FOLDER = Path(__file__).parent.parent.parent / "policies"
 SCAFFOLD = FOLDER.parent / "addon" / "stoplist" / "tools" / "scaffold"
@@ -152,7 +153,7 @@ def edited(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a piece may be long
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(text=edited())
 def test_the_schema_is_never_stricter_than_the_parser(validator: Any, text: str) -> None:
     if parses(text):

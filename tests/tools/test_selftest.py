@@ -32,6 +32,7 @@ from stoplist.tools.dial import MAX_BYTES, Proxy
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State, Wanted, as_text
 from stoplist.tools.selftests import as_line
 from tests.e2e.network import SECONDS
+from tests.examples import examples
 from tests.fixed_time import NOW
 
 CHECK_HOST = "check.stoplist.invalid"
@@ -593,7 +594,7 @@ def test_a_control_host_under_another_name(proxy: FakeProxy, wanted: Wanted, aut
     _expect(selftest.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(answers=st.lists(st.binary(max_size=300) | st.just(STOPPED) | st.just(ESTABLISHED), min_size=1, max_size=3))
 def test_any_bytes_give_a_report(proxy: FakeProxy, wanted: Wanted, answers: list[bytes]):
     proxy.raw = lambda connection: connection.sendall(b"".join(answers))

@@ -16,6 +16,7 @@ from stoplist.core.counts import Period
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State
 from stoplist.tools.selftests import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
+from tests.examples import examples
 from tests.fixed_time import NOW
 
 MORNING = NOW.replace(day=3, hour=8)
@@ -75,7 +76,7 @@ def test_a_line_holds_the_moment_and_all_that_was_seen():
     assert "\n" not in as_line(result_of(FINE, "two\nlines\u2028"), MORNING)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     results=st.dictionaries(st.sampled_from(CheckName), st.sampled_from(Result), min_size=1).filter(
         lambda results: set(results.values()) != {Result.SKIPPED}
@@ -306,7 +307,7 @@ def results_or_error(path: Path) -> SelfTests | StoplistError:
 PIECES = st.sampled_from([line(0), line(1, DOWN), line(2, BROKEN)[:-1], '"state"', "[", "}", "\n", '"ok"', "null", ":"])
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary(max_size=200) | st.lists(PIECES, max_size=8).map(lambda pieces: "".join(pieces).encode()))
 def test_any_bytes_give_results_or_an_error(file: Path, data: bytes):
     file.write_bytes(data)

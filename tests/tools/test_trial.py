@@ -24,6 +24,7 @@ from stoplist.tools import trial as trying
 from stoplist.tools.logs.reading import Batch
 from stoplist.tools.showing import FORMATS, as_html, as_json, as_table
 from stoplist.tools.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
+from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.published import Publisher
 
@@ -111,7 +112,7 @@ HOST = st.sampled_from(
 ) | st.text(st.characters(exclude_characters='/ ?#@"\r\n', exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(HOST, max_size=30))
 def test_the_counts_are_those_of_each_host_judged_alone(site: Site, hosts: list[str]) -> None:
     ruleset = trying.loading.load(site.publisher.policy, now=NOW).ruleset
@@ -229,7 +230,7 @@ def all_formats(trial: Trial) -> dict[str, str]:
 WORLD = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1233, 1237))
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(WORLD, WORLD)
 def test_no_hidden_number_is_in_any_format(site: Site, one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
     """Whatever is hidden, and whatever was rounded off, the results are the same to the last byte."""
