@@ -16,4 +16,5 @@ def examples(number: int) -> int:
     >>> examples(5)
     5
     """
-    return min(number, FEW) if settings.get_current_profile_name() == "few examples" else number
+    assert settings.default is not None
+    return min(number, FEW) if settings.default.max_examples == FEW else number
