@@ -1,8 +1,9 @@
 """The program `stoplist` for tests that start it hundreds of times: each start is a fork of one process.
 
-Nearly all that a short command costs is to import what it needs. `serve` imports all of that once. The program that
-`preloaded` writes into a folder hands over its arguments, environment, folder and descriptors on a socket; a child is
-forked there that takes them and runs the command line, and the program ends with its status.
+Nearly all that a short command costs is to import what it needs and to compile the templates of the page. `serve`
+does that once, and loads a policy to do it. The program that `preloaded` writes into a folder hands over its
+arguments, environment, folder and descriptors on a socket; a child is forked there that takes them and runs the
+command line, and the program ends with its status.
 
 Rules
   - A command is a process of its own as ever: it has the caller's environment, folder, stdin, stdout and stderr,
@@ -79,11 +80,11 @@ def preloaded(folder: Path) -> Iterator[Path]:
 
 
 def serve(folder: str) -> None:
-    """Import what commands need, then fork a child for each that comes, until told to end."""
+    """Import what commands need and load a policy once, then fork a child for each that comes, until told to end."""
     for module in pkgutil.walk_packages(stoplist.__path__, "stoplist."):
         importlib.import_module(module.name)
-    load(POLICY, now=NOW)  # templates are compiled, schemas are built
-    gc.freeze()
+    load(POLICY, now=NOW)
+    gc.freeze()  # a child that collects garbage would have each page of this copied
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(f"\0stoplist-{folder}")
