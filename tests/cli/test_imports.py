@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,23 @@ def test_the_list_of_commands_loads_no_gate() -> None:
     assert result == "0"
     assert "stoplist.cli.gate" in modules
     assert "mitmproxy" not in modules
+
+
+def test_a_gate_loads_of_mitmproxy_what_it_uses(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = "{}:{}".format(*other.getsockname())
+        program = PROGRAM.replace(
+            "print(main", "import atexit\natexit.register(lambda: print(*sys.modules))\nprint(main"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, "run", "--listen", address, "--state-dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert "cannot listen" in done.stderr
+    modules = set(done.stdout.split())
+    assert "mitmproxy.addons.proxyserver" in modules
+    assert not {"flask", "ldap3", "mitmproxy.addons.dumper"} & modules

@@ -6,6 +6,7 @@ add-on's hooks, one place after the other, while requests of all kinds come in.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ import pytest
 
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, Gate, Network
+from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, Gate, Network, wait_until
 from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
 
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
@@ -49,6 +50,11 @@ AFTER = {
     *("addon:Stoplist.client_disconnected", "connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
+ENDS = {
+    *("lane:_step.<locals>.guarded", "lane:Lane.hand_over", "lane:Passage._hand_over.<locals>.serve"),
+    *("lane:Passage._forget", "outbound:Opened.take"),
+}
+"""What ends a connection when something else breaks. Where it is broken itself, one stays open until it is idle."""
 PLACE_SIZE = 256
 NO_ANSWER_SECONDS = 3.0
 """After this long without an answer, a request that met a fault is taken to get none."""
@@ -72,6 +78,10 @@ class Faulty:
         """Raise a fault at a place from now on."""
         with self.place.open("r+b") as file:  # in place: it is mapped into the gate's memory
             file.write(place.encode().ljust(PLACE_SIZE, b"\0"))
+
+    def sockets(self) -> int:
+        """How many sockets the gate has open."""
+        return sum(_is_socket(file) for file in Path(f"/proc/{self.gate.process.pid}/fd").iterdir())
 
     def count(self) -> int:
         return self.fired.stat().st_size
@@ -106,6 +116,13 @@ def faulty(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFact
     gate.process.end()
 
 
+def _is_socket(file: Path) -> bool:
+    try:
+        return os.readlink(file).startswith("socket:")
+    except FileNotFoundError:  # it was closed in the meantime
+        return False
+
+
 def _plain(door: Door, host: bytes) -> bytes:
     with door.connect() as connection:
         return ask(connection, get(host, target=b"http://" + host + b"/"))
@@ -137,6 +154,7 @@ WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
 def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
     queries = len(faulty.net.queries())
     broken: Counter[tuple[str, bytes]] = Counter()
+    before_all = faulty.sockets()
     for mode, way in WAYS:
         for host, usual in ((b"www.pass.test", View.ORIGIN), (b"www.listed.test", View.PAGE)):
 
@@ -166,6 +184,8 @@ def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
                 )
             assert request(SECONDS) is usual
     assert len(broken) > 150
+    kept = sum(place in ENDS for place, _ in broken)
+    wait_until(lambda: faulty.sockets() <= before_all + kept, "nothing of what was refused stays open")
     assert not any("listed" in query for query in faulty.net.queries()[queries:])
     faulty.gate.process.end()
     assert "(InjectedError); what it concerned was refused" in faulty.gate.log()

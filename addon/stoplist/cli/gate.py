@@ -102,6 +102,9 @@ def run(
     log: str,
 ) -> None:
     """Run the gate with POLICY, or with the demo policy."""
+    from stoplist.proxy.lean import import_add_ons_one_by_one
+
+    import_add_ons_one_by_one()
     from stoplist.proxy import modes, quiet, runner
 
     if policy is None:

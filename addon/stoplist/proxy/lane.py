@@ -133,15 +133,19 @@ class Lane(AsyncioServerInstance[LaneMode]):
         except BaseException:
             client.close()
             raise
-        writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
-        handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)
-        if handler.client.peername is None:  # the client is gone
+        try:
+            writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
+            handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)
+            if handler.client.peername is None:  # the client is gone
+                transport.abort()
+                return
+            handler.layer = top(handler.layer.context)
+            with self.manager.register_connection(handler.client.id, handler):
+                on_taken()
+                await handler.handle_client()
+        except BaseException:
             transport.abort()
-            return
-        handler.layer = top(handler.layer.context)
-        with self.manager.register_connection(handler.client.id, handler):
-            on_taken()
-            await handler.handle_client()
+            raise
 
 
 class _Begun(asyncio.StreamReader):
@@ -256,14 +260,14 @@ class Passage:
             self._relay.end()
         if not self._is_ours:
             return
-        self._is_ours = False
-        self._forget()
         if self._task is not None:
             self._task.cancel()
         self._lane.connecting.pop(self, None)
         for connection in (self._client, self._server):
             if connection is not None:
                 self._lane.poll.close(connection)
+        self._forget()
+        self._is_ours = False
 
     def fail(self, error: BaseException) -> None:
         self._lane.stoplist.faults.add("lane", error)
@@ -446,12 +450,12 @@ class Passage:
         """Relay from now on; who watches metrics learns of a tunnel only then, when nothing in it is stopped."""
         assert self._server is not None
         data, self._data = self._data, b""
-        self._is_ours = False
         self._is_open = True
         self._board.numbers[Number.TUNNELS] += 1
         self._board.opened(self._took)
         lane = self._lane
         self._relay = Relay(lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended)
+        self._is_ours = False
 
     def _ended(self, error: BaseException | None) -> None:
         self._forget()
@@ -469,7 +473,6 @@ class Passage:
 
     def _hand_over(self, top: Callable[[Context], Layer], at_end: Callable[[], None] = lambda: None) -> None:
         """Have mitmproxy serve the client from the layer `top` on."""
-        self._is_ours = False
         data, self._data = self._data, b""
         self._lane.poll.remove_reader(self._client)
 
@@ -478,11 +481,15 @@ class Passage:
                 await self._lane.hand_over(self._client, data, top, self._forget)
             except OSError:
                 pass  # the client is gone
+            except Exception as error:
+                self._lane.stoplist.faults.add("lane", error)
+                self._lane.stoplist.count_fault()
             finally:
                 self._forget()
                 at_end()
 
         create_task(serve(), name="from the lane", keep_ref=True)
+        self._is_ours = False
 
 
 def _passes(verdict: Verdict) -> bool:

@@ -61,12 +61,12 @@ class Relay:
 
     def end(self, error: BaseException | None = None) -> None:
         """Close both sides; what was not sent yet is lost."""
-        on_end, self._on_end = self._on_end, None
-        if on_end is None:
+        if self._on_end is None:
             return
         _VIEW[: self.used] = bytes(self.used)
         self._poll.close(self._client)
         self._poll.close(self._server)
+        on_end, self._on_end = self._on_end, None
         on_end(error)
 
 

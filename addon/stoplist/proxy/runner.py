@@ -23,7 +23,7 @@ from typing import Any
 
 from mitmproxy import tls
 from mitmproxy.addonmanager import Loader
-from mitmproxy.addons import core, proxyauth, proxyserver, tlsconfig
+from mitmproxy.addons import core, proxyserver, tlsconfig
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.master import Master
 
@@ -146,7 +146,7 @@ async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, wor
         if not worker.has_all:
             wanted = wanted | {"mode": [text for text in all_modes if modes.is_shared(text)]}
     ready = _Ready(master, worker)
-    passwords = [proxyauth.ProxyAuth()] if "proxyauth" in wanted else []
+    passwords = _passwords() if "proxyauth" in wanted else []
     master.addons.add(
         core.Core(), proxyserver.Proxyserver(), *passwords, _UpstreamTls(), Stoplist(faults, worker), ready
     )
@@ -214,6 +214,13 @@ def _existing(path: Path, hint: str = "name the file in the policy") -> str:
     if not path.is_file():
         raise StoplistError("no such file", hint=hint, place=str(path))
     return str(path)
+
+
+def _passwords() -> list[Any]:
+    """mitmproxy's add-on that asks for passwords. LDAP comes with it."""
+    from mitmproxy.addons.proxyauth import ProxyAuth
+
+    return [ProxyAuth()]
 
 
 def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
