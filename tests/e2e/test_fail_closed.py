@@ -6,7 +6,6 @@ add-on's hooks, one place after the other, while requests of all kinds come in.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections import Counter
@@ -118,7 +117,7 @@ def faulty(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFact
 
 def _is_socket(file: Path) -> bool:
     try:
-        return os.readlink(file).startswith("socket:")
+        return str(file.readlink()).startswith("socket:")
     except FileNotFoundError:  # it was closed in the meantime
         return False
 
