@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.openings import MAX_LINE, Opening, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_text, recognise
 from tests.examples import examples
 from tests.pace import million_steps
 
@@ -59,6 +61,12 @@ HTTP = b"GET / HTTP/1.1\r\nHost: listed.test\r\n\r\n"
         pytest.param(b"\r\n\x0c" + HTTP, Opening.HTTP1, id="an empty line and a form feed before it"),
         pytest.param(b" \t\r\n", Opening.INCOMPLETE, id="white space alone"),
         pytest.param(b"GET / HTTP/0.9\r\n", Opening.HTTP1, id="HTTP/0.9 by name"),
+        pytest.param(b"GET /\r\n", Opening.HTTP1, id="no version, and a Host may follow"),
+        pytest.param(b"get /\r\n", Opening.HTTP1, id="no version, in lower case"),
+        pytest.param(b"GET http://listed.test/\r\n", Opening.HTTP1, id="a URL without a version"),
+        pytest.param(b"GET / RTSP/1.1\r\n", Opening.HTTP1, id="a version that llhttp takes for HTTP's"),
+        pytest.param(b"GET / ICE/1.0\r\n", Opening.HTTP1, id="another one"),
+        pytest.param(b"OPTIONS *\r\n", Opening.HTTP1, id="an asterisk without a version"),
         pytest.param(b"GET / HTTP/2.0\r\n", Opening.HTTP1, id="HTTP/2.0 by name"),
         pytest.param(b"GET / HTTP/1.1x\r\n", Opening.HTTP1, id="a version with a letter"),
         pytest.param(b"GET http://listed.test/ HTTP/1.1\r\n", Opening.HTTP1, id="absolute-form"),
@@ -92,7 +100,11 @@ HTTP = b"GET / HTTP/1.1\r\nHost: listed.test\r\n\r\n"
         pytest.param(b"AMQP\x00\x00\x09\x01", Opening.OTHER, id="AMQP"),
         pytest.param(b"\x05\x01\x00", Opening.OTHER, id="SOCKS 5 in a tunnel"),
         pytest.param(b"OPTIONS rtsp://h.test/ RTSP/1.0\r\n", Opening.OTHER, id="RTSP"),
-        pytest.param(b"GET /\r\n", Opening.OTHER, id="HTTP/0.9, which names no host"),
+        pytest.param(b"OPTIONS * RTSP/1.0\r\n", Opening.OTHER, id="RTSP, of no stream"),
+        pytest.param(b"0032git-upload-pack /p\0host=h.test\0", Opening.OTHER, id="git"),
+        pytest.param(b"<13>Nov 27 h x: GET / HTTP/1.1\n", Opening.OTHER, id="a log of requests"),
+        pytest.param(b"52 <13>1 - h x - - - GET / HTTP/1.1\n", Opening.OTHER, id="a log with counted octets"),
+        pytest.param(b"SET a /b\r\n", Opening.OTHER, id="memcached, or Redis"),
         pytest.param(b"\x00", Opening.OTHER, id="NUL"),
         pytest.param(b"\xef\xbb\xbfGET", Opening.OTHER, id="a byte order mark"),
         pytest.param(b"G\x00T / HTTP/1.1\r\n", Opening.OTHER, id="a method that is no token"),
@@ -185,7 +197,7 @@ def test_what_no_byte_can_change_is_not_waited_for(data: bytes, more: bytes) -> 
     """Other protocols begin with a few bytes and wait for an answer: the gate must not wait too."""
     if recognise(data) is Opening.INCOMPLETE:
         text = data.lstrip(b" \t\r\n\x0b\x0c")
-        assert data == b"\x16" or b"\n" not in text or PREFACE.startswith(text)
+        assert data in (b"\x14", b"\x15", b"\x16") or b"\n" not in text or PREFACE.startswith(text)
 
 
 BLANKS = st.lists(st.sampled_from([b" ", b"\t", b"\r", b"\x0b", b"\x0c"]), min_size=1, max_size=3).map(b"".join)
@@ -210,3 +222,59 @@ def test_whatever_a_lenient_server_takes_for_http_is_http(data: bytes) -> None:
 @pytest.mark.parametrize("data", LONG)
 def test_an_opening_is_told_at_once_however_long(data: bytes) -> None:
     assert million_steps(lambda: recognise(data)) < 6
+
+
+# Whatever stands around it
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\x05hello\n", b"FOO\r\n\r\n", b"\xa0", b"\x1c", b"\0\0", b"bytes \xff\xfe\n\x85"]
+)
+@pytest.mark.parametrize("space", [b" ", b"\xa0", b"\x85", b"\x1c", b"\x7f", b"\0", b"\t \x0b"])
+@pytest.mark.parametrize(
+    "line", [b"GET / HTTP/1.1", b"get /", b"GET / RTSP/1.0", b"X-y a HTTP/3", b"PUT http://listed.test/"]
+)
+def test_a_request_line_is_seen_wherever_it_stands(before: bytes, space: bytes, line: bytes) -> None:
+    assert asks(before + line.replace(b" ", space) + b"\r\nHost: listed.test\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n", id="SSH"),
+        pytest.param(b"EHLO client.example\r\nMAIL FROM:<a@h.test>\r\n", id="SMTP"),
+        pytest.param(b"NICK b\r\nUSER b 0 * :http://h.test/\r\n", id="IRC"),
+        pytest.param(b"OPTIONS rtsp://h.test/ RTSP/1.0\r\nCSeq: 1\r\n\r\n", id="RTSP"),
+        pytest.param(b"0032git-upload-pack /p\0host=h.test\0", id="git"),
+        pytest.param(b'<13>Nov 27 h x: "GET / HTTP/1.1" 200\n', id="a log of requests"),
+        pytest.param(b"52 <13>1 - h x - - - GET / HTTP/1.1\n", id="a log with counted octets"),
+        pytest.param(b"WA\x06\x03\0\0\x10/", id="a messenger"),
+        pytest.param(b"\0\x0e8" + bytes(range(0x40, 0x4B)), id="OpenVPN"),
+        pytest.param(b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0", id="RDP"),
+        pytest.param(b"path.to.metric 42 1700000000\n", id="Graphite"),
+    ],
+)
+def test_what_is_no_request_line_is_none(data: bytes) -> None:
+    assert not asks(data)
+
+
+def test_what_is_encrypted_is_hardly_ever_taken_for_a_request() -> None:
+    chance = random.Random(1)
+    assert sum(asks(chance.randbytes(500)) for _ in range(20_000)) < 10
+
+
+@pytest.mark.parametrize(
+    ("data", "is_it"),
+    [
+        (b"", True),
+        (b"SSH-2.0-x\r\n", True),
+        (b"FOO\n\xff", True),
+        (b"\r\nFOO \tx", True),
+        (b"WA\x06\x03", False),
+        (b"\xff", False),
+        (b"FOO\0\n", False),
+        (b"GET\xa0/", False),
+    ],
+)
+def test_text_is_told_by_the_first_line(data: bytes, is_it: bool) -> None:
+    assert is_text(data) is is_it

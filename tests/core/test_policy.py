@@ -577,7 +577,7 @@ def test_a_policy_is_the_same_in_another_process() -> None:
 LISTS_KEYS = "file, key, trusted_keys, threshold, mode, when_expired, guard"
 POLICY_KEYS = (
     "version, include, mode, lists, never_block, exceptions, stop_page, counts, time_zone, metrics, watch, listen, "
-    "certificate, clients, observe_clients, proxy_auth, upstream, https, ca, tls, tests"
+    "certificate, clients, observe_clients, proxy_auth, upstream, tunnels, https, ca, tls, tests"
 )
 NO_NETWORK = "is not an address or a network in CIDR form; write, for example,"
 NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
@@ -1493,10 +1493,36 @@ def sections(value: object) -> list[BaseModel]:
     return []
 
 
+@pytest.mark.parametrize(
+    ("written", "port", "permits", "is_web"),
+    [
+        pytest.param("{}", 443, True, True, id="nothing said"),
+        pytest.param("{}", 8050, True, True, id="a range of the web"),
+        pytest.param("{}", 22, True, False, id="not of the web"),
+        pytest.param("{ports: [443]}", 443, True, True, id="one port"),
+        pytest.param("{ports: [443]}", 8443, False, True, id="another than the one"),
+        pytest.param("{ports: ['8000-9000', 443]}", 8443, True, True, id="in a range"),
+        pytest.param("{web_ports: [9000]}", 9000, True, True, id="a port of the web that is named"),
+        pytest.param("{web_ports: []}", 80, True, False, id="no port of the web"),
+    ],
+)
+def test_tunnels_may_lead_to_ports(written: str, port: int, permits: bool, is_web: bool) -> None:
+    tunnels = PolicyText.parse((GOOD + f"tunnels: {written}\n").encode(), "school.yaml").policy.tunnels
+    assert tunnels.permits(port) is permits
+    assert tunnels.is_web(port) is is_web
+    assert tunnels.other == "relay"
+
+
+@pytest.mark.parametrize("ports", ["0", "65536", "443.0", "90-80", "a", "true", "'1-2-3'", "-5", "''"])
+def test_what_is_no_port_is_told(ports: str) -> None:
+    with pytest.raises(Problems, match="is not a port, or a range such as 8000-8099"):
+        PolicyText.parse((GOOD + f"tunnels: {{ports: [{ports}]}}\n").encode(), "school.yaml")
+
+
 def test_a_policy_is_frozen_to_its_last_value() -> None:
     text = (GOOD + NETWORK + "metrics: {}\n").encode()
     policy = PolicyText.parse(text, "school.yaml").policy
-    assert len(sections(policy)) == 21
+    assert len(sections(policy)) == 22
     for section in sections(policy):
         for name in type(section).model_fields:
             with pytest.raises(ValidationError, match="frozen"):

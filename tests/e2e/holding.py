@@ -27,7 +27,6 @@ Holders = dict[int, object]
 def texts(holders: Holders) -> Iterator[tuple[object, bytes]]:
     """All that is held and can be read; `holders` is filled meanwhile."""
     gc.unfreeze()
-    gc.collect()
     waiting = gc.get_objects()
     holders |= dict.fromkeys((id(holders), id(waiting)))
     while waiting:

@@ -49,11 +49,6 @@ AFTER = {
     *("addon:Stoplist.client_disconnected", "connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
-ENDS = {
-    *("lane:_step.<locals>.guarded", "lane:Lane.hand_over", "lane:Passage._hand_over.<locals>.serve"),
-    *("lane:Passage._forget", "outbound:Opened.take"),
-}
-"""What ends a connection when something else breaks. Where it is broken itself, one stays open until it is idle."""
 PLACE_SIZE = 256
 NO_ANSWER_SECONDS = 3.0
 """After this long without an answer, a request that met a fault is taken to get none."""
@@ -149,11 +144,20 @@ WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
 )
 
 
+@pytest.mark.parametrize("place", ["layers:Continued.__init__", "lane:Passage._hand_over_tunnel.<locals>.<lambda>"])
+def test_what_cannot_be_handed_over_is_closed(faulty: Faulty, place: str):
+    before, fired = faulty.sockets(), faulty.count()
+    faulty.at(place)
+    assert seen(lambda: _plain_in_tunnel(faulty.door("regular"), b"www.pass.test")) is View.REFUSED
+    faulty.at("")
+    assert faulty.count() > fired
+    wait_until(lambda: faulty.sockets() <= before, "neither the client nor the server stays connected")
+
+
 @pytest.mark.campaign
 def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
     queries = len(faulty.net.queries())
     broken: Counter[tuple[str, bytes]] = Counter()
-    before_all = faulty.sockets()
     for mode, way in WAYS:
         for host, usual in ((b"www.pass.test", View.ORIGIN), (b"www.listed.test", View.PAGE)):
 
@@ -183,8 +187,6 @@ def test_a_fault_at_any_place_refuses_the_request(faulty: Faulty):
                 )
             assert request(SECONDS) is usual
     assert len(broken) > 150
-    kept = sum(place in ENDS for place, _ in broken)
-    wait_until(lambda: faulty.sockets() <= before_all + kept, "nothing of what was refused stays open")
     assert not any("listed" in query for query in faulty.net.queries()[queries:])
     faulty.gate.process.end()
     assert "(InjectedError); what it concerned was refused" in faulty.gate.log()

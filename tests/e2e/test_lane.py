@@ -813,10 +813,10 @@ def test_a_thousand_idle_tunnels_are_all_alive(lane: Lane, site: Site):
             for client in clients:
                 assert b" 200 " in read_head(client)
             for number, client in enumerate(clients):
-                client.sendall(hello + b"%06d" % number)
+                client.sendall(hello + b"\x17\x03\x03\x00\x06%06d" % number)
             by_number = {}
             for server in servers:
-                data = receive(server, len(hello) + 6)
+                data = receive(server, len(hello) + 11)
                 assert data.startswith(hello)
                 by_number[int(data[-6:])] = server
             for number, client in enumerate(clients):

@@ -38,9 +38,12 @@ def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
 
     `data` are the bytes of a client, from its first TLS record on. Raises HelloError.
     """
-    hello = _hello(data)
-    if hello is None:
-        return None
+    found = _hello(data)
+    return extensions_of_body(found[0]) if found is not None else None
+
+
+def extensions_of_body(hello: bytes) -> list[tuple[int, bytes]]:
+    """The same for the body of a ClientHello, without records and without its type and length. Raises HelloError."""
     try:
         ciphers = _RANDOM_END + 1 + hello[_RANDOM_END]
         length = _NUMBER.unpack_from(hello, ciphers)[0]
@@ -80,8 +83,17 @@ def server_name(extensions: Iterable[tuple[int, bytes]]) -> Host | None:
     return Host.parse(_prefixed(entries[1:]))
 
 
-def _hello(data: bytes) -> bytes | None:
-    """The body of the ClientHello whose records `data` begins with; None if it is not whole.
+def length_of(data: bytes) -> int | None:
+    """How many bytes of `data` the records of the ClientHello at its start take; None if it is not whole.
+
+    Raises HelloError.
+    """
+    found = _hello(data)
+    return found[1] if found is not None else None
+
+
+def _hello(data: bytes) -> tuple[bytes, int] | None:
+    """The body of the ClientHello whose records `data` begins with, and where they end; None if it is not whole.
 
     A record is looked into when it is whole, as a server does: where `data` was cut changes nothing.
     """
@@ -106,7 +118,7 @@ def _hello(data: bytes) -> bytes | None:
         if len(hello) > size:
             raise HelloError("something follows the ClientHello in its record")
         if len(hello) == size:
-            return bytes(hello[4:])
+            return bytes(hello[4:]), end
         start = end
     raise HelloError("the ClientHello does not end")
 

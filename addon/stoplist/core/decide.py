@@ -45,6 +45,8 @@ class Reason(StrEnum):
     UNREADABLE = "a host that cannot be read"
     AMBIGUOUS = "names or framing that can be read in two ways"
     DENIED = "an address that no client may reach"
+    PROTOCOL = "a protocol that a web server could take for its own"
+    CLOSED = "a port or protocol that the policy closes for tunnels"
     NOT_FORWARDED = "a tunnel that ends at the gate, and must not be forwarded"
     EXPIRED = "a list that has expired"
     FAULT = "a fault of the gate"
@@ -70,6 +72,8 @@ PASS_EXCEPTION = Verdict(Action.PASS, Reason.EXCEPTION)
 UNREADABLE = Verdict(Action.REFUSE, Reason.UNREADABLE)
 AMBIGUOUS = Verdict(Action.REFUSE, Reason.AMBIGUOUS)
 DENIED = Verdict(Action.REFUSE, Reason.DENIED)
+PROTOCOL = Verdict(Action.REFUSE, Reason.PROTOCOL)
+CLOSED = Verdict(Action.REFUSE, Reason.CLOSED)
 NOT_FORWARDED = Verdict(Action.REFUSE, Reason.NOT_FORWARDED)
 EXPIRED = Verdict(Action.REFUSE, Reason.EXPIRED)
 FAULT = Verdict(Action.REFUSE, Reason.FAULT)

@@ -1,13 +1,14 @@
 """Opening: what a client opens a tunnel with, told from its first bytes.
 
 A tunnel carries what its two ends agree on. The gate must see two kinds of it: TLS, whose
-ClientHello names a host, and HTTP, whose requests do. Everything else it relays.
+ClientHello names a host, and HTTP, whose requests do. Everything else is another protocol, of which
+conversations.py makes sure that no web server takes it for a request.
 
 Rules
   - A decision is made only when no further byte could change it: a client that sends its first bytes
     one by one is read no differently.
-  - What servers are known to take for HTTP is HTTP: empty lines before it, any case, any white space.
-    How strictly it is then read is the business of core/heads.py.
+  - What servers are known to take for HTTP is HTTP: empty lines before it, any case, any white space,
+    another version or none. How strictly it is then read is the business of core/heads.py.
 """
 
 from __future__ import annotations
@@ -20,10 +21,22 @@ MAX_LINE = 64 * 1024
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
-_HTTP = re.compile(rb"HTTP(?:/|S?:)", re.IGNORECASE)
-"""A version, or a URL: of HTTP/0.9 a request has no version, and names a host all the same."""
 _TLS_RECORDS = range(20, 25)
 """The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
+_BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
+
+_SPACE = rb"[\x00-\x09\x0b-\x20\x7f\x85\xa0]"
+"""What some server takes for white space within a line: control characters, and what Latin-1 calls a space."""
+_START = rb"(?:\A|(?<=\n))" + _SPACE + rb"*+(?![0-9]++" + _SPACE + rb")"
+_NAMES_A_TARGET = re.compile(
+    # Methods that servers know have three letters or more. What mixes small letters with others is none.
+    _START + rb"(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
+    rb"(?!(?i:\*|rtspu?s?://)[^\n]*" + _SPACE + rb"RTSP/)"
+    rb"(?:/|\*(?=[\x00-\x20\x7f\x85\xa0]|\Z)|[A-Za-z][A-Za-z0-9+.-]*+://)"
+)
+_NAMES_A_VERSION = re.compile(
+    _START + rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"(?:[^\n]*?" + _SPACE + rb")??(?i:HTTP/)"
+)
 
 
 class Opening(StrEnum):
@@ -48,9 +61,26 @@ def recognise(data: bytes) -> Opening:
     if text.startswith(_PREFACE):
         return Opening.HTTP2
     line, end, _ = text.partition(b"\n")
+    text_of_it, nul, _ = line.partition(b"\0")
+    if nul and not asks(text_of_it + nul):
+        return Opening.OTHER  # it may never end, as in git's protocol
     if not end or _PREFACE.startswith(text):
         return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
-    return Opening.HTTP1 if _HTTP.search(line) else Opening.OTHER
+    return Opening.HTTP1 if asks(line) else Opening.OTHER
+
+
+def asks(data: bytes) -> bool:
+    """Whether some server could take a line of `data` for that of a request, whatever stands around it.
+
+    >>> asks(b"\\x05hello\\nGET\\xa0/ RTSP/1.1\\n")
+    True
+    """
+    return bool(_NAMES_A_TARGET.search(data) or _NAMES_A_VERSION.search(data))
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the first line of `data`, or what there is of it, is text alone, as a request is."""
+    return not _BINARY.search(data.lstrip(b" \t\r\n\x0b\x0c").partition(b"\n")[0])
 
 
 def is_other_at_its_end(data: bytes) -> bool:

@@ -134,6 +134,29 @@ class ListenAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from `first` to `last`."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``PORT`` or ``FIRST-LAST``. Raises ValueError."""
+        match = re.fullmatch("([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+        found = cls(int(match[1]), int(match[2] or match[1])) if match else None
+        if found is None or not 1 <= found.first <= found.last <= 65535:
+            raise ValueError
+        return found
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 def _version(value: object) -> object:
     if type(value) is not int:  # True and 1.0 are equal to 1
         raise PydanticCustomError("version", "is not one of 1")
@@ -147,6 +170,15 @@ def _listen(value: object) -> ListenAddress:
     except (ValueError, HostError):
         pass
     raise PydanticCustomError("listen", "is not ADDRESS:PORT")
+
+
+def _ports(value: object) -> PortRange:
+    try:
+        if isinstance(value, str) or type(value) is int:
+            return PortRange.parse(str(value))
+    except ValueError:
+        pass
+    raise PydanticCustomError("ports", "is not a port, or a range such as 8000-8099")
 
 
 def _network(value: object) -> Network:
@@ -284,6 +316,10 @@ Keep = Annotated[Span, BeforeValidator(_span), _as(r"^[0-9]{1,4}\s*(day|week|mon
 Zone = Annotated[zoneinfo.ZoneInfo, BeforeValidator(_zone), PlainSerializer(str), _as("^[A-Za-z]")]
 Listen = Annotated[ListenAddress, BeforeValidator(_listen), _as(":[0-9]{1,5}$")]
 NetworkName = Annotated[Network, BeforeValidator(_network), PlainSerializer(str), _as("^[0-9a-fA-F:.]+(/[0-9.]+)?$")]
+_PORTS = {
+    "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]
+}
+Ports = Annotated[PortRange, BeforeValidator(_ports), PlainSerializer(str), WithJsonSchema(_PORTS)]
 Mode = Literal["enforce", "observe"]
 
 
@@ -484,6 +520,27 @@ class UpstreamPolicy(_Section):
     ca: FileName | None = Field(None, examples=["roots.pem"])
 
 
+class TunnelsPolicy(_Section):
+    """Which ports clients may open tunnels to, by CONNECT or SOCKS, all of them where none is named; what becomes of
+    tunnels that hold neither TLS nor HTTP; and the ports on which such a one passes only where the server is no web
+    server."""
+
+    ports: tuple[Ports, ...] = Field((), examples=["[443, 8443]"])
+    other: Literal["relay", "refuse"] = Field("relay", examples=["refuse"])
+    web_ports: tuple[Ports, ...] = Field(
+        tuple(map(PortRange.parse, ("80", "443", "8000-8099", "8443", "8888"))),
+        examples=["[80, 443, 8000-8099, 8443, 8888]"],
+    )
+
+    def permits(self, port: int) -> bool:
+        """Whether a tunnel may lead to this port."""
+        return not self.ports or any(port in ports for ports in self.ports)
+
+    def is_web(self, port: int) -> bool:
+        """Whether there is the web on this port, or nothing."""
+        return any(port in ports for ports in self.web_ports)
+
+
 class LdapPolicy(_Section):
     """A directory that clients' names and passwords are tried against."""
 
@@ -583,6 +640,7 @@ class Policy(_Section):
         Field(None, examples=["{htpasswd: users.htpasswd}"])
     )
     upstream: UpstreamPolicy = Field(UpstreamPolicy(), examples=["{allow: [127.0.0.1], deny: [10.0.0.0/8]}"])
+    tunnels: TunnelsPolicy = Field(TunnelsPolicy(), examples=["{ports: [443], other: refuse}"])
     https: Literal["page", "refuse"] = Field("page", examples=["page"])
     ca: Annotated[CaPolicy | None, BeforeValidator(_given)] = Field(
         None, examples=["{cert: intermediate.pem, key: intermediate.key}"]

@@ -27,6 +27,8 @@ _REFUSALS = {
         (Reason.UNREADABLE, 400, "the host of this request cannot be read", "http_request_error"),
         (Reason.AMBIGUOUS, 400, "this request can be read in two ways", "http_request_error"),
         (Reason.DENIED, 403, "no client may reach this address", "destination_ip_prohibited"),
+        (Reason.PROTOCOL, 403, "no server may take this protocol for HTTP", "http_request_denied"),
+        (Reason.CLOSED, 403, "its policy closes this port, or this protocol, for tunnels", "http_request_denied"),
         (Reason.NOT_FORWARDED, 503, "the list has changed, load the page again", "http_request_denied"),
         (Reason.EXPIRED, 503, "its list has expired, and the policy refuses all", "proxy_configuration_refused"),
         (Reason.FAULT, 503, "the gate has a fault", "proxy_internal_error"),

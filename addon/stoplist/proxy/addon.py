@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import time
 import weakref
@@ -54,6 +55,7 @@ from stoplist.core.addresses import Address, is_client
 from stoplist.core.clienthello import server_name
 from stoplist.core.decide import (
     AMBIGUOUS,
+    CLOSED,
     DENIED,
     FAULT,
     NOT_FORWARDED,
@@ -328,6 +330,7 @@ class Stoplist:
             except Exception as error:
                 self.faults.add("beat", error)
             await asyncio.sleep(seconds)
+            gc.collect()  # what ended requests leave refers to itself, and would stay for as long as the gate is quiet
             tally.board.numbers[Number.FAULTS] += self.faults.report()
             await self._close_stopped()
             loop = asyncio.get_running_loop()
@@ -391,7 +394,7 @@ class Stoplist:
     def next_layer(self, nextlayer: NextLayer) -> None:
         if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
-        nextlayer.layer = layers.next_layer(nextlayer, self.judge)
+        nextlayer.layer = layers.next_layer(nextlayer, self.judge, self.judge_hello)
         if nextlayer.layer is None:
             raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
 
@@ -402,13 +405,13 @@ class Stoplist:
         if _is_asked_for_a_password(flow):
             return
         try:
-            host, _ = parse_authority(flow.request.data.authority)
+            host, port = parse_authority(flow.request.data.authority)
         except HostError:
             self._refuse(flow, UNREADABLE)
             return
         client = _address_of(flow.client_conn)
         target = self.judge.verdict(host, client=client)
-        verdict = strictest((target, self._judge_fields(flow.request, client)))
+        verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
         if target.action is Action.STOP and self._shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
@@ -421,6 +424,18 @@ class Stoplist:
             flow.request.data.host = host.address
             self.connections.passed(flow.client_conn, host)
             self.judge.count(verdict)
+
+    def _judge_port(self, port: int | None) -> Verdict:
+        return PASS if port is None or self.judge.policy.tunnels.permits(port) else CLOSED
+
+    def judge_hello(self, context: Context, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
+        """The verdict for a ClientHello that follows another one in the clear. Raises HostError."""
+        client, target, name = context.client, _target(context), server_name(extensions)
+        verdict = self.judge.verdict(target, name, client=_address_of(client))
+        if verdict.action in (Action.PASS, Action.OBSERVE) and name is not None:
+            self.judge.count_more(verdict, self.judge.verdict(target, client.sni, client=_address_of(client)))
+            self.connections.passed(client, name)
+        return verdict
 
     @_guarded(_refuse_tls)
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
@@ -519,6 +534,8 @@ class Stoplist:
         address = _address_of(client)
         names = (target, client.sni, request.data.host or None)
         verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
+        if _is_multiplexed(request) and not _has_plain_target(request):
+            verdict = strictest((verdict, AMBIGUOUS))
         if verdict.action is Action.STOP:
             if not _has_short_body(request):
                 self.judge.count(verdict)
@@ -538,6 +555,9 @@ class Stoplist:
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
+            if not _is_multiplexed(request) and _has_unexpected_body(request):
+                # A server that leaves it unread takes it for the next request: there must be none.
+                request.headers["Connection"] = "close"
             if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
                 request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
             self.connections.passed(client, host)
@@ -601,6 +621,8 @@ class Stoplist:
         client, address = data.client, data.server.address
         if address is None:
             raise StoplistError("a connection to nowhere")
+        if client.alpn == b"h2" and not data.server.tls:
+            data.server.alpn = b"h2"  # what came in HTTP/2 goes on in HTTP/2
         if self.connections.ends_here(client):
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
         elif self._is_forwarder(client, address):
@@ -695,6 +717,19 @@ def _others(master: Master) -> list[str]:
 def _has_short_body(request: http.Request) -> bool:
     length = request.headers.get("content-length", "0")
     return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
+
+
+def _has_unexpected_body(request: http.Request) -> bool:
+    """Whether a body comes with a request of which servers expect none (RFC 9110, section 9.3.1)."""
+    has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
+    return has_body and request.method not in ("POST", "PUT", "PATCH")
+
+
+def _has_plain_target(request: http.Request) -> bool:
+    """Whether a request of HTTP/2 or HTTP/3 names no host in its path or scheme (RFC 9113, section 8.3.1)."""
+    path, scheme = request.data.path, request.data.scheme
+    is_path = path.startswith(b"/") or (path == b"*" and request.method == "OPTIONS")
+    return is_path and scheme in (b"http", b"https")
 
 
 def _is_asked_for_a_password(flow: http.HTTPFlow) -> bool:

@@ -1,6 +1,8 @@
-"""HTTP as mitmproxy does it, but for one thing: the heads of HTTP/1 requests are read by core/heads.py.
+"""HTTP as mitmproxy does it, but for a few things.
 
-What was read there is what mitmproxy's request is made of; its own parser sees no request head.
+- The heads of HTTP/1 requests are read by core/heads.py: what was read there is what mitmproxy's request is made of.
+- What comes in HTTP/2 goes on in HTTP/2, or not at all: HTTP/1 has no form for some of it (RFC 9113, section 10.3).
+- Where a request has no answer, ours is sent, and not a page of mitmproxy's.
 """
 
 from __future__ import annotations
@@ -8,20 +10,22 @@ from __future__ import annotations
 import time
 
 from mitmproxy import http
+from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers import HttpLayer
-from mitmproxy.proxy.layers.http import HTTPMode
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http import HTTPMode, RegisterHttpConnection
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.core.hosts import HostError
 from stoplist.page.answers import Answer
+from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge
 
 
@@ -59,10 +63,24 @@ def request(head: RequestHead) -> http.Request:
 
 def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
     """mitmproxy's HTTP, with our reading of HTTP/1."""
-    made = HttpLayer(context, mode)
+    made = _Http(context, mode)
     if context.client.alpn != b"h2" and not (context.client.alpn or b"").startswith(b"h3"):
         made.connections[context.client] = Http1(context.fork(), judge)
     return made
+
+
+class _Http(HttpLayer):
+    def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator[None]:
+        connection = command.connection
+        if command.err is None and self.context.client.alpn == b"h2" and connection.alpn != b"h2":
+            command.err = "the server does not speak HTTP/2"
+            yield commands.CloseConnection(connection)
+        yield from super().register_connection(command)
+
+
+def is_refused(error: str) -> bool:
+    """Whether a connection failed because a hook or `outbound` did not permit it."""
+    return error.startswith("Connection killed") or error == Reason.DENIED
 
 
 def read_head(data: bytes, judge: Judge, client: str) -> RequestHead | Verdict | None:
@@ -87,6 +105,15 @@ class Http1(Http1Server):
     def __init__(self, context: Context, judge: Judge) -> None:
         super().__init__(context)
         self._judge = judge
+
+    def send(self, event: HttpEvent) -> CommandGenerator[None]:
+        if isinstance(event, ResponseProtocolError) and not self.response and event.code is ErrorCode.CONNECT_FAILED:
+            if self.conn.state & ConnectionState.CAN_WRITE:
+                answer = refusal(Reason.DENIED) if is_refused(event.message) else UNREACHABLE
+                yield commands.SendData(self.conn, assemble_response(response(answer)))
+                yield commands.CloseConnection(self.conn)
+        else:
+            yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         if not isinstance(event, events.DataReceived):

@@ -12,8 +12,11 @@ Rules
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Protocol
+
+from mitmproxy.proxy.context import Context
 
 from stoplist.core.addresses import Address
 from stoplist.core.decide import AMBIGUOUS, Action, Verdict, strictest, verdict_of
@@ -25,6 +28,9 @@ from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
 from stoplist.proxy.store import InForce
 from stoplist.proxy.tally import Tally
+
+type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
+"""The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""
 
 
 class Rulesets(Protocol):

@@ -6,7 +6,8 @@ nothing of mitmproxy, and gets none of it.
 
   CONNECT host:port     judged as everywhere; what passes is resolved, connected, answered with 200
   the first bytes       a ClientHello: its name is judged as well, then the bytes are relayed (relay.py)
-                        neither TLS nor HTTP, or the server speaks first: relayed
+                        neither TLS nor HTTP: relayed, where no web server listens (core/conversations.py)
+                        the server speaks first: relayed, unless it is a web server
   anything else         handed to mitmproxy with the bytes that were read, where the hooks of addon.py decide:
                         other requests, TLS to the gate, HTTP in a tunnel, and every name that does not pass
 
@@ -36,14 +37,16 @@ from mitmproxy.proxy.mode_specs import RegularMode
 from mitmproxy.utils.asyncio_utils import create_task
 
 from stoplist.core.clienthello import HelloError, extensions_of, server_name
-from stoplist.core.decide import PASS, Action, Reason, Verdict
+from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
+from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.openings import Opening, is_other_at_its_end, recognise
+from stoplist.core.openings import MAX_LINE, Opening, is_other_at_its_end, is_text, recognise
+from stoplist.core.policy import TunnelsPolicy
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.http1 import established, read_head, response
-from stoplist.proxy.layers import Continued
+from stoplist.proxy.layers import HESITATION_SECONDS, Continued
 from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.poll import poll_for
@@ -55,11 +58,14 @@ if TYPE_CHECKING:
 
 ACCEPTED_AT_ONCE = 64
 """After so many new connections those that are open have their turn."""
+MORE_SECONDS = 0.05
+"""When a server is listened to again that began with too little to tell what it is."""
 REST_SECONDS = 0.5
 """How long nothing is accepted when the process has no file descriptor left."""
 
 _PIECE = 64 * 1024
 _CONNECT = b"CONNECT "
+_TLS_RECORDS = tuple(bytes([kind]) for kind in range(20, 25))
 _ESTABLISHED = assemble_response(established())
 
 
@@ -86,8 +92,8 @@ class Lane(AsyncioServerInstance[LaneMode]):
         self.board = self.stoplist.judge.tally.board
         self._unread = Board(None)
         self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
-        self.connecting: dict[Passage, float] = {}
-        """Who connects to a server, the first one first, and until when it may."""
+        self.waiting: dict[Passage, float] = {}
+        """Who waits for a server, to be connected or to speak, the first one first, and until when it may."""
         self._give_up_late()
         self._asks_for_passwords = bool(getattr(ctx.options, "proxyauth", None))
         found = self.stoplist.listening.sockets(host, port)
@@ -100,7 +106,7 @@ class Lane(AsyncioServerInstance[LaneMode]):
     def takes(self, host: Host, port: int) -> bool:
         """Whether a CONNECT needs nothing of mitmproxy, if it passes."""
         policy, outbound = self.stoplist.judge.policy, self.stoplist.outbound
-        is_ours = policy.tls == "passthrough" and not self._asks_for_passwords
+        is_ours = policy.tls == "passthrough" and not self._asks_for_passwords and policy.tunnels.permits(port)
         return is_ours and (host.address, port) not in outbound.trusted
 
     def board_of(self, verdict: Verdict) -> Board:
@@ -108,13 +114,13 @@ class Lane(AsyncioServerInstance[LaneMode]):
         return self.board if verdict.action is Action.PASS else self._unread
 
     def _give_up_late(self) -> None:
-        """One timer for all who connect: each second, end those who have for too long."""
+        """One timer for all who wait: each second, end those who have for too long."""
         self.loop.call_later(1, self._give_up_late)
-        while self.connecting:
-            first, until = next(iter(self.connecting.items()))
+        while self.waiting:
+            first, until = next(iter(self.waiting.items()))
             if until > self.loop.time():
                 break
-            del self.connecting[first]
+            del self.waiting[first]
             first.give_up()
 
     async def hand_over(
@@ -202,6 +208,9 @@ def _step(step: Callable[..., None]) -> Callable[..., None]:
             step(self)
         except (OSError, HelloError):
             self.end()  # the client or the server is gone, or nobody could read what the client says
+        except RefusedError as error:
+            self._lane.stoplist.judge.count(error.verdict)
+            self.end()
         except Exception as error:
             self.fail(error)
 
@@ -219,6 +228,7 @@ class Passage:
             "_board",
             "_client",
             "_data",
+            "_is_answered",
             "_is_open",
             "_is_ours",
             "_judged_by",
@@ -235,6 +245,7 @@ class Passage:
         self._lane = lane
         self._client = client
         self._is_ours = True
+        self._is_answered = False
         self._is_open = False
         self._board = lane.board
         self._server: socket.socket | None = None
@@ -262,7 +273,7 @@ class Passage:
             return
         if self._task is not None:
             self._task.cancel()
-        self._lane.connecting.pop(self, None)
+        self._lane.waiting.pop(self, None)
         for connection in (self._client, self._server):
             if connection is not None:
                 self._lane.poll.close(connection)
@@ -339,7 +350,7 @@ class Passage:
         if self._server is None:
             self._task = lane.loop.create_task(self._open_slowly(host, port))
         else:
-            lane.connecting[self] = lane.loop.time() + CONNECT_SECONDS
+            lane.waiting[self] = lane.loop.time() + CONNECT_SECONDS
             lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
@@ -358,17 +369,19 @@ class Passage:
     @_step
     def _connected(self) -> None:
         assert self._server is not None
-        del self._lane.connecting[self]
+        del self._lane.waiting[self]
         error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._refuse(OSError(error))
             return
-        self._lane.poll.turn(self._server, self._carry)
+        self._lane.poll.turn(self._server, self._hear)
         self._enter()
 
     @_step
     def give_up(self) -> None:
-        """The server does not answer in time."""
+        """The server does not answer in time, or says nothing where it had to show that it is no web server."""
+        if self._is_answered:
+            raise RefusedError(PROTOCOL)
         self._refuse(TimeoutError())
 
     def _refuse(self, error: OSError) -> None:
@@ -384,13 +397,14 @@ class Passage:
         assert self._server is not None
         self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client.send(_ESTABLISHED)
+        self._is_answered = True
         self._took = self._lane.loop.time() - self._seen
         if self._data:
             self._judge()
-        else:
-            self._lane.poll.add_reader(self._server, self._carry)  # it speaks first
         if self._is_ours:
             self._lane.poll.add_reader(self._client, self._read_first)
+            if not self._data or self._hears:
+                self._lane.poll.add_reader(self._server, self._hear)
 
     @_step
     def _read_first(self) -> None:
@@ -399,31 +413,97 @@ class Passage:
             self._judge()
         elif more is not None:
             if is_other_at_its_end(self._data):
-                self._carry()
+                self._lane.poll.remove_reader(self._client)
+                self._relay_other()
             else:
                 self.end()
+
+    @_step
+    def _hear(self) -> None:
+        """The server speaks before it was told anything: what it is shows by its first words, which stay unread."""
+        assert self._server is not None
+        said = self._server.recv(_PIECE, socket.MSG_PEEK)
+        words = words_of(said)
+        if not said:
+            self._carry(None)  # it says nothing any more
+        elif words is Words.OTHER:
+            if self._tunnels.other == "refuse":
+                raise RefusedError(CLOSED)
+            self._carry(None)
+        elif words is Words.WEB:
+            self.end()
+        elif words is Words.SETTINGS:
+            if self._data and recognise(self._data) is Opening.OTHER:
+                raise RefusedError(PROTOCOL)
+            self._lane.poll.remove_reader(self._server)
+        else:
+            self._lane.poll.remove_reader(self._server)
+            self._lane.loop.call_later(MORE_SECONDS, self._hear_again)
+
+    @_step
+    def _hear_again(self) -> None:
+        if self._is_ours and self._server is not None:
+            self._lane.poll.add_reader(self._server, self._hear)
+
+    @property
+    def _tunnels(self) -> TunnelsPolicy:
+        return self._lane.stoplist.judge.policy.tunnels
+
+    @property
+    def _hears(self) -> bool:
+        """Whether what the server says first decides."""
+        return recognise(self._data) in (Opening.INCOMPLETE, Opening.OTHER) and self._data[:1] not in _TLS_RECORDS
 
     def _judge(self) -> None:
         """Do what the client's first bytes ask for; wait for more where they do not say."""
         assert self._server is not None
-        may_relay = self._may_relay()
-        if may_relay:
-            self._carry()
-        elif may_relay is None:
-            self._lane.poll.remove_reader(self._server)  # whoever has begun to speak is heard first
-        else:
-            self._hand_over_tunnel()
-
-    def _may_relay(self) -> bool | None:
-        """Whether what the client sent may be relayed; None as long as it does not say."""
         match recognise(self._data):
+            case Opening.INCOMPLETE if self._data[:1] in _TLS_RECORDS:
+                self._lane.poll.remove_reader(self._server)
             case Opening.INCOMPLETE:
-                return None
+                self._hesitate()
             case Opening.TLS:
-                return self._may_relay_hello()
+                may_relay = self._may_relay_hello()
+                if may_relay:
+                    self._carry(TlsConversation(self._judge_again))
+                elif may_relay is None:
+                    self._lane.poll.remove_reader(self._server)
+                else:
+                    self._hand_over_tunnel()
             case Opening.OTHER:
-                return True
-        return False
+                self._relay_other()
+            case _:
+                self._hand_over_tunnel()
+
+    def _hesitate(self) -> None:
+        """Some protocols begin with a word and wait. It is no request yet: then it is watched, not held."""
+        said = self._data
+        if self._port_is_web() or not said.strip() or not is_text(said):
+            return
+
+        def go_on() -> None:
+            if self._is_ours and self._data == said:
+                self._relay_word()
+
+        self._lane.loop.call_later(HESITATION_SECONDS, go_on)
+
+    @_step
+    def _relay_word(self) -> None:
+        self._relay_other()
+
+    def _relay_other(self) -> None:
+        """Relay what is neither TLS nor HTTP; text, where the web may be, only once the server has spoken."""
+        if self._tunnels.other == "refuse":
+            raise RefusedError(CLOSED)
+        if self._port_is_web() and is_text(self._data):
+            self._lane.waiting.setdefault(self, self._lane.loop.time() + CONNECT_SECONDS)
+            if len(self._data) > MAX_LINE:
+                self._lane.poll.remove_reader(self._client)
+        else:
+            self._carry(OtherConversation())
+
+    def _port_is_web(self) -> bool:
+        return self._tunnels.is_web(self._port)
 
     def _may_relay_hello(self) -> bool | None:
         try:
@@ -445,21 +525,35 @@ class Passage:
             self.hosts = (target, name)
         return True
 
-    @_step
-    def _carry(self) -> None:
+    def _judge_again(self, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
+        """The verdict for a ClientHello that follows another one. Raises HostError."""
+        name, judge = server_name(extensions), self._lane.stoplist.judge
+        verdict = judge.verdict(*self.hosts, name, client=self.address)
+        if _passes(verdict):
+            judge.count_more(verdict, judge.verdict(*self.hosts, client=self.address))
+            if name is not None and name not in self.hosts:
+                self.hosts = (*self.hosts, name)
+        return verdict
+
+    def _carry(self, conversation: Conversation | None) -> None:
         """Relay from now on; who watches metrics learns of a tunnel only then, when nothing in it is stopped."""
         assert self._server is not None
+        self._lane.waiting.pop(self, None)
         data, self._data = self._data, b""
         self._is_open = True
         self._board.numbers[Number.TUNNELS] += 1
         self._board.opened(self._took)
         lane = self._lane
-        self._relay = Relay(lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended)
+        self._relay = Relay(
+            lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended, conversation
+        )
         self._is_ours = False
 
     def _ended(self, error: BaseException | None) -> None:
         self._forget()
-        if error is not None and not isinstance(error, OSError):
+        if isinstance(error, RefusedError):
+            self._lane.stoplist.judge.count(error.verdict)
+        elif error is not None and not isinstance(error, OSError):
             self._lane.stoplist.faults.add("lane", error)
 
     # What mitmproxy serves

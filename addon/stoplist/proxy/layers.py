@@ -8,6 +8,7 @@ arrived for raw bytes, lose the half-close of a tunnel, and read a request in an
   Socks5        connects only what may pass; a listed host gets its page
   Transparent   connects nothing before the client's first bytes have been judged
   Continued     goes on with a tunnel that the lane has opened
+  Relayed       carries bytes, and looks at them as long as core/conversations.py has a say in it
   Dns, Quic     in modules of their own, as is our reading of HTTP/1
 
 Rules
@@ -17,6 +18,7 @@ Rules
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from mitmproxy import http
@@ -33,27 +35,78 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
 from stoplist.core.clienthello import HelloError, extensions_of
-from stoplist.core.decide import Action, Reason, Verdict
+from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
+from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
-from stoplist.core.openings import Opening, is_other_at_its_end, recognise
+from stoplist.core.openings import Opening, is_other_at_its_end, is_text, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
-from stoplist.proxy.http1 import established, http_layer, read_head, request, response
-from stoplist.proxy.judge import Judge
-from stoplist.proxy.quic import Quic
+from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
+from stoplist.proxy.judge import Judge, JudgeHello
+from stoplist.proxy.outbound import CONNECT_SECONDS
+from stoplist.proxy.quic import Datagrams, Quic
 from stoplist.proxy.quiet import Faults
 
 DNS_PORT = 53
+HESITATION_SECONDS = 2.0
+"""How long a client that began with text and no line may take to end it: it could be waiting for the server."""
 QUIC_PORTS = (80, 443, 8443)
 """UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
+_TLS_RECORDS = tuple(bytes([kind]) for kind in range(20, 25))
 
 
-def tls_layer(context: Context) -> Layer:
+def tls_layer(context: Context, judge: Judge, judge_hello: JudgeHello) -> Layer:
     """TLS or DTLS from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
     server = ServerTLSLayer(context)
-    server.child_layer = ClientTLSLayer(context)
+    server.child_layer = _ClientTls(context, judge, judge_hello)
     return server
+
+
+class _ClientTls(ClientTLSLayer):
+    """mitmproxy's, but what stays closed to us is looked at until it is encrypted."""
+
+    def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello) -> None:
+        super().__init__(context)
+        self._judge = judge
+        self._judge_hello = judge_hello
+
+    def receive_handshake_data(self, data: bytes) -> CommandGenerator[tuple[bool, str | None]]:
+        result = yield from super().receive_handshake_data(data)
+        if isinstance(self.child_layer, TCPLayer):  # it was told nothing yet
+            conversation = TlsConversation(functools.partial(self._judge_hello, self.context))
+            self.child_layer = Relayed(self.context, self._judge, conversation)
+        elif isinstance(self.child_layer, UDPLayer):
+            self.child_layer = Datagrams(self.context, self._judge, self._judge_hello, is_quic=False)
+        return result
+
+
+class Relayed(TCPLayer):
+    """Carries what both ends say, and lets the conversation decide what of it until that is over."""
+
+    def __init__(self, context: Context, judge: Judge, conversation: Conversation) -> None:
+        super().__init__(context, ignore=True)
+        self._judge = judge
+        self._conversation = conversation
+
+    def relay_messages(self, event: events.Event) -> CommandGenerator[None]:
+        is_server = isinstance(event, events.ConnectionEvent) and event.connection == self.context.server
+        if isinstance(event, events.DataReceived):
+            conversation = self._conversation
+            try:
+                data = (conversation.from_server if is_server else conversation.from_client)(event.data)
+            except RefusedError as error:
+                self._judge.count(error.verdict)
+                self._handle_event = self.done
+                yield commands.CloseConnection(self.context.server)
+                yield commands.CloseConnection(self.context.client)
+                return
+            if not data:
+                return
+            event = events.DataReceived(event.connection, data)
+        elif isinstance(event, events.ConnectionClosed) and is_server and self._conversation.held_back:
+            yield commands.SendData(self.context.client, self._conversation.held_back)
+        yield from super().relay_messages(event)
 
 
 class Explicit(Layer):
@@ -158,7 +211,7 @@ class _Connect(Layer):
             child: Layer = _Undecided(self.context)
             yield HttpConnectedHook(self._flow)
         else:  # what was refused was counted where it was refused
-            self._flow.response = response(refusal(Reason.DENIED) if _is_refused(error) else UNREACHABLE)
+            self._flow.response = response(refusal(Reason.DENIED) if is_refused(error) else UNREACHABLE)
             child = Refused(self.context)
             yield HttpConnectErrorHook(self._flow)
         yield commands.SendData(self.context.client, assemble_response(self._flow.response))
@@ -166,26 +219,63 @@ class _Connect(Layer):
         yield from child.handle_event(events.Start())
 
 
-def _is_refused(error: str) -> bool:
-    """Whether a connection failed because a hook or `outbound` did not permit it."""
-    return error.startswith("Connection killed") or error == Reason.DENIED
-
-
 class _Undecided(NextLayer):
-    """Asks `next_layer` as mitmproxy does, and also when the client will send no more."""
+    """Asks `next_layer` as mitmproxy does, and also when the client will send no more, or says nothing for long."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.has_ended = False
+        """Whether the client will send no more."""
+        self.is_late = False
+        """Whether it was waited for long enough."""
+        self.wait: float | None = None
+        """For how many seconds the server's first words are waited for, or more of the client's; None: for ever."""
+        self._wakeup: commands.RequestWakeup | None = None
+
+    @property
+    def said(self) -> tuple[bytes, bytes]:
+        """What the client and the server have said so far."""
+        return self.data_client(), self.data_server()  # type: ignore[no-untyped-call]  # mitmproxy's
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if (
-            isinstance(event, events.ConnectionClosed)
-            and event.connection is self.context.client
-            and self.data_client()  # type: ignore[no-untyped-call]  # mitmproxy's
-        ):
+        if isinstance(event, events.Wakeup):
+            self.is_late = event.command is self._wakeup
+            yield from self._decide()
+        elif isinstance(event, events.ConnectionClosed) and event.connection is self.context.client and self.said[0]:
             self.events.append(event)
-            is_other = is_other_at_its_end(self.data_client())  # type: ignore[no-untyped-call]  # mitmproxy's
-            self.layer = TCPLayer(self.context, ignore=True) if is_other else Refused(self.context)
-            yield from self._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
+            self.has_ended = True
+            yield from self._decide()
+            if self.layer is None and self.wait is None:
+                self.layer = Refused(self.context)
+                yield from self._decide()
         else:
             yield from super()._handle_event(event)
+        if self.layer is None and self.wait is not None:
+            yield from self._begin_to_wait(self.wait)
+
+    def _begin_to_wait(self, seconds: float) -> CommandGenerator[None]:
+        if self.context.server.timestamp_start is None:
+            error = yield commands.OpenConnection(self.context.server)
+            if error is not None:
+                self.layer = Refused(self.context)
+                yield from self._decide()
+                return
+        if self._wakeup is None or self._wakeup.delay != seconds:
+            self._wakeup = commands.RequestWakeup(seconds)
+            yield self._wakeup
+
+    def _decide(self) -> CommandGenerator[None]:
+        yield from self._ask()
+
+    def _ask(self) -> CommandGenerator[None]:
+        yield from super()._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
+        if self.layer is not None:
+            self._handle = self.handle_event = self._hand_on  # type: ignore[method-assign]
+
+    def _hand_on(self, event: events.Event) -> CommandGenerator[None]:
+        assert self.layer is not None
+        if not isinstance(event, events.Wakeup) or event.command is not self._wakeup:
+            yield from self.layer.handle_event(event)
 
 
 class _Tunnel(modes.DestinationKnown):
@@ -219,6 +309,8 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
         if verdict.action is Action.STOP:
             self.context.server.address = (Host.parse(name).address, port)
             return None  # counted when it asks for a page
+        if not self._judge.policy.tunnels.permits(port):
+            verdict = strictest((verdict, CLOSED))
         self._judge.count(verdict)
         if verdict.action is Action.REFUSE:
             return "refused"
@@ -307,31 +399,63 @@ def first_layer(top: Layer, judge: Judge) -> Layer:
     return top
 
 
-def next_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
+def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> Layer | None:
     """What the client's first bytes ask for; None as long as they do not say."""
     context, data = undecided.context, undecided.data_client()
     if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
         return http_layer(context, HTTPMode.transparent, judge)
     if context.client.transport_protocol == "udp":
-        return _next_udp_layer(context, data, judge)
-    if not data and undecided.data_server():
-        return TCPLayer(context, ignore=True)
-    if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], Transparent):
+        return _next_udp_layer(context, data, judge, judge_hello)
+    if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], Transparent) and data:
         return Dns(context, judge)
     match recognise(data):
-        case Opening.INCOMPLETE:
-            return None
         case Opening.TLS:
-            return _when_whole(data, tls_layer, context)
+            return _when_whole(data, functools.partial(tls_layer, judge=judge, judge_hello=judge_hello), context)
         case Opening.HTTP1:
             return http_layer(context, HTTPMode.transparent, judge)
         case Opening.HTTP2:
             context.client.alpn = context.server.alpn = b"h2"
             return http_layer(context, HTTPMode.transparent, judge)
-        case Opening.OTHER:
-            return TCPLayer(context, ignore=True)
         case Opening.ENDLESS:
             return Refused(context)
+    return _next_other_layer(undecided, judge)
+
+
+def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
+    """What may become of a connection whose client has said nothing yet, or what is neither TLS nor HTTP."""
+    context, tunnels = undecided.context, judge.policy.tunnels
+    data, words = undecided.data_client(), words_of(undecided.data_server())
+    waiting = undecided if isinstance(undecided, _Undecided) else None
+    has_ended = waiting is not None and waiting.has_ended
+    is_other = recognise(data) is Opening.OTHER or (has_ended and is_other_at_its_end(data))
+    if data[:1] in _TLS_RECORDS and not is_other:
+        return None
+    if words is Words.OTHER or is_other:
+        if tunnels.other == "refuse":
+            return _refused(context, judge, CLOSED)
+        if words is Words.OTHER:
+            return TCPLayer(context, ignore=True)
+    elif words is Words.WEB:
+        return Refused(context)
+    is_held = is_text(data) and context.server.address is not None and tunnels.is_web(context.server.address[1])
+    if is_other and (not is_held or waiting is None):
+        return Relayed(context, judge, OtherConversation())
+    if waiting is None:
+        return None
+    if is_other:
+        if waiting.is_late or words is not Words.INCOMPLETE:
+            return _refused(context, judge, PROTOCOL)
+        waiting.wait = CONNECT_SECONDS
+    elif data.strip() and is_text(data) and not is_held:
+        if waiting.is_late:
+            return Relayed(context, judge, OtherConversation())
+        waiting.wait = HESITATION_SECONDS
+    return None
+
+
+def _refused(context: Context, judge: Judge, verdict: Verdict) -> Layer:
+    judge.count(verdict)
+    return Refused(context)
 
 
 def _when_whole(data: bytes, make: Callable[[Context], Layer], context: Context) -> Layer | None:
@@ -342,16 +466,16 @@ def _when_whole(data: bytes, make: Callable[[Context], Layer], context: Context)
         return Refused(context)
 
 
-def _next_udp_layer(context: Context, data: bytes, judge: Judge) -> Layer:
+def _next_udp_layer(context: Context, data: bytes, judge: Judge, judge_hello: JudgeHello) -> Layer:
     if context.client.tls_established:
         return Refused(context)  # inside QUIC there is HTTP/3 or nothing
     if starts_like_dtls_record(data):
-        return tls_layer(context)
+        return tls_layer(context, judge, judge_hello)
     if _leads_to(context, DNS_PORT):
         return Dns(context, judge)
     if _leads_to(context, *QUIC_PORTS) or _starts_like_quic(data, None):
-        return Quic(context)
-    return UDPLayer(context, ignore=True)
+        return Quic(context, judge, judge_hello)
+    return Datagrams(context, judge, judge_hello, is_quic=False)
 
 
 def _leads_to(context: Context, *ports: int) -> bool:

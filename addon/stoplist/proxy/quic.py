@@ -1,9 +1,32 @@
-"""Quic: HTTP/3 where whole packets come in, judged by the name in its ClientHello."""
+"""Quic: HTTP/3 where whole packets come in, judged by the names in its ClientHellos (RFC 9000, RFC 9001).
+
+  Quic          a flow that begins with QUIC: its first ClientHello says whether it is carried, or ends here
+  Datagrams     carries a flow, of QUIC or of anything else; each ClientHello that comes in it is judged
+  Hellos        finds them
+
+Rules
+  - One flow may hold several connections, one after the other, and one connection several ClientHellos: after a
+    Retry, after a HelloRetryRequest, in another version.
+  - A ClientHello is in packets of the type Initial, whose keys come from the connection id that their sender chose:
+    whoever sees the packet can open it. One that no such key opens is of no connection that a server knows.
+"""
 
 from __future__ import annotations
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # aioquic exports it by name only
-from aioquic.quic.packet import encode_quic_version_negotiation, pull_quic_header
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+from aioquic._crypto import CryptoError
+from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]  # aioquic exports it by name only
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import (
+    QuicFrameType,
+    QuicPacketType,
+    QuicProtocolVersion,
+    encode_quic_version_negotiation,
+    pull_ack_frame,
+    pull_quic_header,
+)
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer
@@ -13,8 +36,21 @@ from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_S
 from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.tls import ClientHelloData
 
+from stoplist.core.clienthello import MAX_HELLO, HelloError, extensions_of_body
+from stoplist.core.conversations import RefusedError
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict
+from stoplist.core.hosts import HostError
+from stoplist.proxy.judge import Judge, JudgeHello
+
 MAX_HELLO_DATAGRAMS = 16
 """In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""
+
+
+_LONG, _FIXED = 0x80, 0x40
+_VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
+_CLIENT_HELLO = 1
+MAX_CONNECTIONS = 16
+"""How many connections of one flow are known, the last ones."""
 
 
 class Quic(Layer):
@@ -23,9 +59,10 @@ class Quic(Layer):
     mitmproxy's own layer asks the hook as well, but cannot let a connection be that was handed to it.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello) -> None:
         super().__init__(context)
         self._datagrams: list[bytes] = []
+        self._carried = functools.partial(Datagrams, context, judge, judge_hello, is_quic=True)
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.ConnectionClosed):
@@ -52,7 +89,7 @@ class Quic(Layer):
         if hello is not None:
             data = ClientHelloData(self.context, hello)
             yield TlsClienthelloHook(data)
-            yield from self._hand_over(UDPLayer(self.context, ignore=True) if data.ignore_connection else self._ended())
+            yield from self._hand_over(self._carried() if data.ignore_connection else self._ended())
         elif len(self._datagrams) >= MAX_HELLO_DATAGRAMS:
             yield from self._refuse()
 
@@ -76,3 +113,183 @@ class Quic(Layer):
 
     def _ignore(self, event: events.Event) -> CommandGenerator[None]:  # noqa: ARG002  as mitmproxy calls it
         yield from ()
+
+
+class Datagrams(UDPLayer):
+    """Carries datagrams. In a flow of QUIC, packets of versions that nobody can read here go nowhere."""
+
+    def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello, *, is_quic: bool) -> None:
+        super().__init__(context, ignore=True)
+        self._judge = judge
+        self._hellos = Hellos(functools.partial(judge_hello, context), is_quic=is_quic)
+
+    def relay_messages(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and event.connection == self.context.client:
+            try:
+                may_go = self._hellos.take(event.data)
+            except RefusedError as error:
+                self._judge.count(error.verdict)
+                self._handle_event = self.done
+                yield commands.CloseConnection(self.context.server)
+                yield commands.CloseConnection(self.context.client)
+                return
+            for datagram in may_go:
+                yield from super().relay_messages(events.DataReceived(event.connection, datagram))
+        else:
+            yield from super().relay_messages(event)
+
+
+class Hellos:
+    """The ClientHellos in the datagrams of one client to one server. `judged` gives the verdict for each."""
+
+    def __init__(self, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict], *, is_quic: bool) -> None:
+        self._judged = judged
+        self._is_quic = is_quic
+        self._begun: dict[tuple[int, bytes], _Begun] = {}
+        """What is known of a connection, by its version and the connection id that its keys come from."""
+
+    def take(self, datagram: bytes) -> list[bytes]:
+        """A datagram in; those that may go on out, in the order they came in. Raises RefusedError."""
+        if not datagram or not datagram[0] & _LONG:
+            return [datagram]
+        waits = None
+        may_go: list[bytes] = []
+        for version, destination, packet, start in _long_packets(datagram):
+            if version not in _VERSIONS:
+                if self._is_quic:
+                    return []
+                continue
+            begun, payload = self._opened(version, destination, packet, start)
+            if begun is None:
+                if self._is_quic:
+                    return []
+                continue
+            self._is_quic = True
+            begun.read(payload, self._judged)
+            if begun.is_settled:
+                may_go += begun.waiting
+                begun.waiting.clear()
+            else:
+                waits = begun
+        if waits is None:
+            return [*may_go, datagram]
+        waits.waiting.append(datagram)
+        if len(waits.waiting) > MAX_HELLO_DATAGRAMS:
+            raise RefusedError(AMBIGUOUS)
+        return may_go
+
+    def _opened(self, version: int, destination: bytes, packet: bytes, start: int) -> tuple[_Begun | None, bytes]:
+        """The connection that a packet is of, and what it holds; None if it is of none."""
+        own = version, destination
+        for key in (own, *(known for known in self._begun if known != own)):
+            begun = self._begun.get(key) or _Begun(*key)
+            try:
+                payload = begun.open(packet, start)
+            except CryptoError:
+                continue
+            self._begun[key] = begun
+            if len(self._begun) > MAX_CONNECTIONS:
+                del self._begun[next(iter(self._begun))]
+            return begun, payload
+        return None, b""
+
+
+class _Begun:
+    """What a client has said at the beginning of one connection, in packets that anybody can open."""
+
+    def __init__(self, version: int, destination: bytes) -> None:
+        self._keys = CryptoPair()
+        self._keys.setup_initial(cid=destination, is_client=False, version=version)
+        self._said = bytearray()
+        self._known = bytearray()
+        """A byte for each of `_said`, 1 where it has come in."""
+        self._judged_to = 0
+        self.waiting: list[bytes] = []
+        """Datagrams of a ClientHello that is not whole."""
+
+    def open(self, packet: bytes, start: int) -> bytes:
+        """What is in a packet that is encrypted from `start` on. Raises CryptoError."""
+        return self._keys.decrypt_packet(packet, start, 0)[1]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that came in was judged."""
+        return len(self._said) == self._judged_to
+
+    def read(self, payload: bytes, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict]) -> None:
+        """Take up the handshake in a packet, and judge each ClientHello that is whole. Raises RefusedError."""
+        try:
+            for offset, data in _handshake(payload):
+                self._add(offset, data)
+            self._judge(judged)
+        except (HelloError, BufferReadError, ValueError):
+            raise RefusedError(AMBIGUOUS) from None
+        except HostError:
+            raise RefusedError(UNREADABLE) from None
+
+    def _add(self, offset: int, data: bytes) -> None:
+        end = offset + len(data)
+        if end > MAX_HELLO:
+            raise HelloError("the ClientHello does not end")
+        if end > len(self._said):
+            self._known += bytes(end - len(self._said))
+            self._said += bytes(end - len(self._said))
+        for place, byte in enumerate(data, offset):
+            if self._known[place] and self._said[place] != byte:
+                raise HelloError("the same place of the handshake was said in two ways")
+            self._said[place], self._known[place] = byte, 1
+
+    def _judge(self, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict]) -> None:
+        first_gap = self._known.find(0)
+        whole = len(self._known) if first_gap < 0 else first_gap
+        while whole - self._judged_to >= 4:
+            message = self._said[self._judged_to : whole]
+            length = 4 + int.from_bytes(message[1:4])
+            if message[0] != _CLIENT_HELLO:
+                raise HelloError("a handshake that does not begin with a ClientHello")
+            if len(message) < length:
+                return
+            verdict = judged(extensions_of_body(bytes(message[4:length])))
+            if verdict.action not in (Action.PASS, Action.OBSERVE):
+                raise RefusedError(verdict)
+            self._judged_to += length
+
+
+def _long_packets(datagram: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
+    """Of each packet Initial in a datagram, and of each of a version not known: the version, the connection id that
+    it is sent to, the packet, and from where on it is encrypted (RFC 9000, sections 12.2 and 17.2)."""
+    rest = datagram
+    while rest and rest[0] & _LONG:
+        readable = bytes([rest[0] | _FIXED]) + rest[1:]  # it may be any bit to who agreed on that (RFC 9287)
+        version = int.from_bytes(rest[1:5])
+        if version not in _VERSIONS:
+            yield version, b"", rest, 0
+            return
+        buffer = Buffer(data=readable)
+        try:
+            header = pull_quic_header(buffer)
+        except (ValueError, BufferReadError):
+            return
+        if header.packet_type is QuicPacketType.INITIAL:
+            yield version, header.destination_cid, rest[: header.packet_length], buffer.tell()
+        rest = rest[header.packet_length :]
+
+
+def _handshake(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    """The pieces of the handshake in a packet Initial, each with its place (RFC 9000, sections 12.4 and 19.6)."""
+    buffer = Buffer(data=payload)
+    while not buffer.eof():
+        match buffer.pull_uint_var():
+            case QuicFrameType.PADDING | QuicFrameType.PING:
+                pass
+            case QuicFrameType.ACK:
+                pull_ack_frame(buffer)
+            case QuicFrameType.ACK_ECN:
+                pull_ack_frame(buffer)
+                for _ in range(3):
+                    buffer.pull_uint_var()
+            case QuicFrameType.CRYPTO:
+                offset, length = buffer.pull_uint_var(), buffer.pull_uint_var()
+                yield offset, buffer.pull_bytes(length)
+            case _:  # the end of a connection; no handshake follows
+                return

@@ -1,4 +1,4 @@
-"""Relay: carries bytes between two sockets, and nothing else.
+"""Relay: carries bytes between two sockets, which it looks at only as long as a conversation asks for it.
 
 The sockets are read and written by themselves, not through asyncio's transports: what one side sends is
 received into one buffer that all relays share, and sent on from there, so that an idle relay holds no
@@ -16,6 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from stoplist.core.conversations import Conversation
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.poll import Poll
 
@@ -29,11 +30,12 @@ _VIEW = memoryview(_BUFFER)
 class Relay:
     """Both directions between `client` and `server`, non-blocking connected sockets that are its own from then on.
 
-    `first` are bytes of the client that were received already. `clock` tells the time in seconds, and bytes are
+    `first` are bytes of the client that were received already; `conversation` has a say in what is carried until it is
+    over, None if nothing has. `clock` tells the time in seconds, and bytes are
     counted on `board`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
     """
 
-    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "numbers", "seen", "used", "ways")
+    __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "conversation", "numbers", "seen", "used", "ways")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Relay:
         server: socket.socket,
         first: bytes,
         on_end: Callable[[BaseException | None], None],
+        conversation: Conversation | None = None,
     ) -> None:
         self._poll = poll
         self._on_end: Callable[[BaseException | None], None] | None = on_end
@@ -56,8 +59,11 @@ class Relay:
         self.ways = 2
         """How many directions have not ended."""
         self.numbers = board.numbers
-        poll.add_reader(server, _Way(self, poll, server, client, Number.TO_CLIENTS).read)
-        _Way(self, poll, client, server, Number.FROM_CLIENTS).send(first)
+        self.conversation = conversation
+        from_server = conversation.from_server if conversation is not None else None
+        from_client = conversation.from_client if conversation is not None else None
+        poll.add_reader(server, _Way(self, poll, server, client, Number.TO_CLIENTS, from_server).read)
+        _Way(self, poll, client, server, Number.FROM_CLIENTS, from_client).send(first)
 
     def end(self, error: BaseException | None = None) -> None:
         """Close both sides; what was not sent yet is lost."""
@@ -71,11 +77,20 @@ class Relay:
 
 
 class _Way:
-    """One direction: what `source` sends goes to `sink`."""
+    """One direction: what `source` sends goes to `sink`, and through `look` until the conversation is over."""
 
-    __slots__ = ("_number", "_poll", "_relay", "_rest", "_sink", "_source")
+    __slots__ = ("_look", "_number", "_poll", "_relay", "_rest", "_sink", "_source")
 
-    def __init__(self, relay: Relay, poll: Poll, source: socket.socket, sink: socket.socket, number: Number) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        poll: Poll,
+        source: socket.socket,
+        sink: socket.socket,
+        number: Number,
+        look: Callable[[bytes], bytes] | None,
+    ) -> None:
+        self._look = look
         self._relay = relay
         self._poll = poll
         self._source = source
@@ -91,7 +106,10 @@ class _Way:
                 self._relay.seen = self._relay.clock()
                 if count > self._relay.used:
                     self._relay.used = count
-                self._carry(_VIEW[:count])
+                if self._look is None:
+                    self._carry(_VIEW[:count])
+                elif may_go := self._looked_at(bytes(_VIEW[:count])):
+                    self._carry(may_go)
             else:
                 self._end()
         except BlockingIOError:
@@ -102,10 +120,21 @@ class _Way:
     def send(self, data: bytes) -> None:
         """Carry `data`, then what the source sends."""
         try:
+            if data and self._look is not None:
+                data = self._looked_at(data)
             if not data or self._carry(data):
                 self._poll.add_reader(self._source, self.read)
         except Exception as error:
             self._relay.end(error)
+
+    def _looked_at(self, data: bytes) -> bytes:
+        """Those of the bytes, and of what was held back before, that may be carried."""
+        assert self._look is not None
+        assert self._relay.conversation is not None
+        may_go = self._look(data)
+        if self._relay.conversation.is_over:
+            self._look = None
+        return may_go
 
     def _carry(self, data: bytes | memoryview) -> bool:
         """Send what the sink takes at once. Whether that is all; else the source is not read until it was sent."""
@@ -135,6 +164,11 @@ class _Way:
             self._relay.end(error)
 
     def _end(self) -> None:
+        conversation, self._look = self._relay.conversation if self._look is not None else None, None
+        if conversation is not None and self._number == Number.TO_CLIENTS:
+            rest = conversation.held_back
+            if rest and not self._carry(rest):
+                return
         self._relay.ways -= 1
         if not self._relay.ways:
             self._relay.end()

@@ -1,0 +1,235 @@
+"""Conversations: what the two ends of a tunnel say before it is clear that none of it is the web in the clear.
+
+Who may relay a tunnel after its opening (see openings.py) goes on looking, here, until the server has shown what
+it is. What a client said is then of no matter: only a web server answers a request.
+
+  TlsConversation      up to the ServerHello: each ClientHello names a host (RFC 8446, section 4.1.4)
+  OtherConversation    another protocol, up to the server's first words
+
+Rules
+  - Bytes come in as they are received, in any pieces, and those that may go on come out. No I/O.
+  - What is not yet known to be harmless is kept, at most 64 KiB of it.
+  - Where a web server answers what was no request to us, the answer is not handed on, and the conversation ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Protocol
+
+from stoplist.core.clienthello import HelloError, extensions_of, length_of
+from stoplist.core.decide import AMBIGUOUS, PROTOCOL, UNREADABLE, Action, Verdict
+from stoplist.core.hosts import HostError
+from stoplist.core.openings import MAX_LINE, asks
+from stoplist.errors import StoplistError
+
+type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
+"""The verdict for a ClientHello, by its extensions, (type, body). Raises HostError."""
+
+_CHANGE_CIPHER_SPEC, _HANDSHAKE, _APPLICATION_DATA = 20, 22, 23
+_TLS_RECORDS = range(20, 25)
+_MAX_RECORD = 16 * 1024 + 256
+"""Longest body of a record, in bytes (RFC 8446, section 5.2)."""
+_SERVER_HELLO = 2
+_RANDOM = slice(6, 38)
+"""Where the random bytes of a ServerHello are in its message: after its type, its length and its version."""
+_RETRY = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")
+"""The random bytes of a HelloRetryRequest (RFC 8446, section 4.1.3)."""
+_PAGES = (b"HTTP/", b"<!DOCTYPE HTML", b"<HTML")
+_SETTINGS_LENGTH = 6
+"""A setting of HTTP/2 in bytes (RFC 9113, section 6.5)."""
+
+
+class RefusedError(StoplistError):
+    """The conversation must end here: the verdict says why."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason.value)
+        self.verdict = verdict
+
+
+class Conversation(Protocol):
+    is_over: bool
+    """Whether nothing has to be looked at any more."""
+
+    @property
+    def held_back(self) -> bytes:
+        """What the server said that may be the start of an answer: where it says no more, it is none."""
+
+    def from_client(self, data: bytes) -> bytes:
+        """What the client says next in, what the server may be told out. Raises RefusedError."""
+
+    def from_server(self, data: bytes) -> bytes:
+        """What the server says next in, what the client may be told out. Raises RefusedError."""
+
+
+class Words(StrEnum):
+    """What the first words of a server are."""
+
+    INCOMPLETE = "not enough bytes to tell"
+    SETTINGS = "HTTP/2, which servers begin by themselves"
+    WEB = "the answer of a web server, or TLS"
+    OTHER = "another protocol"
+
+
+def words_of(data: bytes) -> Words:
+    """What a server is that says `data` first.
+
+    >>> words_of(b"SSH-2.0-OpenSSH_9.9\\r\\n")
+    <Words.OTHER: 'another protocol'>
+    """
+    if not data:
+        return Words.INCOMPLETE
+    if data[0] in _TLS_RECORDS:
+        if len(data) < 3:
+            return Words.INCOMPLETE if data[1:] in (b"", b"\x03") else Words.OTHER
+        return Words.WEB if data[1] == 3 and data[2] <= 4 else Words.OTHER
+    if not data[0]:
+        return _frame_of(data)
+    text = data[:MAX_LINE].lstrip(b" \t\r\n").upper()
+    if not text:
+        return Words.INCOMPLETE
+    if text.startswith(_PAGES):
+        return Words.WEB
+    return Words.INCOMPLETE if any(page.startswith(text) for page in _PAGES) else Words.OTHER
+
+
+def _frame_of(data: bytes) -> Words:
+    """Whether a server begins with a frame SETTINGS of HTTP/2 (RFC 9113, sections 3.4 and 4.1)."""
+    known = data[3:9]
+    if known != b"\x04\0\0\0\0\0"[: len(known)]:
+        return Words.OTHER
+    if len(data) < 9:
+        return Words.INCOMPLETE
+    return Words.OTHER if int.from_bytes(data[:3]) % _SETTINGS_LENGTH else Words.SETTINGS
+
+
+class OtherConversation:
+    """A protocol that is neither TLS nor HTTP; the first piece of the client's is its opening."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._said = b""
+        self._answer = b""
+
+    @property
+    def held_back(self) -> bytes:
+        return self._answer
+
+    def from_client(self, data: bytes) -> bytes:
+        if not self.is_over and len(self._said) < MAX_LINE:
+            self._said += data
+            if asks(self._said):
+                raise RefusedError(PROTOCOL)
+        return data
+
+    def from_server(self, data: bytes) -> bytes:
+        if self.is_over:
+            return data
+        self._answer += data
+        match words_of(self._answer):
+            case Words.INCOMPLETE:
+                return b""
+            case Words.OTHER:
+                self.is_over = True
+                answer, self._said, self._answer = self._answer, b"", b""
+                return answer
+        raise RefusedError(PROTOCOL)
+
+
+class TlsConversation:
+    """What follows a first ClientHello that was judged; the first piece of the client's begins with that."""
+
+    def __init__(self, judged: Judged) -> None:
+        self.is_over = False
+        self._judged = judged
+        self._has_begun = False
+        self._records = b""
+        """Of the client, the last one not whole."""
+        self._answer = b""
+        self._message = b""
+        """The handshake of the server so far, since its last HelloRetryRequest."""
+        self._has_answered = False
+
+    @property
+    def held_back(self) -> bytes:
+        return b"" if self._has_answered else self._answer
+
+    def from_client(self, data: bytes) -> bytes:
+        if self.is_over:
+            data, self._records = self._records + data, b""
+            return data
+        self._records += data
+        end = 0
+        while (length := self._record(self._records[end:])) is not None:
+            end += length
+        may_go, self._records = self._records[:end], self._records[end:]
+        return may_go
+
+    def _record(self, data: bytes) -> int | None:
+        """How long what a client says next is, a record or a ClientHello of several; None if it is not whole."""
+        if len(data) < 5:
+            return None
+        if data[0] not in _TLS_RECORDS or data[1] != 3:
+            raise RefusedError(AMBIGUOUS)
+        if data[0] == _HANDSHAKE:
+            return self._hello(data)
+        length = 5 + int.from_bytes(data[3:5])
+        if length > 5 + _MAX_RECORD or not self._has_begun:
+            raise RefusedError(AMBIGUOUS)
+        return length if len(data) >= length else None
+
+    def _hello(self, data: bytes) -> int | None:
+        try:
+            length = length_of(data)
+            if length is not None and self._has_begun:
+                verdict = self._judged(extensions_of(data) or ())
+                if verdict.action not in (Action.PASS, Action.OBSERVE):
+                    raise RefusedError(verdict)
+        except HelloError:
+            raise RefusedError(AMBIGUOUS) from None
+        except HostError:
+            raise RefusedError(UNREADABLE) from None
+        self._has_begun = self._has_begun or length is not None
+        return length
+
+    def from_server(self, data: bytes) -> bytes:
+        if self.is_over:
+            return data
+        self._answer += data
+        if not self._has_answered:
+            words, data = words_of(self._answer), self._answer
+            if words is Words.INCOMPLETE:
+                return b""
+            if words is Words.SETTINGS or (words is Words.WEB and data[0] not in _TLS_RECORDS):
+                raise RefusedError(PROTOCOL)
+            self._has_answered = True
+            if words is Words.OTHER:  # neither TLS nor the web
+                self._end()
+        if not self.is_over:
+            self._read_records()
+        return data
+
+    def _read_records(self) -> None:
+        """Look for a ServerHello: after it, no ClientHello can come in the clear."""
+        while len(self._answer) >= 5 and not self.is_over:
+            length = 5 + int.from_bytes(self._answer[3:5])
+            if self._answer[0] == _HANDSHAKE:
+                message = self._message + self._answer[5:length]
+                if len(message) >= _RANDOM.stop:
+                    if message[0] != _SERVER_HELLO or message[_RANDOM] != _RETRY:
+                        self._end()
+                        return
+                    message = b"" if len(message) >= 4 + int.from_bytes(message[1:4]) else message
+                if len(self._answer) >= length:
+                    self._message = message
+            elif self._answer[0] not in _TLS_RECORDS or self._answer[0] == _APPLICATION_DATA:
+                raise RefusedError(AMBIGUOUS)
+            if len(self._answer) < length:
+                return
+            self._answer = self._answer[length:]
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._answer = self._message = b""
