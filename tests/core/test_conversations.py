@@ -80,110 +80,123 @@ def test_first_words_say_what_a_server_is(data: bytes, words: Words) -> None:
         assert words_of(data[:length]) in (Words.INCOMPLETE, words)
 
 
-class TestOther:
-    def test_what_no_web_server_answers_goes_on(self) -> None:
-        conversation = OtherConversation()
-        assert conversation.from_client(b"SSH-2.0-a\r\n") == b"SSH-2.0-a\r\n"
+# Another protocol
+
+
+def test_what_no_web_server_answers_goes_on() -> None:
+    conversation = OtherConversation()
+    assert conversation.from_client(b"SSH-2.0-a\r\n") == b"SSH-2.0-a\r\n"
+    assert not conversation.is_over
+    assert conversation.from_server(b"SSH-2.0-b\r\n") == b"SSH-2.0-b\r\n"
+    assert conversation.is_over
+    assert conversation.from_client(b"GET / HTTP/1.1\r\n") == b"GET / HTTP/1.1\r\n"
+    assert conversation.from_server(b"HTTP/1.1 200 OK\r\n") == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_the_start_of_an_answer_is_held_until_it_is_told() -> None:
+    conversation = OtherConversation()
+    conversation.from_client(b"HELP\r\n")
+    assert conversation.from_server(b"HT") == b""
+    assert conversation.held_back == b"HT"
+    assert conversation.from_server(b"ML\n") == b"HTML\n"
+    assert conversation.held_back == b""
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n", b"<html>", SETTINGS, b"\x15\x03\x03\0\x02\x02\x28"]
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_the_answer_of_a_web_server_is_not_handed_on(answer: bytes, size: int) -> None:
+    conversation = OtherConversation()
+    conversation.from_client(b"\xffBREW\r\n")
+    with pytest.raises(RefusedError) as raised:
+        assert not any(pieces(answer, size, conversation.from_server))
+    assert raised.value.verdict is PROTOCOL
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_request_that_follows_unanswered_is_refused(size: int) -> None:
+    conversation, said = OtherConversation(), b"\xffBREW\r\nGET / HTTP/1.1\r\nHost: www.listed.test\r\n\r\n"
+    with pytest.raises(RefusedError):
+        list(pieces(said, size, conversation.from_client))
+
+
+# TLS
+
+
+def test_it_is_over_with_the_server_hello() -> None:
+    conversation = begun()
+    assert conversation.from_server(server_hello()) == server_hello()
+    assert conversation.is_over
+    assert conversation.from_client(LISTED) == LISTED
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000])
+@pytest.mark.parametrize("before", [b"", CHANGE, EARLY + CHANGE], ids=["alone", "after a change", "after early data"])
+def test_a_second_hello_is_judged(size: int, before: bytes) -> None:
+    for second in (HELLO, LISTED):
+        conversation = begun()
+        assert b"".join(pieces(before, size, conversation.from_client)) == before
+        assert b"".join(pieces(server_hello(RETRY), size, conversation.from_server)) == server_hello(RETRY)
         assert not conversation.is_over
-        assert conversation.from_server(b"SSH-2.0-b\r\n") == b"SSH-2.0-b\r\n"
-        assert conversation.is_over
-        assert conversation.from_client(b"GET / HTTP/1.1\r\n") == b"GET / HTTP/1.1\r\n"
-        assert conversation.from_server(b"HTTP/1.1 200 OK\r\n") == b"HTTP/1.1 200 OK\r\n"
-
-    def test_the_start_of_an_answer_is_held_until_it_is_told(self) -> None:
-        conversation = OtherConversation()
-        conversation.from_client(b"HELP\r\n")
-        assert conversation.from_server(b"HT") == b""
-        assert conversation.held_back == b"HT"
-        assert conversation.from_server(b"ML\n") == b"HTML\n"
-        assert conversation.held_back == b""
-
-    @pytest.mark.parametrize(
-        "answer", [b"HTTP/1.1 400 Bad Request\r\n", b"<html>", SETTINGS, b"\x15\x03\x03\0\x02\x02\x28"]
-    )
-    @pytest.mark.parametrize("size", [1, 100])
-    def test_the_answer_of_a_web_server_is_not_handed_on(self, answer: bytes, size: int) -> None:
-        conversation = OtherConversation()
-        conversation.from_client(b"\xffBREW\r\n")
-        with pytest.raises(RefusedError) as raised:
-            assert not any(pieces(answer, size, conversation.from_server))
-        assert raised.value.verdict is PROTOCOL
-
-    @pytest.mark.parametrize("size", [1, 7, 100])
-    def test_a_request_that_follows_unanswered_is_refused(self, size: int) -> None:
-        conversation, said = OtherConversation(), b"\xffBREW\r\nGET / HTTP/1.1\r\nHost: www.listed.test\r\n\r\n"
-        with pytest.raises(RefusedError):
-            list(pieces(said, size, conversation.from_client))
+        if second is LISTED:
+            with pytest.raises(RefusedError) as raised:
+                assert not any(pieces(second, size, conversation.from_client))
+            assert raised.value.verdict is STOP
+        else:
+            assert b"".join(pieces(second, size, conversation.from_client)) == second
+            conversation.from_server(CHANGE + server_hello())
+            assert conversation.is_over
 
 
-class TestTls:
-    def test_it_is_over_with_the_server_hello(self) -> None:
-        conversation = begun()
-        assert conversation.from_server(server_hello()) == server_hello()
-        assert conversation.is_over
-        assert conversation.from_client(LISTED) == LISTED
+def test_a_second_hello_is_judged_whether_a_server_asked_for_it_or_not() -> None:
+    with pytest.raises(RefusedError):
+        begun().from_client(LISTED)
+    with pytest.raises(RefusedError):
+        TlsConversation(judged).from_client(HELLO + EARLY + LISTED)
 
-    @pytest.mark.parametrize("size", [1, 10, 1000])
-    @pytest.mark.parametrize(
-        "before", [b"", CHANGE, EARLY + CHANGE], ids=["alone", "after a change", "after early data"]
-    )
-    def test_a_second_hello_is_judged(self, size: int, before: bytes) -> None:
-        for second in (HELLO, LISTED):
-            conversation = begun()
-            assert b"".join(pieces(before, size, conversation.from_client)) == before
-            assert b"".join(pieces(server_hello(RETRY), size, conversation.from_server)) == server_hello(RETRY)
-            assert not conversation.is_over
-            if second is LISTED:
-                with pytest.raises(RefusedError) as raised:
-                    assert not any(pieces(second, size, conversation.from_client))
-                assert raised.value.verdict is STOP
-            else:
-                assert b"".join(pieces(second, size, conversation.from_client)) == second
-                conversation.from_server(CHANGE + server_hello())
-                assert conversation.is_over
 
-    def test_a_second_hello_is_judged_whether_a_server_asked_for_it_or_not(self) -> None:
-        with pytest.raises(RefusedError):
-            begun().from_client(LISTED)
-        with pytest.raises(RefusedError):
-            TlsConversation(judged).from_client(HELLO + EARLY + LISTED)
+def test_a_warning_of_the_server_changes_nothing() -> None:
+    conversation = begun()
+    assert conversation.from_server(ALERT) == ALERT
+    with pytest.raises(RefusedError):
+        conversation.from_client(LISTED)
 
-    def test_a_warning_of_the_server_changes_nothing(self) -> None:
-        conversation = begun()
-        assert conversation.from_server(ALERT) == ALERT
-        with pytest.raises(RefusedError):
-            conversation.from_client(LISTED)
 
-    @pytest.mark.parametrize(
-        "data", [b"GET / HTTP/1.1\r\n", b"\x16\x02\0\0\x01", record(22, b"\x0b\0\0\0"), record(20, b"x" * 17000)]
-    )
-    def test_what_no_client_says_before_the_server_hello_is_refused(self, data: bytes) -> None:
-        with pytest.raises(RefusedError) as raised:
-            begun().from_client(data)
-        assert raised.value.verdict is AMBIGUOUS
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n", b"\x16\x02\0\0\x01", record(22, b"\x0b\0\0\0"), record(20, b"x" * 17000)]
+)
+def test_what_no_client_says_before_the_server_hello_is_refused(data: bytes) -> None:
+    with pytest.raises(RefusedError) as raised:
+        begun().from_client(data)
+    assert raised.value.verdict is AMBIGUOUS
 
-    def test_a_second_hello_that_names_nobody_readable_is_refused(self) -> None:
-        hello = HELLO.replace(b"www.pass.test", b"www pass test")
-        assert extensions_of(hello)
-        with pytest.raises(RefusedError) as raised:
-            begun().from_client(hello)
-        assert raised.value.verdict is UNREADABLE
 
-    @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<html>", SETTINGS])
-    def test_a_web_server_that_does_not_speak_tls_is_not_heard(self, answer: bytes) -> None:
-        with pytest.raises(RefusedError):
-            begun().from_server(answer)
+def test_a_second_hello_that_names_nobody_readable_is_refused() -> None:
+    hello = HELLO.replace(b"www.pass.test", b"www pass test")
+    assert extensions_of(hello)
+    with pytest.raises(RefusedError) as raised:
+        begun().from_client(hello)
+    assert raised.value.verdict is UNREADABLE
 
-    def test_another_server_is(self) -> None:
-        conversation = begun()
-        assert conversation.from_server(b"220 ready\r\n") == b"220 ready\r\n"
-        assert conversation.is_over
 
-    @pytest.mark.parametrize("size", [1, 3, 40])
-    def test_a_server_hello_in_many_records_is_one(self, size: int) -> None:
-        conversation, body = begun(), server_hello()[5:]
-        for start in range(0, len(body), size):
-            assert not conversation.is_over or start >= 38
-            piece = record(22, body[start : start + size])
-            assert conversation.from_server(piece) == piece
-        assert conversation.is_over
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<html>", SETTINGS])
+def test_a_web_server_that_does_not_speak_tls_is_not_heard(answer: bytes) -> None:
+    with pytest.raises(RefusedError):
+        begun().from_server(answer)
+
+
+def test_another_server_is() -> None:
+    conversation = begun()
+    assert conversation.from_server(b"220 ready\r\n") == b"220 ready\r\n"
+    assert conversation.is_over
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_a_server_hello_in_many_records_is_one(size: int) -> None:
+    conversation, body = begun(), server_hello()[5:]
+    for start in range(0, len(body), size):
+        assert not conversation.is_over or start >= 38
+        piece = record(22, body[start : start + size])
+        assert conversation.from_server(piece) == piece
+    assert conversation.is_over

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dns.message
@@ -19,6 +19,7 @@ from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need
 from tests.e2e.ways import ask, ask_inside_tls, get
+from tests.proxy.test_quic import first_datagrams
 
 HTTP3 = str(Path(__file__).parent / "http3.py")
 DEVICE = "stoplist0"
@@ -114,6 +115,37 @@ def test_other_udp_passes(net: Network, gate: Gate):
             server.sendto(data.upper(), address)
             client.settimeout(SECONDS)
             assert client.recv(100) == b"HELLO"
+
+
+def test_a_second_connection_of_a_flow_is_judged(net: Network, gate: Gate):
+    before = net.requests()
+    with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client:
+        client.settimeout(SECONDS)
+        for name in ("www.pass.test", "pass.test"):
+            begun = first_datagrams(name)
+            own = _source_of(begun[0])
+            for datagram in begun:
+                client.sendto(datagram, (ORIGIN_ADDRESS, 443))
+            while _destination_of(client.recv(65536)) != own:
+                pass  # of the connection before
+        begun = first_datagrams("www.listed.test")
+        own = _source_of(begun[0])
+        for datagram in begun:
+            client.sendto(datagram, (ORIGIN_ADDRESS, 443))
+        client.settimeout(2)
+        with suppress(TimeoutError):
+            while True:
+                assert _destination_of(client.recv(65536)) != own
+    assert net.requests() == before
+
+
+def _destination_of(datagram: bytes) -> bytes:
+    return datagram[6 : 6 + datagram[5]] if datagram[0] & 0x80 else b""
+
+
+def _source_of(datagram: bytes) -> bytes:
+    start = 6 + datagram[5]
+    return datagram[start + 1 : start + 1 + datagram[start]]
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,9 @@ CLIENT_FIRST = {
     "BitTorrent": b"\x13BitTorrent protocol" + bytes(8),
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "Gopher": b"/listed.test\r\n",
-    "a line like a request": b"GET /listed.test\r\n\r\n",
+    "JDWP, a word without end of line": b"JDWP-Handshake",
+    "git": b"0032git-upload-pack /p\0host=listed.test\0",
+    "a log of requests": b'<13>Nov 27 h x: "GET http://listed.test/ HTTP/1.1" 200\n',
     "random bytes": b"\xff" + random.Random(0).randbytes(200_000),
 }
 UNDECIDED = {

@@ -1,0 +1,343 @@
+"""What is neither TLS nor HTTP: what people run passes, also where the web is; what a web server would answer does not.
+
+Each server here is a script: it says what it is told to, and keeps what it hears.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
+
+from tests.e2e.conftest import MODES
+from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Network, wait_until
+from tests.e2e.ways import PAGE, Door, View, ask_h2, client_hello, get, has_ended, read_all, receive, seen
+
+WEB, OTHER = 8051, 9051
+"""A port where the web may be, and another."""
+EVERY_MODE = ("regular", "secure", "upstream", "socks5", "transparent")
+LISTED = get(b"listed.test")
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+SETTINGS = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0d"
+RETRY = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")
+
+
+@dataclass
+class Script:
+    """A server: `banner` is said at once, `answer` after the first bytes of a client, and after each later ones."""
+
+    listening: socket.socket
+    banner: bytes = b""
+    answer: bytes = b""
+    ends: bool = False
+    """Whether it ends a connection after its answer."""
+    heard: list[bytes] = field(default_factory=list)
+    visits: int = 0
+
+    def serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._talk, args=(client,), daemon=True).start()
+
+    def _talk(self, client: socket.socket) -> None:
+        self.visits += 1
+        with client, suppress(OSError):
+            client.settimeout(SECONDS)
+            client.sendall(self.banner)
+            while data := client.recv(65536):
+                self.heard.append(data)
+                client.sendall(self.answer)
+                if self.ends:
+                    return
+
+    @property
+    def all_heard(self) -> bytes:
+        return b"".join(self.heard)
+
+
+@pytest.fixture(scope="module")
+def redirected(net: Network) -> Iterator[None]:
+    with net.redirect((WEB, OTHER), MODES["transparent"]):
+        yield
+
+
+@pytest.fixture
+def script(net: Network, redirected: None) -> Iterator[Callable[..., Script]]:
+    started = []
+
+    def script(port: int, banner: bytes = b"", answer: bytes = b"", *, ends: bool = False) -> Script:
+        listening = net.world.call(lambda: socket.create_server((ORIGIN_ADDRESS, port)))
+        started.append(listening)
+        made = Script(listening, banner, answer, ends)
+        threading.Thread(target=made.serve, daemon=True).start()
+        return made
+
+    yield script
+    for listening in started:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+@pytest.fixture(params=EVERY_MODE)
+def door(doors: Callable[[str], Door], request: pytest.FixtureRequest) -> Door:
+    return doors(request.param)
+
+
+@contextmanager
+def tunnel(door: Door, port: int) -> Iterator[socket.socket]:
+    with door.enter(b"pass.test", port) as connection:
+        yield connection
+
+
+# What people run
+
+
+@pytest.mark.parametrize("port", [WEB, OTHER])
+def test_ssh_passes(door: Door, script: Callable[..., Script], port: int):
+    server = script(port, banner=b"SSH-2.0-server\r\n", answer=b"\0\0\x05\x14kex")
+    with tunnel(door, port) as client:
+        client.sendall(b"SSH-2.0-client\r\n")
+        assert receive(client, 24) == b"SSH-2.0-server\r\n\0\0\x05\x14kex"
+        client.sendall(LISTED)  # who is known to be no web server is not looked at any more
+        wait_until(lambda: LISTED in server.all_heard, "what followed")
+
+
+@pytest.mark.parametrize("port", [WEB, OTHER])
+@pytest.mark.parametrize(
+    ("opening", "answer"),
+    [
+        pytest.param(b"WA\x06\x03\0\0\x24", b"\0\0\x50", id="a messenger"),
+        pytest.param(b"\0\x0e8" + bytes(range(0x40, 0x4B)), b"\0\x1a@", id="OpenVPN"),
+        pytest.param(b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0", b"\x03\0\0\x13\x0e\xd0", id="RDP"),
+        pytest.param(b"\xef" * 64, b"\xee" * 9, id="what looks like chance"),
+    ],
+)
+def test_what_begins_with_other_bytes_passes(
+    door: Door, script: Callable[..., Script], port: int, opening: bytes, answer: bytes
+):
+    server = script(port, answer=answer)
+    with tunnel(door, port) as client:
+        client.sendall(opening)
+        assert receive(client, len(answer)) == answer
+    assert server.all_heard == opening
+
+
+@pytest.mark.parametrize(
+    "line", [b"JDWP-Handshake", b"<?xml version='1.0'?><stream:stream to='a.test'>", b"NICK me\r\n"]
+)
+def test_text_passes_where_there_is_no_web(door: Door, script: Callable[..., Script], line: bytes):
+    server = script(OTHER, answer=b"JDWP-Handshake")
+    with tunnel(door, OTHER) as client:
+        client.sendall(line)
+        assert receive(client, 14) == b"JDWP-Handshake"
+    assert server.all_heard == line
+
+
+# What a web server would answer
+
+
+@pytest.mark.parametrize("port", [WEB, OTHER])
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET / RTSP/1.1",
+        b"GET / ICE/1.0",
+        b"GET /",
+        b"get / http/1.1",
+        b"GET\xa0/ HTTP/1.1",
+        b"GET\x85/\x85HTTP/1.1",
+        b"\xa0GET / HTTP/1.1",
+        b"\x1cGET / HTTP/1.1",
+        b"GET\0/ HTTP/1.1",
+        b"\x16GET / HTTP/1.1",
+        b"OPTIONS * HTTP/1.1\r\n \r\nGET / HTTP/1.1",
+        b"GET http://listed.test/",
+    ],
+)
+def test_no_form_of_a_request_line_is_answered(
+    door: Door, script: Callable[..., Script], port: int, request_line: bytes
+):
+    server = script(port, answer=ANSWER)
+
+    def way() -> bytes:
+        with tunnel(door, port) as client:
+            client.sendall(request_line + b"\r\nHost: listed.test\r\nConnection: close\r\n\r\n")
+            return read_all(client)
+
+    assert seen(way) is not View.ORIGIN
+    assert server.all_heard == b""
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [b"\xffBREW\r\n\r\n", b"FOO\r\n\r\n", b"\x80\x2e\x01\x03\x01\0\x15", b"FOO"],
+    ids=["bytes", "text", "SSL 2.0", "a word"],
+)
+@pytest.mark.parametrize("port", [WEB, OTHER])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<html>", SETTINGS], ids=["HTTP/1", "0.9", "2"]
+)
+def test_a_web_server_that_answers_something_else_is_not_heard(
+    door: Door, script: Callable[..., Script], port: int, opening: bytes, answer: bytes
+):
+    if port == WEB and opening.startswith(b"FOO"):
+        pytest.skip("it waits for the server, a minute long")
+    server = script(port, answer=answer)
+    with tunnel(door, port) as client:
+        client.sendall(opening)
+        assert read_all(client) == b""
+        with suppress(OSError):
+            client.sendall(LISTED)
+    assert LISTED not in server.all_heard
+
+
+@pytest.mark.parametrize("size", [0, 1, 9])
+def test_a_request_after_another_opening_never_arrives(door: Door, script: Callable[..., Script], size: int):
+    server = script(OTHER)
+    said = b"\xffBREW\r\n" + LISTED
+    with tunnel(door, OTHER) as client, suppress(OSError):
+        for start in range(0, len(said), size or len(said)):
+            client.sendall(said[start : start + (size or len(said))])
+        wait_until(lambda: has_ended(client), "its end")
+    assert b"Host" not in server.all_heard
+
+
+def test_text_on_a_port_of_the_web_waits_for_the_server(door: Door, script: Callable[..., Script]):
+    server = script(WEB, answer=ANSWER)
+    with tunnel(door, WEB) as client:
+        client.sendall(b"FOO\r\n\r\n")
+        client.sendall(LISTED)
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+    assert server.all_heard == b""
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "socks5", "upstream"])
+def test_a_server_that_begins_with_http2_changes_nothing(
+    doors: Callable[[str], Door], script: Callable[..., Script], mode: str
+):
+    server = script(WEB, banner=SETTINGS)
+    with tunnel(doors(mode), WEB) as client:
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(SECONDS)
+        assert PAGE in ask_h2(client, b"listed.test")
+    assert b"listed" not in server.all_heard
+
+
+# TLS, until it is encrypted
+
+
+def test_the_hello_after_a_retry_is_judged(door: Door, script: Callable[..., Script]):
+    body = b"\x03\x03" + RETRY + b"\0\x13\x01\0\0\x06\0\x2b\0\x02\x03\x04"
+    retry = b"\x16\x03\x03" + (4 + len(body)).to_bytes(2) + b"\x02" + len(body).to_bytes(3) + body
+    first, second = client_hello("pass.test"), client_hello("listed.test")
+    server = script(WEB, answer=retry)
+    with tunnel(door, WEB) as client:
+        client.sendall(first)
+        assert receive(client, len(retry)) == retry
+        client.sendall(client_hello("www.pass.test"))
+        assert receive(client, len(retry)) == retry
+        with suppress(OSError):
+            client.sendall(b"\x14\x03\x03\0\1\1" + second)
+        assert read_all(client) == b""
+    assert b"listed.test" not in server.all_heard
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["which answers", "which is silent"])
+def test_a_request_after_a_hello_never_reaches_a_server_without_tls(
+    door: Door, script: Callable[..., Script], answer: bytes
+):
+    server = script(WEB, answer=answer)
+    with tunnel(door, WEB) as client:
+        client.sendall(client_hello("pass.test"))
+        wait_until(lambda: b"pass.test" in server.all_heard, "the hello")
+        with suppress(OSError):
+            client.sendall(LISTED)
+        assert read_all(client) == b""
+    assert LISTED not in server.all_heard
+
+
+# What goes on to a server is what was judged
+
+
+def _h2(tunnel: socket.socket, *requests: list[tuple[bytes, bytes]], body: bytes = b"") -> list[Event]:
+    """What comes of requests in HTTP/2, one after the other; each ends with an answer, a reset or the connection."""
+    client, events = H2Connection(H2Configuration(validate_outbound_headers=False)), list[Event]()
+    client.initiate_connection()
+    for number, fields in enumerate(requests):
+        with suppress(ProtocolError, OSError):
+            client.send_headers(2 * number + 1, fields, end_stream=not body)
+            if body:
+                client.send_data(2 * number + 1, body, end_stream=True)
+            tunnel.sendall(client.data_to_send())
+            ended = False
+            while not ended and (data := tunnel.recv(65536)):
+                events += (new := client.receive_data(data))
+                ended = any(isinstance(event, StreamEnded | StreamReset | ConnectionTerminated) for event in new)
+                tunnel.sendall(client.data_to_send())
+    return events
+
+
+def _fields(path: bytes, method: bytes = b"GET", scheme: bytes = b"http") -> list[tuple[bytes, bytes]]:
+    return [(b":method", method), (b":scheme", scheme), (b":authority", b"pass.test"), (b":path", path)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        _fields(b"http://listed.test/"),
+        _fields(b"listed.test:80"),
+        _fields(b"*"),
+        _fields(b"/", scheme=b"http://listed.test/"),
+    ],
+    ids=["a URL", "an authority", "an asterisk of GET", "a URL in :scheme"],
+)
+def test_a_path_of_http2_names_no_host(door: Door, script: Callable[..., Script], fields: list[tuple[bytes, bytes]]):
+    server = script(WEB, answer=ANSWER, ends=True)
+    with tunnel(door, WEB) as client:
+        events = _h2(client, fields, fields)
+    assert b"listed" not in server.all_heard
+    assert not any(isinstance(event, ResponseReceived) and (b":status", b"200") in event.headers for event in events)
+
+
+def test_http2_never_goes_on_as_http1(door: Door, script: Callable[..., Script]):
+    server = script(WEB, answer=ANSWER, ends=True)
+    with tunnel(door, WEB) as client:
+        events = _h2(client, *[_fields(b"/", b"POST")] * 3, body=LISTED)
+    assert events
+    for heard in server.heard:
+        assert heard.startswith(b"PRI * HTTP/2.0")
+    assert b"HTTP/1" not in server.all_heard
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "socks5", "transparent"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_body_that_no_server_expects_is_no_request(
+    doors: Callable[[str], Door], script: Callable[..., Script], mode: str, method: str, framing: str
+):
+    """The server here leaves it unread: it would be the next request on the connection, and its answer the next."""
+    server = script(WEB, answer=b"HTTP/1.1 204 No Content\r\n\r\n")
+    body, fields = LISTED, f"Content-Length: {len(LISTED)}"
+    if framing == "chunks":
+        body, fields = b"%x\r\n%b\r\n0\r\n\r\n" % (len(LISTED), LISTED), "Transfer-Encoding: chunked"
+    head = f"{method} / HTTP/1.1\r\nHost: pass.test:{WEB}\r\nConnection: keep-alive\r\n{fields}\r\n\r\n"
+    with tunnel(doors(mode), WEB) as client:
+        client.sendall(head.encode() + body)
+        assert b" 204 " in read_all(client)
+    assert b"connection: close" in server.all_heard.lower()
+    assert b"keep-alive" not in server.all_heard.lower()
