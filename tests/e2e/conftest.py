@@ -96,6 +96,7 @@ def gate_of_doors(net: Network, squid: None, signed: Path, tmp_path_factory: pyt
     """A gate with every mode at once."""
     with gate_with_every_mode(net, tmp_path_factory.mktemp("gate-of-doors"), signed) as gate:
         yield gate
+    assert "fault" not in gate.log()
 
 
 @contextmanager
@@ -118,7 +119,6 @@ def gate_with_every_mode(net: Network, folder: Path, signed: Path) -> Iterator[G
         gate = net.gate(desk.policy, state_dir, *modes, address=GATEWAY_ADDRESS, program=program)
     yield gate
     gate.process.end()
-    assert "fault" not in gate.log()
 
 
 def _mitmdump(net: Network, desk: Desk, state_dir: Path, *modes: str) -> Gate:

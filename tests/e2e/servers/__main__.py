@@ -55,12 +55,15 @@ def _rig(folder: Path, names: Sequence[str] | None) -> Iterator[Comparison]:
     with (
         network(folder / "net") as net,
         parent_proxy(net),
-        gate_with_every_mode(net, folder, net.folder / "signed"),
+        gate_with_every_mode(net, folder, net.folder / "signed") as gate,
         serving(net, servers) as present,
         net.redirect([port for each in present for port in (each.port, each.other_port)], MODES["transparent"]),
         comparing(net, present) as comparison,
     ):
         yield comparison
+    for line in gate.process.err:
+        if '"fault"' in line:
+            print(f"the gate says: {line.strip()}")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def _after_an_error() -> Iterator[tuple[str, tuple[bytes, ...]]]:
         PREFACE,
         PREFACE[:18],
     ):
-        name = repr(first if len(first) < 60 else first[:20])
+        name = repr(first) if len(first) < 60 else f"{first[:20]!r}... ({len(first)} bytes)"
         yield f"{name}, then a request", (first, _REQUEST)
         yield f"{name}, then a request at once", (first + _REQUEST,)
     yield "a request without end, then another", (b"GET / HTTP/1.1\r\nX: ", b"\r\nHost: www.listed.test\r\n\r\n")

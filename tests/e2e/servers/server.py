@@ -145,8 +145,10 @@ def _start(net: Network, server: Server, parent: Path) -> _Started:
     folder = parent / server.name.replace(" ", "-")
     folder.mkdir()
     values = {
-        **{"port": str(server.port), "other_port": str(server.other_port)},
-        **{"folder": str(folder), "sites": f"{parent}/sites"},
+        "port": str(server.port),
+        "other_port": str(server.other_port),
+        "folder": str(folder),
+        "sites": f"{parent}/sites",
     }
 
     def fill(text: str) -> str:
