@@ -19,7 +19,7 @@ from tests.e2e.servers.fuzzer import Fuzzer
 from tests.e2e.servers.server import SERVED_AS_PASS, Server, serving
 from tests.e2e.servers.ways import WAYS, Form, one_of_each
 
-CONVERSATIONS = 1000
+CONVERSATIONS = 800
 """So many take about a minute on a machine that does nothing else."""
 
 

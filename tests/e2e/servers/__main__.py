@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to search, after the seeds")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-seeds", action="store_true", help="do not try the known findings first")
-    parser.add_argument("--small", type=int, default=20, help="how many findings to make as small as they get")
+    parser.add_argument("--small", type=int, default=10, help="how many findings to make as small as they get")
     options = parser.parse_args()
     ways = [way for way in WAYS if options.mode is None or way.mode in options.mode]
     with tempfile.TemporaryDirectory() as folder, _rig(Path(folder), options.server) as comparison:

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.network import Network, Space
-from tests.e2e.servers.conversations import Conversation
+from tests.e2e.servers.conversations import SEEDS, Conversation
 from tests.e2e.servers.fuzzer import Fuzzer
 from tests.e2e.servers.server import SERVED_AS_LISTED, Server
 from tests.e2e.servers.ways import WAYS, Way, ask_directly, ask_through, one_of_each
 
-AT_ONCE = 64
-"""Connections of each kind at once: nearly all of their time is waiting."""
-BATCH = 20
+DIRECTLY = 160
+"""Connections to servers at once: nearly all of their time is waiting."""
+THROUGH_THE_GATE = 64
+"""Connections to the gate at once."""
+BATCH = 50
 """Conversations that are tried at once; after each batch the fuzzer learns what was interesting."""
-CANDIDATES = 600
+CANDIDATES = 400
 """How many smaller conversations are tried to make one finding small."""
 
 type Choice = Callable[[Sequence[Way], Server, Conversation], Sequence[Way]]
@@ -111,9 +113,12 @@ class Comparison:
         """What comes back on each way."""
         return list(self._far.map(lambda way: ask_through(way, server, conversation), ways))
 
-    def signature(self, conversation: Conversation) -> frozenset[str]:
-        """The servers that have served a conversation as listed; two of the same kind have the same one."""
-        return frozenset(server.name for server in self.servers if self._served.get(_key(server, conversation)))
+    def learn(self, fuzzer: Fuzzer, conversations: Sequence[Conversation]) -> None:
+        """Tell a fuzzer by which servers each of them is served as listed."""
+        served = self.served([(server, each) for each in conversations for server in self.servers])
+        answers = iter(served)
+        for each in conversations:
+            fuzzer.keep(each, frozenset(server.name for server in self.servers if next(answers)))
 
     def minimise(self, finding: Finding) -> Finding:
         """A smaller conversation that is still served as listed, and still let through."""
@@ -142,15 +147,14 @@ class Comparison:
         return min(held, key=lambda each: len(b"".join(each.conversation.sends)), default=None)
 
     def distinct(self, findings: Sequence[Finding], limit: int) -> Iterator[Finding]:
-        """Findings made small: one for each server and mode, as many as `limit`; equal ones once."""
-        first: dict[tuple[str, str], Finding] = {}
-        for each in findings:
-            first.setdefault((each.server.name, each.way.mode), each)
+        """Findings made small, as many as `limit`; one of each server first, and the same conversation once."""
+        first = {each.server.name: each for each in reversed(findings)}
+        by_conversation = {each.conversation: each for each in (*first.values(), *findings)}
         seen = set()
-        for each in list(first.values())[:limit]:
+        for each in list(by_conversation.values())[:limit]:
             small = self.minimise(each)
-            if str(small) not in seen:
-                seen.add(str(small))
+            if small.conversation not in seen:
+                seen.add(small.conversation)
                 yield small
 
 
@@ -159,12 +163,12 @@ def search(
 ) -> Report:
     """Try `number` conversations, or as many as `seconds` last for; each on one way of each mode."""
     report = Report()
+    comparison.learn(fuzzer, list(SEEDS.values()))
     deadline = time.monotonic() + seconds
     while report.conversations < number or time.monotonic() < deadline:
         batch = list(dict.fromkeys(fuzzer.next() for _ in range(BATCH)))
         report.add(comparison.compare(batch, ways, one_of_each))
-        for conversation in batch:
-            fuzzer.keep(conversation, comparison.signature(conversation))
+        comparison.learn(fuzzer, batch)
     return report
 
 
@@ -218,15 +222,15 @@ def _smaller(conversation: Conversation) -> Iterator[list[Conversation]]:
 @contextmanager
 def comparing(net: Network, servers: Sequence[Server]) -> Iterator[Comparison]:
     """A comparison with its threads."""
-    with _threads(net.gateway) as near, _threads(net.client) as far:
+    with _threads(net.gateway, DIRECTLY) as near, _threads(net.client, THROUGH_THE_GATE) as far:
         yield Comparison(servers, near, far)
 
 
-def _threads(space: Space) -> ThreadPoolExecutor:
+def _threads(space: Space, number: int) -> ThreadPoolExecutor:
     """Threads in a network namespace."""
 
     def enter() -> None:
         with Path(f"/proc/{space.pid}/ns/net").open() as file:
             os.setns(file.fileno(), os.CLONE_NEWNET)
 
-    return ThreadPoolExecutor(AT_ONCE, initializer=enter)
+    return ThreadPoolExecutor(number, initializer=enter)

@@ -73,7 +73,7 @@ _FIELDS = (
     ),
     *(b"X-Forwarded-Host: www.listed.test", b"Proxy-Connection: keep-alive", b"X(: a", b"CSeq: 1", b"X\t: a"),
 )
-_ENDS = (b"\r\n",) * 12 + (b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0\r\n", b" \r\n")
+_ENDS = (b"\r\n",) * 20 + (b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0\r\n", b" \r\n")
 _CODINGS = (
     *(
         b"Transfer-Encoding: chunked",
@@ -160,7 +160,7 @@ class Fuzzer:
         return end.join([line, *lines, b"", b""]) + body
 
     def _mostly(self, usual: bytes, others: Sequence[bytes]) -> bytes:
-        return usual if self._random.random() < 0.65 else self._random.choice(others)
+        return usual if self._random.random() < 0.85 else self._random.choice(others)
 
     def _framed(self) -> bytes:
         """A request for the unlisted host whose body has an end that may be seen in two places."""
@@ -219,7 +219,7 @@ class Fuzzer:
 
     def _changed(self, conversation: Conversation) -> Conversation:
         sends = list(conversation.sends)
-        for _ in range(self._random.choice((1, 1, 1, 2, 2, 3, 5))):
+        for _ in range(self._random.choice((1, 1, 1, 1, 2, 2, 3))):
             place = self._random.randrange(len(sends))
             sends[place] = self._changed_bytes(sends[place])
         if self._random.random() < 0.2:

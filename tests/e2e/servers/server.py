@@ -90,6 +90,7 @@ def serving(net: Network, servers: Sequence[Server]) -> Iterator[list[Server]]:
     """Start the servers that this machine has, wait until each answers, and end them."""
     need("nft")
     present = [server for server in servers if not server.lacks]
+    present.sort(key=lambda server: bool(server.build))  # the others start meanwhile
     ports = ", ".join(f"{server.other_port} : {server.port}" for server in present)
     table = f"""
         table ip other_ports {{
