@@ -137,7 +137,14 @@ WEB_SERVERS = [
     Server("lighttpd", 4, ("lighttpd", "-D", "-f", "{folder}/lighttpd.conf"), {"lighttpd.conf": _LIGHTTPD}),
     Server("HAProxy", 5, ("haproxy", "-db", "-q", "-f", "{folder}/haproxy.cfg"), {"haproxy.cfg": _HAPROXY}),
     Server(
-        "mini_httpd", 6, ("mini_httpd", "-D", "-v", "-u", "root", "-p", "{port}", "-d", "{sites}", "-l", "/dev/null")
+        "mini_httpd",
+        6,
+        ("mini_httpd", "-D", "-v", "-u", "root", "-p", "{port}", "-d", "{folder}", "-l", "/dev/null"),
+        {  # it looks for a folder with the name that is in Host, port and all
+            f"{host}{port}/index.html": f"served as {marker}\n"
+            for host, marker in (("www.pass.test", "pass"), ("www.listed.test", "listed"))
+            for port in ("", ":{port}", ":{other_port}")
+        },
     ),
     Server(
         *("Caddy", 7, ("caddy", "run", "--config", "{folder}/Caddyfile")),
