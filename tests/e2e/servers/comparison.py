@@ -22,6 +22,8 @@ THROUGH_THE_GATE = 64
 """Connections to the gate at once."""
 BATCH = 50
 """Conversations that are tried at once; after each batch the fuzzer learns what was interesting."""
+SHOWN = 100
+"""Conversations that a summary shows."""
 CANDIDATES = 400
 """How many smaller conversations are tried to make one finding small."""
 
@@ -178,9 +180,11 @@ def summary(findings: Sequence[Finding], names: dict[Conversation, str] | None =
     for each in findings:
         grouped.setdefault(each.conversation, {}).setdefault(each.server.name, []).append(str(each.way))
     lines = []
-    for conversation, places in grouped.items():
+    for conversation, places in list(grouped.items())[:SHOWN]:
         lines += [f"{(names or {}).get(conversation, 'a new one')}:", f"    {conversation}"]
         lines += [f"    {server}: {'; '.join(ways)}" for server, ways in places.items()]
+    if len(grouped) > SHOWN:
+        lines.append(f"and {len(grouped) - SHOWN} conversations more")
     return "\n".join(lines)
 
 
