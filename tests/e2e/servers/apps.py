@@ -73,6 +73,7 @@ def serve_tornado(port: int) -> None:
     def handle(request: httputil.HTTPServerRequest) -> None:
         body = choose(request.host, request.uri or "")
         fields = httputil.HTTPHeaders({"Content-Length": str(len(body))})
+        assert request.connection
         request.connection.write_headers(httputil.ResponseStartLine("HTTP/1.1", 200, "OK"), fields, body)
         request.connection.finish()
 
