@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,13 @@ def own_gate(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Gate]:
 @pytest.fixture(scope="session")
 def squid(net: Network) -> Iterator[None]:
     """A parent proxy on the gateway."""
+    with parent_proxy(net):
+        yield
+
+
+@contextmanager
+def parent_proxy(net: Network) -> Iterator[None]:
+    """Squid, on the gateway."""
     need("squid")
     config = net.folder / "squid.conf"
     config.write_text(
@@ -85,11 +93,19 @@ def signed(net: Network) -> Path:
 
 @pytest.fixture(scope="session")
 def gate_of_doors(net: Network, squid: None, signed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """A gate with every mode at once; with STOPLIST_TEST_MITMDUMP=1, the add-on in mitmdump instead."""
-    desk = Desk.new(tmp_path_factory.mktemp("doors") / "desk", list(LISTED))
+    """A gate with every mode at once."""
+    with gate_with_every_mode(net, tmp_path_factory.mktemp("gate-of-doors"), signed) as gate:
+        yield gate
+    assert "fault" not in gate.log()
+
+
+@contextmanager
+def gate_with_every_mode(net: Network, folder: Path, signed: Path) -> Iterator[Gate]:
+    """A gate that uses the parent proxy; with STOPLIST_TEST_MITMDUMP=1, the add-on in mitmdump instead."""
+    desk = Desk.new(folder / "desk", list(LISTED))
     with desk.policy.open("a") as policy:
         policy.write(f"certificate: {{cert: {net.folder}/origin.pem, key: {net.folder}/origin.pem}}\n")
-    state_dir = tmp_path_factory.mktemp("gate-of-doors") / "state"
+    state_dir = folder / "state"
     modes = (
         *("--mode", f"regular@{GATEWAY_ADDRESS}:{MODES['regular']}"),
         *("--mode", f"socks5@{GATEWAY_ADDRESS}:{MODES['socks5']}"),
@@ -103,7 +119,6 @@ def gate_of_doors(net: Network, squid: None, signed: Path, tmp_path_factory: pyt
         gate = net.gate(desk.policy, state_dir, *modes, address=GATEWAY_ADDRESS, program=program)
     yield gate
     gate.process.end()
-    assert "fault" not in gate.log()
 
 
 def _mitmdump(net: Network, desk: Desk, state_dir: Path, *modes: str) -> Gate:
