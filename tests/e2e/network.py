@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -356,11 +356,12 @@ class Network:
         return True
 
     @contextmanager
-    def redirect(self, ports: Iterable[int], to_port: int) -> Iterator[None]:
+    def redirect(self, ports: Collection[int], to_port: int) -> Iterator[None]:
         """What the client sends to these TCP ports of anywhere arrives at `to_port` of GATEWAY_ADDRESS."""
         need("nft")
+        name = "_".join(("diverted", *map(str, ports)))
         table = f"""
-            table ip diverted {{
+            table ip {name} {{
               chain from_client {{
                 type nat hook prerouting priority dstnat
                 iifname client tcp dport {{ {", ".join(map(str, ports))} }} redirect to :{to_port}
@@ -371,7 +372,7 @@ class Network:
         try:
             yield
         finally:
-            self.gateway.run("nft", "delete table ip diverted")
+            self.gateway.run("nft", f"delete table ip {name}")
 
     def packets(self) -> int:
         """How many packets have reached the world."""

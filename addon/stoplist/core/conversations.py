@@ -96,13 +96,12 @@ def words_of(data: bytes) -> Words:
 
 
 def _frame_of(data: bytes) -> Words:
-    """Whether a server begins with a frame SETTINGS of HTTP/2 (RFC 9113, sections 3.4 and 4.1)."""
-    known = data[3:9]
-    if known != b"\x04\0\0\0\0\0"[: len(known)]:
-        return Words.OTHER
-    if len(data) < 9:
-        return Words.INCOMPLETE
-    return Words.OTHER if int.from_bytes(data[:3]) % _SETTINGS_LENGTH else Words.SETTINGS
+    """Whether a server begins with a frame SETTINGS of HTTP/2 (RFC 9113, sections 3.4 and 4.1).
+
+    It is sent at once: where less came, nothing more may come until the client has answered.
+    """
+    is_one = data[3:9] == b"\x04\0\0\0\0\0" and int.from_bytes(data[:3]) % _SETTINGS_LENGTH == 0
+    return Words.SETTINGS if is_one else Words.OTHER
 
 
 class OtherConversation:

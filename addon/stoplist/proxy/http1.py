@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import time
 
+from h11 import Data, EndOfMessage
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http.http1 import assemble_response
@@ -99,6 +102,14 @@ def read_head(data: bytes, judge: Judge, client: str) -> RequestHead | Verdict |
     return head if head.agrees or judge.of_head(head, client=client).action is Action.STOP else AMBIGUOUS
 
 
+class _Chunks(ChunkedReader):
+    """A chunked body. mitmproxy knows no trailers; who forwards may leave them out (RFC 9110, section 6.5.1)."""
+
+    def __call__(self, buffer: ReceiveBuffer) -> Data | EndOfMessage | None:
+        event: Data | EndOfMessage | None = super().__call__(buffer)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+
 class Http1(Http1Server):
     """The client's side of HTTP/1: each head is read strictly, then judged by `requestheaders`."""
 
@@ -133,6 +144,6 @@ class Http1(Http1Server):
         self.buf.maybe_extract_at_most(find_end(data) or 0)
         self.request = request(head)
         yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, head.length == 0))
-        self.body_reader = make_body_reader(head.length)
+        self.body_reader = _Chunks() if head.length is None else make_body_reader(head.length)
         self.state = self.read_body
         yield from self.state(event)
