@@ -359,7 +359,7 @@ class Network:
     def redirect(self, ports: Collection[int], to_port: int) -> Iterator[None]:
         """What the client sends to these TCP ports of anywhere arrives at `to_port` of GATEWAY_ADDRESS."""
         need("nft")
-        name = "_".join(("diverted", *map(str, ports)))
+        name = f"diverted_{min(ports)}"
         table = f"""
             table ip {name} {{
               chain from_client {{

@@ -551,7 +551,7 @@ class Stoplist:
         elif self.connections.ends_here(client):
             self._refuse(flow, NOT_FORWARDED)
         else:
-            host = Host.parse(request.data.host)
+            host = Host.parse(request.data.host or target or "")
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
