@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from h2.config import H2Configuration
@@ -17,9 +18,24 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
+from stoplist.core.counts import Outcome
 from tests.e2e.conftest import MODES
-from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Network, wait_until
-from tests.e2e.ways import PAGE, Door, View, ask_h2, client_hello, get, has_ended, read_all, receive, seen
+from tests.e2e.desk import Desk
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Network, wait_until
+from tests.e2e.ways import (
+    PAGE,
+    Door,
+    RefusedError,
+    View,
+    ask,
+    ask_h2,
+    client_hello,
+    get,
+    has_ended,
+    read_all,
+    receive,
+    seen,
+)
 
 WEB, OTHER = 8051, 9051
 """A port where the web may be, and another."""
@@ -339,3 +355,35 @@ def test_a_body_that_no_server_expects_is_no_request(
         assert b" 204 " in read_all(client)
     assert b"connection: close" in server.all_heard.lower()
     assert b"keep-alive" not in server.all_heard.lower()
+
+
+# What a policy closes
+
+
+@pytest.mark.parametrize("mode", ["regular", "socks5"])
+def test_a_policy_can_close_ports_and_other_protocols(net: Network, desk: Desk, tmp_path: Path, mode: str):
+    with desk.policy.open("a") as policy:
+        policy.write("tunnels: {ports: [443, 17, 22], other: refuse}\n")
+    gate = net.gate(
+        desk.policy, tmp_path / "state", "--mode", f"{mode}@{GATEWAY_ADDRESS}:8299", address=GATEWAY_ADDRESS
+    )
+    try:
+        door = Door(net, mode, 8299, gate.ca, net.origin_ca)
+        assert door.curl("https://www.pass.test/").body == "origin www.pass.test\n"
+        with pytest.raises(RefusedError), tunnel(door, 25):
+            pass
+        for opening in (b"SSH-2.0-client\r\n", b"\xffbytes"):
+            with tunnel(door, 17) as client:
+                client.sendall(opening)
+                assert read_all(client) == b""
+        with tunnel(door, 22) as client:  # the server speaks first
+            assert read_all(client) == b""
+        with tunnel(door, 17) as client:
+            client.sendall(client_hello("pass.test"))
+            assert receive(client, 3) == b"\x16\x03\x01"
+        with door.enter(b"listed.test", 25) as client:
+            assert PAGE in ask(client, LISTED)
+    finally:
+        gate.process.end()
+    assert "fault" not in gate.log()
+    assert gate.counts()[None, Outcome.REFUSED] == 4
