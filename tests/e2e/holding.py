@@ -54,16 +54,21 @@ def held_by(each: object, holders: Holders) -> list[str]:
     return names
 
 
+def found(wanted: re.Pattern[bytes]) -> dict[str, list[str]]:
+    """What is held now. Nothing is held by this afterwards."""
+    told, holders = dict[str, list[str]](), Holders()
+    for each, data in texts(holders):
+        for match in wanted.findall(data):
+            told[match.decode(errors="replace").lower()] = held_by(each, holders)
+    return told
+
+
 def tell(ear: socket.socket) -> None:
     while True:
         asker, _ = ear.accept()
         with asker, asker.makefile("rw") as words:
             wanted = re.compile(words.readline().rstrip("\n").encode(), re.IGNORECASE)
-            found, holders = dict[str, list[str]](), Holders()
-            for each, data in texts(holders):
-                for match in wanted.findall(data):
-                    found[match.decode(errors="replace").lower()] = held_by(each, holders)
-            words.write(json.dumps(found) + "\n")
+            words.write(json.dumps(found(wanted)) + "\n")
 
 
 ear = socket.socket(socket.AF_UNIX)

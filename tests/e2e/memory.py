@@ -18,9 +18,11 @@ from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network
 
 HOST = "127.0.0.1"
 """Where it must listen, on any port."""
-FORGOTTEN_SECONDS = 150
+FORGOTTEN_SECONDS = 200
 """How long after its connection a request may be held: a gate that is quiet clears up each minute, if the machine has
 time."""
+LOOK_SECONDS = 15
+"""How long it is left alone: while it is looked through, all that is there is held, and cannot be cleared up."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Memory:
             held = {each: by for each, by in self.find(pattern).items() if each in known}
             if not held or time.monotonic() > deadline:
                 return held
-            time.sleep(2)
+            time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
