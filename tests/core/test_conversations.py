@@ -8,7 +8,7 @@ import pytest
 
 from stoplist.core.clienthello import extensions_of, server_name
 from stoplist.core.conversations import OtherConversation, RefusedError, TlsConversation, Words, words_of
-from stoplist.core.decide import AMBIGUOUS, PASS, PROTOCOL, UNREADABLE, Action, Reason, Verdict
+from stoplist.core.decide import AMBIGUOUS, CLOSED, PASS, PROTOCOL, UNREADABLE, Action, Reason, Verdict
 from tests.e2e.ways import client_hello
 
 STOP = Verdict(Action.STOP, Reason.LISTED, "test", 1)
@@ -60,8 +60,13 @@ def begun() -> TlsConversation:
         (b"<?xml version='1.0'?>", Words.OTHER),
         (b"SSH-2.0-x\r\n", Words.OTHER),
         (b"\x16", Words.INCOMPLETE),
-        (b"\x16\x03\x03", Words.WEB),
-        (b"\x15\x03\x01\0\x02", Words.WEB),
+        (b"\x16\x03\x03\0\x7a", Words.INCOMPLETE),
+        (b"\x16\x03\x03\0\x7a\x02", Words.WEB),
+        (b"\x16\x03\0\0\x01\0", Words.OTHER),
+        (b"\x15\x03\x01\0\x02\x02", Words.WEB),
+        (b"\x15\x03\x01\0\x09\x02", Words.OTHER),
+        (b" " * 1023, Words.INCOMPLETE),
+        (b" " * 1024, Words.OTHER),
         (b"\x16\x02", Words.OTHER),
         (b"\x17\x03\x09", Words.OTHER),
         (b"\0", Words.OTHER),
@@ -196,6 +201,14 @@ def test_another_server_is() -> None:
     conversation = begun()
     assert conversation.from_server(b"220 ready\r\n") == b"220 ready\r\n"
     assert conversation.is_over
+
+
+def test_another_server_is_not_where_nothing_else_may_pass() -> None:
+    conversation = TlsConversation(judged, may_be_other=False)
+    conversation.from_client(HELLO)
+    with pytest.raises(RefusedError) as raised:
+        conversation.from_server(b"220 ready\r\n")
+    assert raised.value.verdict is CLOSED
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.openings import MAX_LINE, Opening, asks, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_text, may_ask_more, recognise
 from tests.examples import examples
 from tests.pace import million_steps
 
@@ -239,6 +239,30 @@ def test_a_request_line_is_seen_wherever_it_stands(before: bytes, space: bytes, 
 
 
 @pytest.mark.parametrize(
+    "line", [b"GET %2F FOO/1.0", b"GET %2F \xff", b"GET ?", b"GET x\xff", b"GX:ET y", b"GET \x01", b"GET9 a", b"a b"]
+)
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r"])
+@pytest.mark.parametrize("host", [b"Host: listed.test", b"hOST :listed.test", b"X: y\r\n Host\t: listed.test"])
+def test_a_line_and_later_a_host_are_a_request(line: bytes, end: bytes, host: bytes) -> None:
+    assert asks(line + end + host + end)
+    assert not asks(line + end)
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_what_asked_for_nothing_is_looked_at_again_when_it_may(cut: int) -> None:
+    """`may_ask_more` leaves nothing out, wherever the bytes are cut."""
+    for data in (
+        b"\xff\nGET / x",
+        b"\xffGET / HTTP/1.1\r\n",
+        b"a b\r\nHost: listed.test\r\n",
+        b"GET http://l/\r\n",
+        b"\xff\nPUT *\n",
+    ):
+        if asks(data[: cut + 1]) and not asks(data[:cut]):
+            assert may_ask_more(data[cut : cut + 1])
+
+
+@pytest.mark.parametrize(
     "data",
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n", id="SSH"),
@@ -251,6 +275,10 @@ def test_a_request_line_is_seen_wherever_it_stands(before: bytes, space: bytes, 
         pytest.param(b"WA\x06\x03\0\0\x10/", id="a messenger"),
         pytest.param(b"\0\x0e8" + bytes(range(0x40, 0x4B)), id="OpenVPN"),
         pytest.param(b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0", id="RDP"),
+        pytest.param(b"\x10\x17\0\4MQTT\4\2\0*\0\x0babcdefghijk", id="MQTT with a keep-alive of 42 seconds"),
+        pytest.param(b'1.2.3.4 - - [now] "GET / HTTP/1.1" 200\n', id="the log of a server"),
+        pytest.param(b"Release notes\nWe now use HTTP/2 everywhere.\n", id="prose"),
+        pytest.param(b"CONNECT\naccept-version:1.2\nhost:a.test\n\n\0", id="STOMP"),
         pytest.param(b"path.to.metric 42 1700000000\n", id="Graphite"),
     ],
 )

@@ -114,8 +114,8 @@ def door(doors: Callable[[str], Door], request: pytest.FixtureRequest) -> Door:
 
 
 @contextmanager
-def tunnel(door: Door, port: int) -> Iterator[socket.socket]:
-    with door.enter(b"pass.test", port) as connection:
+def tunnel(door: Door, port: int, host: bytes = b"pass.test") -> Iterator[socket.socket]:
+    with door.enter(host, port) as connection:
         yield connection
 
 
@@ -182,6 +182,9 @@ def test_text_passes_where_there_is_no_web(door: Door, script: Callable[..., Scr
         b"\x16GET / HTTP/1.1",
         b"OPTIONS * HTTP/1.1\r\n \r\nGET / HTTP/1.1",
         b"GET http://listed.test/",
+        b"GET %2F FOO/1.0",
+        b"GET %2F \xff",
+        b"GET x\xff",
     ],
 )
 def test_no_form_of_a_request_line_is_answered(
@@ -345,9 +348,9 @@ def test_http2_never_goes_on_as_http1(door: Door, script: Callable[..., Script])
 
 
 @pytest.mark.parametrize("mode", ["regular", "secure", "socks5", "transparent"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PUT"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_a_body_that_no_server_expects_is_no_request(
+def test_a_body_that_a_server_leaves_unread_is_no_request(
     doors: Callable[[str], Door], script: Callable[..., Script], mode: str, method: str, framing: str
 ):
     """The server here leaves it unread: it would be the next request on the connection, and its answer the next."""
@@ -361,6 +364,13 @@ def test_a_body_that_no_server_expects_is_no_request(
         assert b" 204 " in read_all(client)
     assert b"connection: close" in server.all_heard.lower()
     assert b"keep-alive" not in server.all_heard.lower()
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "upstream", "socks5"])
+def test_a_name_that_dns_has_no_form_for_is_no_fault(doors: Callable[[str], Door], mode: str):
+    """`gate_of_doors` must end without one."""
+    with pytest.raises(RefusedError), tunnel(doors(mode), WEB, b"a" * 64 + b".pass.test"):
+        pass
 
 
 # What a policy closes
@@ -385,11 +395,11 @@ def test_a_policy_can_close_ports_and_other_protocols(net: Network, desk: Desk, 
         with tunnel(door, 22) as client:  # the server speaks first
             assert read_all(client) == b""
         with tunnel(door, 17) as client:
-            client.sendall(client_hello("pass.test"))
-            assert receive(client, 3) == b"\x16\x03\x01"
+            client.sendall(client_hello("pass.test"))  # what comes back is no ServerHello
+            assert read_all(client) == b""
         with door.enter(b"listed.test", 25) as client:
             assert PAGE in ask(client, LISTED)
     finally:
         gate.process.end()
     assert "fault" not in gate.log()
-    assert gate.counts()[None, Outcome.REFUSED] == 4
+    assert gate.counts()[None, Outcome.REFUSED] == 5

@@ -19,15 +19,17 @@ from enum import StrEnum
 from typing import Protocol
 
 from stoplist.core.clienthello import HelloError, extensions_of, length_of
-from stoplist.core.decide import AMBIGUOUS, PROTOCOL, UNREADABLE, Action, Verdict
+from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Action, Verdict
 from stoplist.core.hosts import HostError
-from stoplist.core.openings import MAX_LINE, asks
+from stoplist.core.openings import MAX_LINE, asks, may_ask_more
 from stoplist.errors import StoplistError
 
 type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello, by its extensions, (type, body). Raises HostError."""
 
-_CHANGE_CIPHER_SPEC, _HANDSHAKE, _APPLICATION_DATA = 20, 22, 23
+MAX_SPACE = 1024
+"""How much white space a server that is one of the web may begin with, in bytes."""
+_ALERT, _HANDSHAKE, _APPLICATION_DATA = 21, 22, 23
 _TLS_RECORDS = range(20, 25)
 _MAX_RECORD = 16 * 1024 + 256
 """Longest body of a record, in bytes (RFC 8446, section 5.2)."""
@@ -81,18 +83,26 @@ def words_of(data: bytes) -> Words:
     """
     if not data:
         return Words.INCOMPLETE
-    if data[0] in _TLS_RECORDS:
-        if len(data) < 3:
-            return Words.INCOMPLETE if data[1:] in (b"", b"\x03") else Words.OTHER
-        return Words.WEB if data[1] == 3 and data[2] <= 4 else Words.OTHER
+    if data[0] in (_ALERT, _HANDSHAKE):
+        return _record_of(data)
     if not data[0]:
         return _frame_of(data)
     text = data[:MAX_LINE].lstrip(b" \t\r\n").upper()
     if not text:
-        return Words.INCOMPLETE
+        return Words.INCOMPLETE if len(data) < MAX_SPACE else Words.OTHER
     if text.startswith(_PAGES):
         return Words.WEB
     return Words.INCOMPLETE if any(page.startswith(text) for page in _PAGES) else Words.OTHER
+
+
+def _record_of(data: bytes) -> Words:
+    """Whether a server begins with an alert of TLS, or a handshake that begins with a ServerHello."""
+    if len(data) > 1 and (data[1] != 3 or (len(data) > 2 and data[2] > 4)):
+        return Words.OTHER
+    if len(data) < 6:
+        return Words.INCOMPLETE
+    is_one = data[5] == _SERVER_HELLO if data[0] == _HANDSHAKE else data[3:5] == b"\0\x02"
+    return Words.WEB if is_one else Words.OTHER
 
 
 def _frame_of(data: bytes) -> Words:
@@ -119,7 +129,7 @@ class OtherConversation:
     def from_client(self, data: bytes) -> bytes:
         if not self.is_over and len(self._said) < MAX_LINE:
             self._said += data
-            if asks(self._said):
+            if may_ask_more(data) and asks(self._said):
                 raise RefusedError(PROTOCOL)
         return data
 
@@ -140,9 +150,11 @@ class OtherConversation:
 class TlsConversation:
     """What follows a first ClientHello that was judged; the first piece of the client's begins with that."""
 
-    def __init__(self, judged: Judged) -> None:
+    def __init__(self, judged: Judged, *, may_be_other: bool = True) -> None:
+        """`may_be_other` says whether a server of neither TLS nor the web may go on."""
         self.is_over = False
         self._judged = judged
+        self._may_be_other = may_be_other
         self._has_begun = False
         self._records = b""
         """Of the client, the last one not whole."""
@@ -204,7 +216,9 @@ class TlsConversation:
             if words is Words.SETTINGS or (words is Words.WEB and data[0] not in _TLS_RECORDS):
                 raise RefusedError(PROTOCOL)
             self._has_answered = True
-            if words is Words.OTHER:  # neither TLS nor the web
+            if words is Words.OTHER:
+                if not self._may_be_other:
+                    raise RefusedError(CLOSED)
                 self._end()
         if not self.is_over:
             self._read_records()

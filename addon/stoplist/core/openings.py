@@ -25,18 +25,28 @@ _TLS_RECORDS = range(20, 25)
 """The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
 _BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
 
-_SPACE = rb"[\x00-\x09\x0b-\x20\x7f\x85\xa0]"
-"""What some server takes for white space within a line: control characters, and what Latin-1 calls a space."""
-_START = rb"(?:\A|(?<=\n))" + _SPACE + rb"*+(?![0-9]++" + _SPACE + rb")"
+_SPACE = rb"[\x00\x09\x0b-\x0d\x1c-\x20\x7f\x85\xa0]"
+"""What some server takes for white space within a line: NUL, and what Latin-1 calls a space."""
+_WORD = rb"[^\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]"
+_START = rb"(?:\A|(?<=\n))" + _SPACE + rb"*+"
+_METHOD_OF_SOME_SERVER = rb"(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
 _NAMES_A_TARGET = re.compile(
     # Methods that servers know have three letters or more. What mixes small letters with others is none.
-    _START + rb"(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
+    _START + rb"(?![0-9]++" + _SPACE + rb")(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
     rb"(?!(?i:\*|rtspu?s?://)[^\n]*" + _SPACE + rb"RTSP/)"
-    rb"(?:/|\*(?=[\x00-\x20\x7f\x85\xa0]|\Z)|[A-Za-z][A-Za-z0-9+.-]*+://)"
+    rb"(?:/|\*(?=[\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]|\Z)|[A-Za-z][A-Za-z0-9+.-]*+://)"
 )
+_VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
-    _START + rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"(?:[^\n]*?" + _SPACE + rb")??(?i:HTTP/)"
+    # As the second word, as the third, or as the last.
+    _START + _METHOD_OF_SOME_SERVER + rb"(?:"
+    rb"(?:" + _WORD + rb"++" + _SPACE + rb"++)?+" + _VERSION + rb"|"
+    rb"[^\n]*?(?<=" + _SPACE + rb")" + _VERSION + _WORD + rb"*+" + _SPACE + rb"*+\n)"
 )
+_NAMES_A_HOST = re.compile(rb"[\r\n]" + _SPACE + rb"*+(?i:host)" + _SPACE + rb"*+:")
+_HAS_TWO_WORDS = re.compile(_START + _WORD + rb"++" + _SPACE + rb"++" + _WORD)
+_LAST_BYTES = re.compile(rb"[/*:\n]")
+"""One of them ends whatever shows a request."""
 
 
 class Opening(StrEnum):
@@ -66,16 +76,26 @@ def recognise(data: bytes) -> Opening:
         return Opening.OTHER  # it may never end, as in git's protocol
     if not end or _PREFACE.startswith(text):
         return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
-    return Opening.HTTP1 if asks(line) else Opening.OTHER
+    return Opening.HTTP1 if asks(line + b"\n") else Opening.OTHER
 
 
 def asks(data: bytes) -> bool:
-    """Whether some server could take a line of `data` for that of a request, whatever stands around it.
+    """Whether some server could take what is in `data` for a request, whatever stands around it.
+
+    That is a line with a method, and a path, URL or version; or any line of two words, and later one that names a host.
 
     >>> asks(b"\\x05hello\\nGET\\xa0/ RTSP/1.1\\n")
     True
     """
-    return bool(_NAMES_A_TARGET.search(data) or _NAMES_A_VERSION.search(data))
+    if _NAMES_A_TARGET.search(data) or _NAMES_A_VERSION.search(data):
+        return True
+    host = _NAMES_A_HOST.search(data)
+    return host is not None and _HAS_TWO_WORDS.search(data, 0, host.start()) is not None
+
+
+def may_ask_more(data: bytes) -> bool:
+    """Whether what asked for nothing may do so with `data` after it."""
+    return _LAST_BYTES.search(data) is not None
 
 
 def is_text(data: bytes) -> bool:

@@ -412,6 +412,8 @@ class Stoplist:
         client = _address_of(flow.client_conn)
         target = self.judge.verdict(host, client=client)
         verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
+        if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and not _has_a_form_in_dns(host):
+            verdict = strictest((verdict, UNREADABLE))  # mitmproxy cannot ask a parent for it
         if target.action is Action.STOP and self._shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
@@ -555,7 +557,7 @@ class Stoplist:
             request.data.host = host.address
             request.stream = True
             _remove_upgrade_to_http2(request)
-            if not _is_multiplexed(request) and _has_unexpected_body(request):
+            if not _is_multiplexed(request) and _has_body(request):
                 # A server that leaves it unread takes it for the next request: there must be none.
                 request.headers["Connection"] = "close"
             if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
@@ -719,10 +721,13 @@ def _has_short_body(request: http.Request) -> bool:
     return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
 
 
-def _has_unexpected_body(request: http.Request) -> bool:
-    """Whether a body comes with a request of which servers expect none (RFC 9110, section 9.3.1)."""
-    has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
-    return has_body and request.method not in ("POST", "PUT", "PATCH")
+def _has_body(request: http.Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
+
+
+def _has_a_form_in_dns(host: Host) -> bool:
+    """Whether no label of a name is longer than 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
+    return len(host.name) <= 253 and all(len(label) <= 63 for label in host.name.split("."))
 
 
 def _has_plain_target(request: http.Request) -> bool:

@@ -228,6 +228,7 @@ class Passage:
             "_board",
             "_client",
             "_data",
+            "_hesitates",
             "_is_answered",
             "_is_open",
             "_is_ours",
@@ -246,6 +247,7 @@ class Passage:
         self._client = client
         self._is_ours = True
         self._is_answered = False
+        self._hesitates = False
         self._is_open = False
         self._board = lane.board
         self._server: socket.socket | None = None
@@ -424,9 +426,7 @@ class Passage:
         assert self._server is not None
         said = self._server.recv(_PIECE, socket.MSG_PEEK)
         words = words_of(said)
-        if not said:
-            self._carry(None)  # it says nothing any more
-        elif words is Words.OTHER:
+        if not said or words is Words.OTHER:  # it says nothing any more, or nothing of the web
             if self._tunnels.other == "refuse":
                 raise RefusedError(CLOSED)
             self._carry(None)
@@ -458,14 +458,14 @@ class Passage:
         """Do what the client's first bytes ask for; wait for more where they do not say."""
         assert self._server is not None
         match recognise(self._data):
-            case Opening.INCOMPLETE if self._data[:1] in _TLS_RECORDS:
-                self._lane.poll.remove_reader(self._server)
             case Opening.INCOMPLETE:
+                if self._data[:1] in _TLS_RECORDS:
+                    self._lane.poll.remove_reader(self._server)
                 self._hesitate()
             case Opening.TLS:
                 may_relay = self._may_relay_hello()
                 if may_relay:
-                    self._carry(TlsConversation(self._judge_again))
+                    self._carry(TlsConversation(self._judge_again, may_be_other=self._tunnels.other == "relay"))
                 elif may_relay is None:
                     self._lane.poll.remove_reader(self._server)
                 else:
@@ -477,13 +477,17 @@ class Passage:
 
     def _hesitate(self) -> None:
         """Some protocols begin with a word and wait. It is no request yet: then it is watched, not held."""
-        said = self._data
-        if self._port_is_web() or not said.strip() or not is_text(said):
+        if self._hesitates or self._port_is_web() or not (len(self._data) == 1 or is_text(self._data)):
             return
+        self._hesitates = True
+        length = len(self._data)
 
         def go_on() -> None:
-            if self._is_ours and self._data == said:
+            self._hesitates = False
+            if self._is_ours and len(self._data) == length:
                 self._relay_word()
+            elif self._is_ours and recognise(self._data) is Opening.INCOMPLETE:
+                self._hesitate()
 
         self._lane.loop.call_later(HESITATION_SECONDS, go_on)
 

@@ -39,7 +39,7 @@ from stoplist.core.conversations import Conversation, OtherConversation, Refused
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
-from stoplist.core.openings import Opening, is_other_at_its_end, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, is_other_at_its_end, is_text, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
@@ -74,7 +74,10 @@ class _ClientTls(ClientTLSLayer):
     def receive_handshake_data(self, data: bytes) -> CommandGenerator[tuple[bool, str | None]]:
         result = yield from super().receive_handshake_data(data)
         if isinstance(self.child_layer, TCPLayer):  # it was told nothing yet
-            conversation = TlsConversation(functools.partial(self._judge_hello, self.context))
+            may_be_other = self._judge.policy.tunnels.other == "relay"
+            conversation = TlsConversation(
+                functools.partial(self._judge_hello, self.context), may_be_other=may_be_other
+            )
             self.child_layer = Relayed(self.context, self._judge, conversation)
         elif isinstance(self.child_layer, UDPLayer):
             self.child_layer = Datagrams(self.context, self._judge, self._judge_hello, is_quic=False)
@@ -443,10 +446,10 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     if waiting is None:
         return None
     if is_other:
-        if waiting.is_late or words is not Words.INCOMPLETE:
+        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE:
             return _refused(context, judge, PROTOCOL)
         waiting.wait = CONNECT_SECONDS
-    elif data.strip() and is_text(data) and not is_held:
+    elif data and is_text(data) and not is_held:
         if waiting.is_late:
             return Relayed(context, judge, OtherConversation())
         waiting.wait = HESITATION_SECONDS
