@@ -242,10 +242,12 @@ def test_text_on_a_port_of_the_web_waits_for_the_server(door: Door, script: Call
     server = script(WEB, answer=ANSWER)
     with tunnel(door, WEB) as client:
         client.sendall(b"FOO\r\n\r\n")
-        client.sendall(LISTED)
         client.settimeout(1)
         with pytest.raises(TimeoutError):
             client.recv(1)
+        client.settimeout(SECONDS)
+        client.sendall(LISTED)
+        assert read_all(client) == b""
     assert server.all_heard == b""
 
 

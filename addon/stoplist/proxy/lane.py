@@ -41,7 +41,7 @@ from stoplist.core.conversations import Conversation, OtherConversation, Refused
 from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.openings import MAX_LINE, Opening, is_other_at_its_end, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, recognise
 from stoplist.core.policy import TunnelsPolicy
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.board import Board, Number
@@ -500,6 +500,8 @@ class Passage:
         if self._tunnels.other == "refuse":
             raise RefusedError(CLOSED)
         if self._port_is_web() and is_text(self._data):
+            if asks(self._data):
+                raise RefusedError(PROTOCOL)
             self._lane.waiting.setdefault(self, self._lane.loop.time() + CONNECT_SECONDS)
             if len(self._data) > MAX_LINE:
                 self._lane.poll.remove_reader(self._client)

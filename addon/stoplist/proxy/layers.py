@@ -39,7 +39,7 @@ from stoplist.core.conversations import Conversation, OtherConversation, Refused
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
-from stoplist.core.openings import MAX_LINE, Opening, is_other_at_its_end, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
@@ -446,7 +446,7 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     if waiting is None:
         return None
     if is_other:
-        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE:
+        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or asks(data):
             return _refused(context, judge, PROTOCOL)
         waiting.wait = CONNECT_SECONDS
     elif data and is_text(data) and not is_held:
