@@ -112,6 +112,16 @@ def _first_lines() -> Iterator[tuple[str, tuple[bytes, ...]]]:
         *(b"GET / HTTP/1.10", b"GET / HTTP/01.1", b"GET / HTTP/1.1 ", b"GET / HTTP/1", b"GET / HTTP/1.2"),
         *(b"GET / HTTP/2.0", b"GET / HTTP/0.9", b"GET / HTTP/+1.1", b"GET / HTTP/1.1.1", b"GET / HTTP /1.1"),
         *(b"GET / TTP/1.1", b"get / HTTP/1.1", b"GET /", b"GET / ", b"GET", b"G\tT / HTTP/1.1"),
+        *(
+            b"GET %2F FOO/1.0",
+            b"GET %2F \xff",
+            b"GET %2F \x01",
+            b"GET ?",
+            b"GET x\xff",
+            b"GET ?\x01",
+            b"GET http:%2f%2fx",
+        ),
+        *(b"GET\x0c?\xff", b"GX:ET / HTTP/1.0", b"GET9 /", b"/ / HTTP/1.1", b"GET / HTTP1.1", b"GET / HTT\t/1.1"),
         *(b"SOURCE / ICE/1.0", b"GET  /  HTTP/1.1", b"GET / x HTTP/1.1", b"*GET / HTTP/1.1", b"GET: / HTTP/1.1"),
     ):
         yield f"the line {line!r}", (get(line=line),)
@@ -185,6 +195,10 @@ def _bodies() -> Iterator[tuple[str, tuple[bytes, ...]]]:
         yield (
             f"a request as the body of {line!r}, later",
             (get(PASS, line=line, more=_LENGTH % size), _SMUGGLED),
+        )
+        yield (
+            f"the start of a request as the body of {line!r}",
+            (get(PASS, line=line, more=_LENGTH % (size + 1), body=_SMUGGLED[:-2] + b"X: "), get(PASS)),
         )
         yield f"a request in a chunk of {line!r}", (_chunked(b"%x\r\n%b\r\n0\r\n\r\n" % (size, _SMUGGLED), line=line),)
         yield (

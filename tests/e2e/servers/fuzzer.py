@@ -29,11 +29,13 @@ _TARGETS = (
     *(b"/", b"/", b"/", b"/", b"*", b"//", b"/?a", b"/#", b"", b"http://www.listed.test/", b"http://www.pass.test/"),
     *(b"http://www.listed.test:{port}/", b"HTTP://www.listed.test", b"http:///", b"//www.listed.test/", b"/\0", b"/ x"),
     *(b"www.listed.test:80", b"x://www.listed.test/", b"http://www.pass.test@www.listed.test/", b"/\xff", b"\\"),
+    *(b"%2F", b"?", b"x", b".", b"http:%2f%2fwww.listed.test%2f", b"x\xff", b"?\x01"),
 )
 _VERSIONS = (
     *(b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/1.10", b"HTTP/01.1"),
     *(b"HTTP/2.0", b"HTTP/0.9", b"HTTP/9.9", b"http/1.1", b"RTSP/1.0", b"RTSP/1.1", b"ICY", b"HTTPX/1.1", b"SIP/2.0"),
     *(b"", b"HTTP/1", b"HTTP/1.1 x", b"HTTP/1.1\0", b"HTTP /1.1", b"HTTP/\xb2.1", b"HTTP/1,1", b"ICE/1.0", b"HTTP/3"),
+    *(b"\xff", b"\x01", b"FOO", b"FOO\x01"),
 )
 _HOSTS = (
     *(b"Host: www.listed.test", b"Host: www.listed.test", b"Host: www.listed.test", b"host:www.listed.test"),
