@@ -427,9 +427,12 @@ class Passage:
         said = self._server.recv(_PIECE, socket.MSG_PEEK)
         words = words_of(said)
         if not said or words is Words.OTHER:  # it says nothing any more, or nothing of the web
-            if self._tunnels.other == "refuse":
+            if self._tunnels.other == "relay":
+                self._carry(None)
+            elif said:
                 raise RefusedError(CLOSED)
-            self._carry(None)
+            else:
+                self.end()
         elif words is Words.WEB:
             self.end()
         elif words is Words.SETTINGS:
@@ -477,7 +480,7 @@ class Passage:
 
     def _hesitate(self) -> None:
         """Some protocols begin with a word and wait. It is no request yet: then it is watched, not held."""
-        if self._hesitates or self._port_is_web() or not (len(self._data) == 1 or is_text(self._data)):
+        if self._hesitates or self._port_is_web() or not is_text(self._data):
             return
         self._hesitates = True
         length = len(self._data)
