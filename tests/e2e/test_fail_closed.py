@@ -22,7 +22,7 @@ from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
 
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
 MODULES = {
-    *("addresses", "clienthello", "decide", "digests", "heads", "hosts", "openings"),
+    *("addresses", "clienthello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("addon", "connections", "http1", "judge", "lane", "layers", "outbound", "poll", "relay", "tally", "tls"),
 }
@@ -46,6 +46,7 @@ AFTER = {
         "poll:_Epoll.remove_reader",
     ),
     *("outbound:Opened.close", "poll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
+    "conversations:TlsConversation.held_back",  # asked for when the server has ended
     *("addon:Stoplist.client_disconnected", "connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""

@@ -19,9 +19,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from stoplist.core.clienthello import HelloError, extensions_of, length_of
-from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Action, Verdict
+from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
-from stoplist.core.openings import MAX_LINE, asks, may_ask_more
+from stoplist.core.openings import MAX_LINE, TLS_RECORDS, asks, may_ask_more
 from stoplist.errors import StoplistError
 
 type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
@@ -30,7 +30,6 @@ type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
 MAX_SPACE = 1024
 """How much white space a server that is one of the web may begin with, in bytes."""
 _ALERT, _HANDSHAKE, _APPLICATION_DATA = 21, 22, 23
-_TLS_RECORDS = range(20, 25)
 _MAX_RECORD = 16 * 1024 + 256
 """Longest body of a record, in bytes (RFC 8446, section 5.2)."""
 _SERVER_HELLO = 2
@@ -182,7 +181,7 @@ class TlsConversation:
         """How long what a client says next is, a record or a ClientHello of several; None if it is not whole."""
         if len(data) < 5:
             return None
-        if data[0] not in _TLS_RECORDS or data[1] != 3:
+        if data[0] not in TLS_RECORDS or data[1] != 3:
             raise RefusedError(AMBIGUOUS)
         if data[0] == _HANDSHAKE:
             return self._hello(data)
@@ -196,7 +195,7 @@ class TlsConversation:
             length = length_of(data)
             if length is not None and self._has_begun:
                 verdict = self._judged(extensions_of(data) or ())
-                if verdict.action not in (Action.PASS, Action.OBSERVE):
+                if not verdict.passes:
                     raise RefusedError(verdict)
         except HelloError:
             raise RefusedError(AMBIGUOUS) from None
@@ -213,7 +212,7 @@ class TlsConversation:
             words, data = words_of(self._answer), self._answer
             if words is Words.INCOMPLETE:
                 return b""
-            if words is Words.SETTINGS or (words is Words.WEB and data[0] not in _TLS_RECORDS):
+            if words is Words.SETTINGS or (words is Words.WEB and data[0] not in TLS_RECORDS):
                 raise RefusedError(PROTOCOL)
             self._has_answered = True
             if words is Words.OTHER:
@@ -237,7 +236,7 @@ class TlsConversation:
                     message = b"" if len(message) >= 4 + int.from_bytes(message[1:4]) else message
                 if len(self._answer) >= length:
                     self._message = message
-            elif self._answer[0] not in _TLS_RECORDS or self._answer[0] == _APPLICATION_DATA:
+            elif self._answer[0] not in TLS_RECORDS or self._answer[0] == _APPLICATION_DATA:
                 raise RefusedError(AMBIGUOUS)
             if len(self._answer) < length:
                 return

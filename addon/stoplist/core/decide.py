@@ -62,6 +62,10 @@ class Verdict:
     serial: int | None = None
 
     @property
+    def passes(self) -> bool:
+        return self.action in (Action.PASS, Action.OBSERVE)
+
+    @property
     def is_counted(self) -> bool:
         return self.reason is not Reason.CHECK_HOST
 

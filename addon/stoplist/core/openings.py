@@ -21,7 +21,7 @@ MAX_LINE = 64 * 1024
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
-_TLS_RECORDS = range(20, 25)
+TLS_RECORDS = range(20, 25)
 """The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
 _BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
 
@@ -60,7 +60,7 @@ class Opening(StrEnum):
 
 def recognise(data: bytes) -> Opening:
     """What `data`, all that a client has sent so far, is the start of."""
-    if data and data[0] in _TLS_RECORDS:
+    if may_be_tls(data):
         if len(data) < 2:
             return Opening.INCOMPLETE
         return Opening.TLS if data[1] == 3 else Opening.OTHER
@@ -77,6 +77,11 @@ def recognise(data: bytes) -> Opening:
     if not end or _PREFACE.startswith(text):
         return Opening.ENDLESS if len(start) > MAX_LINE else Opening.INCOMPLETE
     return Opening.HTTP1 if asks(line + b"\n") else Opening.OTHER
+
+
+def may_be_tls(data: bytes) -> bool:
+    """Whether the first byte is that of a TLS record."""
+    return bool(data) and data[0] in TLS_RECORDS
 
 
 def asks(data: bytes) -> bool:

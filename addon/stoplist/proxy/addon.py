@@ -434,7 +434,7 @@ class Stoplist:
         """The verdict for a ClientHello that follows another one in the clear. Raises HostError."""
         client, target, name = context.client, _target(context), server_name(extensions)
         verdict = self.judge.verdict(target, name, client=_address_of(client))
-        if verdict.action in (Action.PASS, Action.OBSERVE) and name is not None:
+        if verdict.passes and name is not None:
             self.judge.count_more(verdict, self.judge.verdict(target, client.sni, client=_address_of(client)))
             self.connections.passed(client, name)
         return verdict

@@ -41,7 +41,7 @@ from stoplist.core.conversations import Conversation, OtherConversation, Refused
 from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.heads import RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.core.policy import TunnelsPolicy
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.board import Board, Number
@@ -65,7 +65,6 @@ REST_SECONDS = 0.5
 
 _PIECE = 64 * 1024
 _CONNECT = b"CONNECT "
-_TLS_RECORDS = tuple(bytes([kind]) for kind in range(20, 25))
 _ESTABLISHED = assemble_response(established())
 
 
@@ -317,7 +316,7 @@ class Passage:
             if isinstance(head, RequestHead) and head.target is not None:
                 self._judged_by = self._lane.stoplist.judge.in_force
                 verdict = self._lane.stoplist.judge.of_head(head, client=self.address)
-                if _passes(verdict) and self._lane.takes(head.target, head.port):
+                if verdict.passes and self._lane.takes(head.target, head.port):
                     self._data = self._data[find_end(self._data) :].lstrip(b"\r\n")
                     self._open(head.target, head.port, verdict)
                     return
@@ -455,14 +454,14 @@ class Passage:
     @property
     def _hears(self) -> bool:
         """Whether what the server says first decides."""
-        return recognise(self._data) in (Opening.INCOMPLETE, Opening.OTHER) and self._data[:1] not in _TLS_RECORDS
+        return recognise(self._data) in (Opening.INCOMPLETE, Opening.OTHER) and not may_be_tls(self._data)
 
     def _judge(self) -> None:
         """Do what the client's first bytes ask for; wait for more where they do not say."""
         assert self._server is not None
         match recognise(self._data):
             case Opening.INCOMPLETE:
-                if self._data[:1] in _TLS_RECORDS:
+                if may_be_tls(self._data):
                     self._lane.poll.remove_reader(self._server)
                 self._hesitate()
             case Opening.TLS:
@@ -526,7 +525,7 @@ class Passage:
         if (name is None or name == target) and judge.in_force is self._judged_by:
             return True
         verdict = judge.verdict(target, name, client=self.address)
-        if not _passes(verdict):
+        if not verdict.passes:
             return False
         judge.count_more(verdict, self._verdict)
         self._board = self._lane.board_of(verdict)
@@ -538,7 +537,7 @@ class Passage:
         """The verdict for a ClientHello that follows another one. Raises HostError."""
         name, judge = server_name(extensions), self._lane.stoplist.judge
         verdict = judge.verdict(*self.hosts, name, client=self.address)
-        if _passes(verdict):
+        if verdict.passes:
             judge.count_more(verdict, judge.verdict(*self.hosts, client=self.address))
             if name is not None and name not in self.hosts:
                 self.hosts = (*self.hosts, name)
@@ -593,7 +592,3 @@ class Passage:
 
         create_task(serve(), name="from the lane", keep_ref=True)
         self._is_ours = False
-
-
-def _passes(verdict: Verdict) -> bool:
-    return verdict.action in (Action.PASS, Action.OBSERVE)

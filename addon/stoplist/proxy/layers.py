@@ -39,7 +39,7 @@ from stoplist.core.conversations import Conversation, OtherConversation, Refused
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.hosts import Host
-from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, recognise
+from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
@@ -53,7 +53,6 @@ HESITATION_SECONDS = 2.0
 """How long a client that began with text and no line may take to end it: it could be waiting for the server."""
 QUIC_PORTS = (80, 443, 8443)
 """UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
-_TLS_RECORDS = tuple(bytes([kind]) for kind in range(20, 25))
 
 
 def tls_layer(context: Context, judge: Judge, judge_hello: JudgeHello) -> Layer:
@@ -236,21 +235,21 @@ class _Undecided(NextLayer):
         self._wakeup: commands.RequestWakeup | None = None
 
     @property
-    def said(self) -> tuple[bytes, bytes]:
-        """What the client and the server have said so far."""
-        return self.data_client(), self.data_server()  # type: ignore[no-untyped-call]  # mitmproxy's
+    def _said(self) -> bytes:
+        """What the client has said so far."""
+        return self.data_client()  # type: ignore[no-any-return,no-untyped-call]  # mitmproxy's
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             self.is_late = event.command is self._wakeup
-            yield from self._decide()
-        elif isinstance(event, events.ConnectionClosed) and event.connection is self.context.client and self.said[0]:
+            yield from self._ask()
+        elif isinstance(event, events.ConnectionClosed) and event.connection is self.context.client and self._said:
             self.events.append(event)
             self.has_ended = True
-            yield from self._decide()
+            yield from self._ask()
             if self.layer is None and self.wait is None:
                 self.layer = Refused(self.context)
-                yield from self._decide()
+                yield from self._ask()
         else:
             yield from super()._handle_event(event)
         if self.layer is None and self.wait is not None:
@@ -261,14 +260,11 @@ class _Undecided(NextLayer):
             error = yield commands.OpenConnection(self.context.server)
             if error is not None:
                 self.layer = Refused(self.context)
-                yield from self._decide()
+                yield from self._ask()
                 return
         if self._wakeup is None or self._wakeup.delay != seconds:
             self._wakeup = commands.RequestWakeup(seconds)
             yield self._wakeup
-
-    def _decide(self) -> CommandGenerator[None]:
-        yield from self._ask()
 
     def _ask(self) -> CommandGenerator[None]:
         yield from super()._ask()  # type: ignore[no-untyped-call]  # mitmproxy's
@@ -431,7 +427,7 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     waiting = undecided if isinstance(undecided, _Undecided) else None
     has_ended = waiting is not None and waiting.has_ended
     is_other = recognise(data) is Opening.OTHER or (has_ended and is_other_at_its_end(data))
-    if data[:1] in _TLS_RECORDS and not is_other:
+    if may_be_tls(data) and not is_other:
         return None
     if words is Words.OTHER or is_other:
         if tunnels.other == "refuse":

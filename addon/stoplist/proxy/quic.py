@@ -14,7 +14,7 @@ Rules
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from aioquic._crypto import CryptoError
 from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]  # aioquic exports it by name only
@@ -37,8 +37,8 @@ from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.tls import ClientHelloData
 
 from stoplist.core.clienthello import MAX_HELLO, HelloError, extensions_of_body
-from stoplist.core.conversations import RefusedError
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict
+from stoplist.core.conversations import Judged, RefusedError
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE
 from stoplist.core.hosts import HostError
 from stoplist.proxy.judge import Judge, JudgeHello
 
@@ -142,7 +142,7 @@ class Datagrams(UDPLayer):
 class Hellos:
     """The ClientHellos in the datagrams of one client to one server. `judged` gives the verdict for each."""
 
-    def __init__(self, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict], *, is_quic: bool) -> None:
+    def __init__(self, judged: Judged, *, is_quic: bool) -> None:
         self._judged = judged
         self._is_quic = is_quic
         self._begun: dict[tuple[int, bytes], _Begun] = {}
@@ -216,7 +216,7 @@ class _Begun:
         """Whether all that came in was judged."""
         return len(self._said) == self._judged_to
 
-    def read(self, payload: bytes, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict]) -> None:
+    def read(self, payload: bytes, judged: Judged) -> None:
         """Take up the handshake in a packet, and judge each ClientHello that is whole. Raises RefusedError."""
         try:
             for offset, data in _handshake(payload):
@@ -239,7 +239,7 @@ class _Begun:
                 raise HelloError("the same place of the handshake was said in two ways")
             self._said[place], self._known[place] = byte, 1
 
-    def _judge(self, judged: Callable[[Iterable[tuple[int, bytes]]], Verdict]) -> None:
+    def _judge(self, judged: Judged) -> None:
         first_gap = self._known.find(0)
         whole = len(self._known) if first_gap < 0 else first_gap
         while whole - self._judged_to >= 4:
@@ -250,7 +250,7 @@ class _Begun:
             if len(message) < length:
                 return
             verdict = judged(extensions_of_body(bytes(message[4:length])))
-            if verdict.action not in (Action.PASS, Action.OBSERVE):
+            if not verdict.passes:
                 raise RefusedError(verdict)
             self._judged_to += length
 
