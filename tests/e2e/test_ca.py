@@ -124,6 +124,7 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     assert {path.name for path in gate.state_dir.glob("*.pem")} == set()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

@@ -62,6 +62,7 @@ def started() -> Iterator[list[Process]]:
         process.end()
 
 
+@pytest.mark.campaign
 def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Process]):
     """Every command of the tour, in order, in a network of its own; only the clone is this checkout."""
     _, _, demo, own, edit = _blocks()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import trustme
 
 from tests.e2e.clocks import clock
@@ -182,6 +183,7 @@ def test_a_gate_that_is_stopped_leaves_all_unknown(net: Network, desk: Desk, tmp
     assert "cannot be reached: Connection refused" in said.seen("http")
 
 
+@pytest.mark.campaign
 def test_a_report_says_how_many_passed_and_no_host(net: Network, desk: Desk, tmp_path: Path):
     """Each result is appended to a file, as cron does it: one of a gate that is fine, one of a gate that is stopped."""
     results, state_dir = tmp_path / "selftests.jsonl", tmp_path / "state"

@@ -155,6 +155,7 @@ def test_a_gate_counts_what_a_trial_of_the_same_requests_says(
     assert {(name, outcome.value): number for (name, outcome), number in counts.items()} == totals(found)
 
 
+@pytest.mark.campaign
 def test_several_logs_compressed_in_each_way_and_one_from_stdin(squid_logs: Path, desk: Desk, tmp_path: Path):
     data = (squid_logs / "access.log").read_bytes()
     (tmp_path / "one.gz").write_bytes(gzip.compress(data[:500]) + gzip.compress(data[500:]))
@@ -302,6 +303,7 @@ def test_bind(net: Network, folder: Path, desk: Desk, started: list[Process], pr
     assert ({each["day"] for each in found["counts"]} == {None}) is (print_time == "no")
 
 
+@pytest.mark.campaign
 def test_a_flow_file_of_mitmdump(net: Network, desk: Desk, tmp_path: Path, started: list[Process]):
     """What mitmproxy saves is what was asked in plain HTTP, and what it stopped."""
     flows = tmp_path / "flows"

@@ -52,6 +52,7 @@ def _many(count: int, zone: str = "test") -> list[str]:
     return ["listed.test", *(f"d{number}.{zone}" for number in range(count))]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "harm",
     [
@@ -102,6 +103,7 @@ def test_another_list_in_the_file_is_refused(start: Start, desk: Desk):
     assert gate.curl("http://listed.test/").status == 403
 
 
+@pytest.mark.campaign
 def test_the_guard_holds_a_list_until_a_person_releases_it(start: Start, desk: Desk, tmp_path):
     desk.policy.write_text(desk.policy.read_text() + "watch: {poll: 1h}\n")  # it is the release that is noticed
     gate = start()

@@ -240,6 +240,7 @@ def _through(door: Door, host: bytes) -> bytes:
         return ask(tunnel, get(host))
 
 
+@pytest.mark.campaign
 def test_the_bytes_of_a_list_are_in_memory_once(start: Start, tmp_path: Path):
     million = 1_000_000
     publisher = Publisher.new(tmp_path / "publisher", clock.now())
@@ -276,6 +277,7 @@ def _shared_bytes(pid: int) -> int:
 # A death
 
 
+@pytest.mark.campaign
 def test_a_worker_that_dies_under_load_is_started_again(start: Start):
     gate = start()
     with _load(gate) as load:
@@ -293,6 +295,7 @@ def test_a_worker_that_dies_under_load_is_started_again(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_what_a_worker_counted_outlives_it(start: Start):
     gate = start()
     with ExitStack() as stack:
@@ -340,6 +343,7 @@ def test_a_worker_that_hangs_blocks_nobody_not_even_the_end(desk: Desk, start: S
     assert not _lives(stuck)
 
 
+@pytest.mark.campaign
 def test_without_its_supervisor_no_worker_lives_on(net: Network, start: Start):
     gate = start("--workers", "2", "--drain", "1s")
     workers = workers_of(gate.process.pid)
@@ -471,6 +475,7 @@ def test_many_signals_at_once_are_one_or_a_few(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
     gate = start()
     workers = workers_of(gate.process.pid)
@@ -559,6 +564,7 @@ def test_told_to_end_while_it_is_renewed_it_ends_and_counts_once(start: Start):
         assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_a_port_in_use_does_not_end_what_runs(net: Network, desk: Desk, tmp_path: Path):
     desk.policy.write_text(desk.policy.read_text() + "\nlisten: 127.0.0.1:8480\n")
     command = (str(STOPLIST), "run", str(desk.policy), "--state-dir", str(tmp_path / "state"), "--workers", "2")
