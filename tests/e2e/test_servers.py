@@ -44,7 +44,7 @@ def test_an_unlisted_host_is_served_through_the_gate(comparison: Comparison, ser
     assert comparison.served([(server, ordinary(server.speaks, LISTED_HOST))]) == [True]
 
 
-@pytest.mark.parametrize("mode", ["regular", "socks5", "transparent", "upstream"])
+@pytest.mark.parametrize("mode", ["regular", "secure", "socks5", "transparent", "upstream"])
 def test_no_known_conversation_reaches_a_listed_host(comparison: Comparison, mode: str):
     ways = [way for way in WAYS if way.mode == mode]
     report = comparison.compare(list(SEEDS.values()), ways, one_of_each)

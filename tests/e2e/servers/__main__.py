@@ -24,7 +24,7 @@ from tests.e2e.servers.ways import WAYS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.servers", description=__doc__)
-    parser.add_argument("--mode", action="append", choices=[mode for mode in MODES if mode != "secure"])
+    parser.add_argument("--mode", action="append", choices=list(MODES))
     parser.add_argument("--server", action="append", help="the name of a server; all of them by default")
     parser.add_argument("--seconds", type=float, default=60, help="how long to search, after the seeds")
     parser.add_argument("--seed", type=int, default=1)

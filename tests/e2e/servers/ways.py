@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 import zlib
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ WAYS = [
     Way(mode, form, web_port)
     for mode, forms in {
         "regular": (Form.NAME, Form.ADDRESS, Form.PLAIN),
+        "secure": (Form.NAME, Form.ADDRESS, Form.PLAIN),
         "socks5": (Form.NAME, Form.ADDRESS),
         "transparent": (Form.ADDRESS,),
         "upstream": (Form.NAME, Form.ADDRESS, Form.PLAIN),
@@ -79,6 +81,10 @@ class Patience:
 SHORT = Patience(0.2, 0.4, 0.15)
 LONG = Patience(0.4, 1.0, 0.4)
 _SETTLED = 0.03
+_TLS_TO_THE_GATE = ssl.create_default_context()
+_TLS_TO_THE_GATE.check_hostname = False  # other tests look at whether the gate is who it says
+_TLS_TO_THE_GATE.verify_mode = ssl.CERT_NONE
+_TLS_TO_THE_GATE.set_alpn_protocols(["http/1.1"])
 
 
 def ask_directly(server: Server, conversation: Conversation) -> bytes:
@@ -133,6 +139,8 @@ def _enter(way: Way, port: int) -> socket.socket:
     if way.mode == "transparent":
         return socket.create_connection((ORIGIN_ADDRESS, port), timeout=10)
     connection = socket.create_connection((GATEWAY_ADDRESS, MODES[way.mode]), timeout=10)
+    if way.mode == "secure":
+        connection = _TLS_TO_THE_GATE.wrap_socket(connection)
     if way.form is Form.PLAIN:
         return connection
     try:
