@@ -2,8 +2,8 @@
 
 Run as ``python faulty.py PLACE FIRED run POLICY ...``: whenever the process comes to the place that the
 file PLACE holds at that moment, `module:function` or, in a hook, `addon:line` and zero bytes to its end, an
-exception is raised there, and the file FIRED grows by one byte. While PLACE holds `record`, FIRED gets a line
-for each place.
+exception is raised there, and the file FIRED gets a line `fault at` the place. While PLACE holds `record`, FIRED
+gets a line for each place.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def at(code: CodeType, here: str) -> object:
         if wanted == b"record":
             fired.write(f"{found}\n".encode())
         elif wanted == found.encode():
-            fired.write(b".")
+            fired.write(f"fault at {found}\n".encode())
             raise InjectedError
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded
 from h2.exceptions import ProtocolError
 
 from stoplist.core.counts import Outcome
+from stoplist.proxy.outbound import CONNECT_SECONDS
 from tests.e2e.conftest import MODES
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Network, wait_until
@@ -248,6 +249,22 @@ def test_text_on_a_port_of_the_web_waits_for_the_server(door: Door, script: Call
         client.settimeout(SECONDS)
         client.sendall(LISTED)
         assert read_all(client) == b""
+    assert server.all_heard == b""
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("opening", [b"JDWP-Handshake", b"FOO\r\n\r\n", b"GE"], ids=["a word", "text", "half a method"])
+def test_where_the_web_is_what_neither_asks_nor_is_answered_ends_in_a_minute(
+    doors: Callable[[str], Door], script: Callable[..., Script], opening: bytes
+):
+    server = script(WEB)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(tunnel(doors(mode), WEB)) for mode in EVERY_MODE]
+        for client in clients:
+            client.sendall(opening)
+        for client in clients:
+            client.settimeout(3 * CONNECT_SECONDS)
+            assert client.recv(1) == b""
     assert server.all_heard == b""
 
 

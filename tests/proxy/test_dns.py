@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import dns.edns
 import dns.exception
@@ -24,40 +23,19 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 
-from stoplist.core.decide import Action, Reason, Ruleset, Verdict, decide
+from stoplist.core.decide import Action, Reason, Ruleset, decide
 from stoplist.core.hosts import Host, HostError
 from stoplist.errors import StoplistError
 from stoplist.proxy.dns import Dns
-from stoplist.proxy.judge import Judge
-from stoplist.proxy.store import InForce
 from tests.examples import examples
-from tests.rulesets import page_of, ruleset, signed
+from tests.proxy.judges import Store, judge_by
+from tests.rulesets import ruleset, signed
 
 LISTED = ruleset(signed("listed.example", "xn--bcher-kva.test"))
 DEMANDED = ruleset(signed("listed.example"), status=451)
 OBSERVED = ruleset(signed("listed.example"), mode="observe")
 EXPIRED = ruleset(signed("listed.example"), when_expired="refuse-all")
 TYPES = ["A", "AAAA", "HTTPS", "SVCB", "TXT", "MX", "NS", "SOA", "CNAME", "PTR", "ANY", "TYPE65280"]
-
-
-@dataclass
-class Store:
-    current: InForce
-
-    @classmethod
-    def of(cls, rules: Ruleset) -> Store:
-        return cls(InForce(rules, page_of(rules.policy)))
-
-
-@dataclass
-class Counted:
-    """A tally that remembers."""
-
-    verdicts: list[Verdict] = field(default_factory=list)
-
-    def add(self, verdict: Verdict, *, page: bool = False) -> None:
-        assert not page
-        self.verdicts.append(verdict)
 
 
 STORES = {id(rules): Store.of(rules) for rules in (LISTED, DEMANDED, OBSERVED, EXPIRED)}
@@ -74,9 +52,7 @@ class Wire:
             transport_protocol=protocol,
             state=ConnectionState.OPEN,
         )
-        self.judge = Judge()
-        self.judge.store = STORES[id(rules)]
-        self.counted = self.judge.tally = Counted()
+        self.judge, self.counted = judge_by(STORES[id(rules)])
         self.context = Context(client, Options())
         self.context.server.address = ("192.0.2.53", 53)
         self.layer = Dns(self.context, self.judge)

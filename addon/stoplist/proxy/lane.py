@@ -351,7 +351,7 @@ class Passage:
         if self._server is None:
             self._task = lane.loop.create_task(self._open_slowly(host, port))
         else:
-            lane.waiting[self] = lane.loop.time() + CONNECT_SECONDS
+            self._wait()
             lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
@@ -478,8 +478,11 @@ class Passage:
                 self._hand_over_tunnel()
 
     def _hesitate(self) -> None:
-        """Some protocols begin with a word and wait. It is no request yet: then it is watched, not held."""
-        if self._hesitates or self._port_is_web() or not is_text(self._data):
+        """Some protocols begin with a word and wait. It is no request yet: without a web, it goes on watched."""
+        if self._port_is_web():
+            self._wait()
+            return
+        if self._hesitates or not is_text(self._data):
             return
         self._hesitates = True
         length = len(self._data)
@@ -504,11 +507,15 @@ class Passage:
         if self._port_is_web() and is_text(self._data):
             if asks(self._data):
                 raise RefusedError(PROTOCOL)
-            self._lane.waiting.setdefault(self, self._lane.loop.time() + CONNECT_SECONDS)
+            self._wait()
             if len(self._data) > MAX_LINE:
                 self._lane.poll.remove_reader(self._client)
         else:
             self._carry(OtherConversation())
+
+    def _wait(self) -> None:
+        """Give up in a minute, unless more is said until then."""
+        self._lane.waiting.setdefault(self, self._lane.loop.time() + CONNECT_SECONDS)
 
     def _port_is_web(self) -> bool:
         return self._tunnels.is_web(self._port)
@@ -568,6 +575,7 @@ class Passage:
 
     def _hand_over_tunnel(self) -> None:
         assert self._server is not None
+        self._lane.waiting.pop(self, None)
         self._lane.poll.remove_reader(self._server)
         opened = Opened(self.hosts[0].address, self._port, self._server)
         with handing_over(opened):

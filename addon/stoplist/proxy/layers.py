@@ -232,6 +232,8 @@ class _Undecided(NextLayer):
         """Whether it was waited for long enough."""
         self.wait: float | None = None
         """For how many seconds the server's first words are waited for, or more of the client's; None: for ever."""
+        self.hears = False
+        """Whether it is the server that is waited for."""
         self._wakeup: commands.RequestWakeup | None = None
 
     @property
@@ -256,7 +258,7 @@ class _Undecided(NextLayer):
             yield from self._begin_to_wait(self.wait)
 
     def _begin_to_wait(self, seconds: float) -> CommandGenerator[None]:
-        if self.context.server.timestamp_start is None:
+        if self.hears and self.context.server.timestamp_start is None:
             error = yield commands.OpenConnection(self.context.server)
             if error is not None:
                 self.layer = Refused(self.context)
@@ -444,8 +446,12 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     if is_other:
         if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or asks(data):
             return _refused(context, judge, PROTOCOL)
+        waiting.wait, waiting.hears = CONNECT_SECONDS, True
+    elif data and is_held:
+        if waiting.is_late:
+            return _refused(context, judge, PROTOCOL)
         waiting.wait = CONNECT_SECONDS
-    elif data and is_text(data) and not is_held:
+    elif data and is_text(data):
         if waiting.is_late:
             return Relayed(context, judge, OtherConversation())
         waiting.wait = HESITATION_SECONDS
