@@ -1,0 +1,1 @@
+"""Reports over closed periods: what was stopped, and what enforcing would have stopped."""
