@@ -8,7 +8,7 @@ Rules
   - A decision is made only when no further byte could change it: a client that sends its first bytes
     one by one is read no differently.
   - What servers are known to take for HTTP is HTTP: empty lines before it, any case, any white space,
-    another version or none. How strictly it is then read is the business of core/heads.py.
+    another version or none. How strictly it is then read is the business of core/wire/heads.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """HTTP as mitmproxy does it, but for a few things.
 
-- The heads of HTTP/1 requests are read by core/heads.py: what was read there is what mitmproxy's request is made of.
+- The heads of HTTP/1 requests are read by core/wire/heads.py: what was read there is what mitmproxy's request is made of.
 - What comes in HTTP/2 goes on in HTTP/2, or not at all: HTTP/1 has no form for some of it (RFC 9113, section 10.3).
 - Where a request has no answer, ours is sent, and not a page of mitmproxy's.
 """
@@ -25,8 +25,8 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, Respo
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason, Verdict
-from stoplist.core.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.core.hosts import HostError
+from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge

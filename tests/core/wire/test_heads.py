@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.heads import HeadError, RequestHead, find_end
 from stoplist.core.hosts import Host, HostError
+from stoplist.core.wire.heads import HeadError, RequestHead, find_end
 from tests.examples import examples
 from tests.pace import million_steps
 
