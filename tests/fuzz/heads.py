@@ -18,8 +18,8 @@ import atheris
 
 with atheris.instrument_imports(include=["stoplist.core"]):
     from stoplist.core.hosts import HostError
-    from stoplist.core.openings import Opening, recognise
     from stoplist.core.wire.heads import HeadError, RequestHead, find_end
+    from stoplist.core.wire.openings import Opening, recognise
 
 
 AROUND = {

@@ -2,7 +2,7 @@
 does what the verdict says.
 
   client_connected   who may come, and the first layer of the connection (see layers.py)
-  next_layer         what the client's first bytes are (see core/openings.py)
+  next_layer         what the client's first bytes are (see core/wire/openings.py)
 
 A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
   http_connect      judge the target                 requestheaders  judge the target and Host

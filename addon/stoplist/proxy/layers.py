@@ -38,8 +38,8 @@ from stoplist.core.clienthello import HelloError, extensions_of
 from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.hosts import Host
-from stoplist.core.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
+from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response

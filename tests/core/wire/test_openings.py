@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.openings import MAX_LINE, Opening, asks, is_text, may_ask_more, recognise
+from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_text, may_ask_more, recognise
 from tests.examples import examples
 from tests.pace import million_steps
 
