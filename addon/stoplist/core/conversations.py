@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Protocol
 
-from stoplist.core.clienthello import HelloError, extensions_of, length_of
 from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
+from stoplist.core.wire.client_hello import HelloError, extensions_of, length_of
 from stoplist.core.wire.openings import MAX_LINE, TLS_RECORDS, asks, may_ask_more
 from stoplist.errors import StoplistError
 

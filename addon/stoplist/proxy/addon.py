@@ -52,7 +52,6 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist import clock, loading, metrics
 from stoplist.core.addresses import Address, is_client
-from stoplist.core.clienthello import server_name
 from stoplist.core.decide import (
     AMBIGUOUS,
     CLOSED,
@@ -69,6 +68,7 @@ from stoplist.core.decide import (
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy import ListenAddress
+from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker

@@ -36,11 +36,11 @@ from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionH
 from mitmproxy.proxy.mode_specs import RegularMode
 from mitmproxy.utils.asyncio_utils import create_task
 
-from stoplist.core.clienthello import HelloError, extensions_of, server_name
 from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import TunnelsPolicy
+from stoplist.core.wire.client_hello import HelloError, extensions_of, server_name
 from stoplist.core.wire.heads import RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal

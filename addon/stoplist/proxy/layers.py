@@ -34,10 +34,10 @@ from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErr
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
-from stoplist.core.clienthello import HelloError, extensions_of
 from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.hosts import Host
+from stoplist.core.wire.client_hello import HelloError, extensions_of
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal

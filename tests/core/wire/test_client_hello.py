@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mitmproxy.proxy.layers.tls import parse_client_hello
 
-from stoplist.core.clienthello import MAX_HELLO, MAX_RECORDS, SERVER_NAME, HelloError, extensions_of, server_name
 from stoplist.core.hosts import Host, HostError
+from stoplist.core.wire.client_hello import MAX_HELLO, MAX_RECORDS, SERVER_NAME, HelloError, extensions_of, server_name
 from tests.e2e.ways import browsers_hello, client_hello, hello_with_names, in_small_records
 from tests.examples import examples
 from tests.pace import million_steps
