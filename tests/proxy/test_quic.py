@@ -11,9 +11,9 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicProtocolVersion
 
-from stoplist.core.conversations import RefusedError
 from stoplist.core.decide import AMBIGUOUS, PASS, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.wire.client_hello import server_name
+from stoplist.core.wire.conversations import RefusedError
 from stoplist.proxy.quic import MAX_HELLO_DATAGRAMS, Hellos
 from tests.e2e.ways import client_hello
 

@@ -6,7 +6,7 @@ nothing of mitmproxy, and gets none of it.
 
   CONNECT host:port     judged as everywhere; what passes is resolved, connected, answered with 200
   the first bytes       a ClientHello: its name is judged as well, then the bytes are relayed (relay.py)
-                        neither TLS nor HTTP: relayed, where no web server listens (core/conversations.py)
+                        neither TLS nor HTTP: relayed, where no web server listens (core/wire/conversations.py)
                         the server speaks first: relayed, unless it is a web server
   anything else         handed to mitmproxy with the bytes that were read, where the hooks of addon.py decide:
                         other requests, TLS to the gate, HTTP in a tunnel, and every name that does not pass
@@ -36,11 +36,18 @@ from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionH
 from mitmproxy.proxy.mode_specs import RegularMode
 from mitmproxy.utils.asyncio_utils import create_task
 
-from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy import TunnelsPolicy
 from stoplist.core.wire.client_hello import HelloError, extensions_of, server_name
+from stoplist.core.wire.conversations import (
+    Conversation,
+    OtherConversation,
+    RefusedError,
+    TlsConversation,
+    Words,
+    words_of,
+)
 from stoplist.core.wire.heads import RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal

@@ -8,7 +8,7 @@ arrived for raw bytes, lose the half-close of a tunnel, and read a request in an
   Socks5        connects only what may pass; a listed host gets its page
   Transparent   connects nothing before the client's first bytes have been judged
   Continued     goes on with a tunnel that the lane has opened
-  Relayed       carries bytes, and looks at them as long as core/conversations.py has a say in it
+  Relayed       carries bytes, and looks at them as long as core/wire/conversations.py has a say in it
   Dns, Quic     in modules of their own, as is our reading of HTTP/1
 
 Rules
@@ -34,10 +34,17 @@ from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook, HttpConnectErr
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
-from stoplist.core.conversations import Conversation, OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import CLOSED, PROTOCOL, Action, Reason, Verdict, strictest
 from stoplist.core.hosts import Host
 from stoplist.core.wire.client_hello import HelloError, extensions_of
+from stoplist.core.wire.conversations import (
+    Conversation,
+    OtherConversation,
+    RefusedError,
+    TlsConversation,
+    Words,
+    words_of,
+)
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal

@@ -36,10 +36,10 @@ from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_S
 from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.tls import ClientHelloData
 
-from stoplist.core.conversations import Judged, RefusedError
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE
 from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
+from stoplist.core.wire.conversations import Judged, RefusedError
 from stoplist.proxy.judge import Judge, JudgeHello
 
 MAX_HELLO_DATAGRAMS = 16

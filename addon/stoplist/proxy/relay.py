@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from stoplist.core.conversations import Conversation
+from stoplist.core.wire.conversations import Conversation
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.poll import Poll
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from stoplist.core.conversations import OtherConversation, RefusedError, TlsConversation, Words, words_of
 from stoplist.core.decide import AMBIGUOUS, CLOSED, PASS, PROTOCOL, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.wire.client_hello import extensions_of, server_name
+from stoplist.core.wire.conversations import OtherConversation, RefusedError, TlsConversation, Words, words_of
 from tests.e2e.ways import client_hello
 
 STOP = Verdict(Action.STOP, Reason.LISTED, "test", 1)
