@@ -13,7 +13,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from stoplist.core.hosts import CHECK_HOST
-from stoplist.core.signedlist import (
+from stoplist.core.lists.signed_list import (
     NO_HISTORY,
     PAYLOAD_TYPE,
     Envelope,

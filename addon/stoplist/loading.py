@@ -21,8 +21,7 @@ from stoplist import files
 from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.document import PolicyError
-from stoplist.core.policy import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
-from stoplist.core.signedlist import (
+from stoplist.core.lists.signed_list import (
     MAX_FILE_SIZE,
     MAX_KEY_SIZE,
     NO_HISTORY,
@@ -34,6 +33,7 @@ from stoplist.core.signedlist import (
     TrustedKey,
     is_signature_of,
 )
+from stoplist.core.policy import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.page import languages, rendering

@@ -36,7 +36,7 @@ from typing import Any
 
 from stoplist import files
 from stoplist.core.counts import Cell, Count, Outcome, Period
-from stoplist.core.signedlist import History, ListHeader, Seen, SignedList
+from stoplist.core.lists.signed_list import History, ListHeader, Seen, SignedList
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 

@@ -21,8 +21,8 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
+from stoplist.core.lists.signed_list import ListKey, SignedList, TrustedKey, build
 from stoplist.core.policy import PolicyText
-from stoplist.core.signedlist import ListKey, SignedList, TrustedKey, build
 from stoplist.tools.publish import public_pem
 
 POLICY = Path(__file__).parent.parent.parent / "policies" / "demo.yaml"

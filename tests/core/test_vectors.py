@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import NO_HISTORY, History, ListError, ListKey, SignedList, TrustedKey
+from stoplist.core.lists.signed_list import NO_HISTORY, History, ListError, ListKey, SignedList, TrustedKey
 from tests.fixed_time import NOW
 from tests.vectors import make
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import Envelope
+from stoplist.core.lists.signed_list import Envelope
 from stoplist.proxy.store import RulesetStore
 from stoplist.state import State
 from stoplist.tools import publish, signers

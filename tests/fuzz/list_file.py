@@ -19,7 +19,7 @@ from tests.fixed_time import NOW
 
 with atheris.instrument_imports(include=["stoplist.core", "json", "base64"]):
     from stoplist.core.hosts import Host
-    from stoplist.core.signedlist import NO_HISTORY, Envelope, ListError, ListKey, SignedList, TrustedKey
+    from stoplist.core.lists.signed_list import NO_HISTORY, Envelope, ListError, ListKey, SignedList, TrustedKey
     from tests.vectors.make import AUTHORITY, OPERATOR
 
 VECTORS = Path(__file__).parent.parent / "vectors"

@@ -17,7 +17,7 @@ import pytest
 from stoplist.core.counts import Cell, Outcome
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import SignedList
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.proxy import sharing
 from stoplist.proxy.board import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word

@@ -23,7 +23,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from stoplist import clock
 from stoplist.core.decide import Ruleset
-from stoplist.core.signedlist import History
+from stoplist.core.lists.signed_list import History
 from stoplist.errors import Problems
 from stoplist.proxy import records
 from stoplist.proxy.records import ChangeRefused, ListRefused, Noted, ReadAtStart

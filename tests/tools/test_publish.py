@@ -23,7 +23,7 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.guard import Change
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.core.signedlist import (
+from stoplist.core.lists.signed_list import (
     Envelope,
     KeyFileError,
     ListError,
@@ -32,7 +32,7 @@ from stoplist.core.signedlist import (
     ListKey,
     SignedList,
 )
-from stoplist.core.signedlist import TrustedKey as PublicKey
+from stoplist.core.lists.signed_list import TrustedKey as PublicKey
 from stoplist.errors import StoplistError
 from stoplist.tools import publish, signers
 from stoplist.tools.domains import read_domains

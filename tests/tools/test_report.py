@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from stoplist import __version__
 from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, PeriodLength, Shown, cells_of
-from stoplist.core.signedlist import SignedList
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools import report as reporting

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import Signature, Signer
 
-from stoplist.core.signedlist import Envelope, KeyFileError, ListError, TrustedKey
+from stoplist.core.lists.signed_list import Envelope, KeyFileError, ListError, TrustedKey
 from stoplist.errors import StoplistError
 from stoplist.tools import publish, signers
 from stoplist.tools.signers import SigningKey

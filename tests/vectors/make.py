@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.digests import sorted_digests
-from stoplist.core.signedlist import PAYLOAD_TYPE, ListKey
+from stoplist.core.lists.signed_list import PAYLOAD_TYPE, ListKey
 from stoplist.tools.publish import public_pem
 
 FOLDER = Path(__file__).parent

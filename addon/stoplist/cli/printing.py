@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from stoplist.core.signedlist import ListHeader
+from stoplist.core.lists.signed_list import ListHeader
 from stoplist.core.times import format_time
 
 

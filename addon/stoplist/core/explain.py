@@ -19,7 +19,7 @@ from stoplist.core.addresses import Address, AddressRules
 from stoplist.core.decide import Action, Reason, Ruleset, Verdict, decide
 from stoplist.core.digests import DigestSet
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import SignedList
+from stoplist.core.lists.signed_list import SignedList
 
 
 class Rule(StrEnum):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stoplist.core.digests import common, high_halves
 from stoplist.core.hosts import Host
-from stoplist.core.signedlist import Envelope, ListError, ListFault, ListHeader, SignedList
+from stoplist.core.lists.signed_list import Envelope, ListError, ListFault, ListHeader, SignedList
 
 if TYPE_CHECKING:  # a publisher compares lists without a policy
     from stoplist.core.policy import GuardPolicy

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from stoplist.core import counts
-from stoplist.core.signedlist import SignedList
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 

@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.digests import DigestSet, Payload
+from stoplist.core.lists.signed_list import ListHeader, SignedList
 from stoplist.core.policy import Policy
-from stoplist.core.signedlist import ListHeader, SignedList
 from stoplist.page.answers import StopPage
 
 _PIECE = 1024 * 1024

@@ -23,6 +23,7 @@ from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
+from stoplist.core.lists.signed_list import ListHeader
 from stoplist.core.policy import (
     ExceptionPolicy,
     HelpLine,
@@ -33,7 +34,6 @@ from stoplist.core.policy import (
     TestPolicy,
     is_file,
 )
-from stoplist.core.signedlist import ListHeader
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist import files
 from stoplist.core.guard import Change
-from stoplist.core.signedlist import (
+from stoplist.core.lists.signed_list import (
     LIST_KEY_SIZE,
     MAX_FILE_SIZE,
     MAX_KEY_SIZE,

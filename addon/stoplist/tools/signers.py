@@ -22,7 +22,7 @@ from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer
 
 from stoplist import files
-from stoplist.core.signedlist import MAX_KEY_SIZE, Envelope, KeyFileError, TrustedKey
+from stoplist.core.lists.signed_list import MAX_KEY_SIZE, Envelope, KeyFileError, TrustedKey
 from stoplist.errors import StoplistError
 
 PIN_VARIABLE = "STOPLIST_HSM_PIN"

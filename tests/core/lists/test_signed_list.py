@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
-from stoplist.core import signedlist
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.core.signedlist import (
+from stoplist.core.lists import signed_list
+from stoplist.core.lists.signed_list import (
     MAX_ENVELOPE_SIZE,
     MAX_FILE_SIZE,
     MAX_HEADER_SIZE,
@@ -951,4 +951,4 @@ def test_a_header_is_what_another_program_would_write() -> None:
 
 def test_the_caps_are_those_of_the_format() -> None:
     assert (MAX_FILE_SIZE, MAX_HEADER_SIZE, MAX_SIGNATURES) == (512 * 2**20, 4096, 16)
-    assert signedlist.CLOCK_SKEW == DAY
+    assert signed_list.CLOCK_SKEW == DAY
