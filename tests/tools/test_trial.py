@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from stoplist.core.counts import Outcome, Shown
 from stoplist.core.decide import Action, decide
-from stoplist.core.digests import DigestSet
 from stoplist.core.hosts import Host
+from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
 from stoplist.tools import trial as trying
 from stoplist.tools.logs.reading import Batch

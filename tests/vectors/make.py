@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
-from stoplist.core.digests import sorted_digests
+from stoplist.core.lists.digests import sorted_digests
 from stoplist.core.lists.signed_list import PAYLOAD_TYPE, ListKey
 from stoplist.tools.publish import public_pem
 

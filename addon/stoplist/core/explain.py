@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from stoplist.core.addresses import Address, AddressRules
 from stoplist.core.decide import Action, Reason, Ruleset, Verdict, decide
-from stoplist.core.digests import DigestSet
 from stoplist.core.hosts import Host
+from stoplist.core.lists.digests import DigestSet
 from stoplist.core.lists.signed_list import SignedList
 
 

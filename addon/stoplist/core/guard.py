@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stoplist.core.digests import common, high_halves
 from stoplist.core.hosts import Host
+from stoplist.core.lists.digests import common, high_halves
 from stoplist.core.lists.signed_list import Envelope, ListError, ListFault, ListHeader, SignedList
 
 if TYPE_CHECKING:  # a publisher compares lists without a policy

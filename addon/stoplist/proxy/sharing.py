@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
-from stoplist.core.digests import DigestSet, Payload
+from stoplist.core.lists.digests import DigestSet, Payload
 from stoplist.core.lists.signed_list import ListHeader, SignedList
 from stoplist.core.policy import Policy
 from stoplist.page.answers import StopPage

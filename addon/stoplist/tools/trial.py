@@ -27,8 +27,8 @@ from zoneinfo import ZoneInfo
 from stoplist import __version__, files, loading
 from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row, Shown, cells_of
 from stoplist.core.decide import UNREADABLE, Action, Ruleset, Verdict, decide
-from stoplist.core.digests import DigestSet, sorted_digests
 from stoplist.core.hosts import Host, HostError
+from stoplist.core.lists.digests import DigestSet, sorted_digests
 from stoplist.errors import StoplistError
 from stoplist.tools import progress
 from stoplist.tools.logs.formats import Hit

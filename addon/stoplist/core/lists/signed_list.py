@@ -43,13 +43,13 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from stoplist.core import strictjson
-from stoplist.core.digests import (
+from stoplist.core.hosts import CHECK_HOST, Host, HostError
+from stoplist.core.lists.digests import (
     DIGEST_SIZE,
     DigestSet,
     are_sorted_and_unique,
     sorted_digests,
 )
-from stoplist.core.hosts import CHECK_HOST, Host, HostError
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stoplist.core.digests import DIGEST_SIZE, DigestSet, are_sorted_and_unique, sorted_and_unique, sorted_digests
 from stoplist.core.hosts import Host
+from stoplist.core.lists.digests import DIGEST_SIZE, DigestSet, are_sorted_and_unique, sorted_and_unique, sorted_digests
 from tests.keys import LIST_KEY
 
 KEY = LIST_KEY.secret
