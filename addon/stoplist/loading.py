@@ -18,9 +18,9 @@ from datetime import datetime
 from pathlib import Path
 
 from stoplist import files
-from stoplist.core import guard
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.document import PolicyError
+from stoplist.core.lists import guard
 from stoplist.core.lists.signed_list import (
     MAX_FILE_SIZE,
     MAX_KEY_SIZE,

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
-from stoplist.core.guard import Change
 from stoplist.core.hosts import CHECK_HOST, Host
+from stoplist.core.lists.guard import Change
 from stoplist.core.lists.signed_list import (
     Envelope,
     KeyFileError,

@@ -21,8 +21,8 @@ from pydantic.fields import FieldInfo
 
 from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
-from stoplist.core.guard import Change
 from stoplist.core.hosts import Host
+from stoplist.core.lists.guard import Change
 from stoplist.core.lists.signed_list import ListHeader
 from stoplist.core.policy import (
     ExceptionPolicy,

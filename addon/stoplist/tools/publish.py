@@ -16,7 +16,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from stoplist import files
-from stoplist.core.guard import Change
+from stoplist.core.lists.guard import Change
 from stoplist.core.lists.signed_list import (
     LIST_KEY_SIZE,
     MAX_FILE_SIZE,
