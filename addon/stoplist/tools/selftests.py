@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stoplist import files
-from stoplist.core import strictjson
+from stoplist.core import strict_json
 from stoplist.core.counts import Period
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
@@ -134,7 +134,7 @@ def _passed_periods(tested: Sequence[_Tested], periods: Iterable[Period]) -> int
 def _read(path: Path) -> Iterator[_Tested]:
     for number, line in _lines(path):
         try:
-            value = strictjson.parse(line)
+            value = strict_json.parse(line)
         except ValueError:
             if line.startswith(b"{") and not line.endswith(b"\n"):
                 return

@@ -42,7 +42,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
-from stoplist.core import strictjson
+from stoplist.core import strict_json
 from stoplist.core.hosts import CHECK_HOST, Host, HostError
 from stoplist.core.lists.digests import (
     DIGEST_SIZE,
@@ -514,7 +514,7 @@ def _digests(payload: bytes, header: ListHeader) -> memoryview:
 
 def _strict_json(data: bytes, fault: ListFault) -> Any:
     try:
-        return strictjson.parse(data)
+        return strict_json.parse(data)
     except ValueError:
         raise ListError(fault, "not strict JSON: the file is torn, or is no list") from None
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stoplist.core import strictjson
+from stoplist.core import strict_json
 
 
 def test_a_value_is_what_it_says() -> None:
-    assert strictjson.parse(b'{"a": [1, "\xc3\xbc", null], "b": {"a": 2}}') == {"a": [1, "ü", None], "b": {"a": 2}}
+    assert strict_json.parse(b'{"a": [1, "\xc3\xbc", null], "b": {"a": 2}}') == {"a": [1, "ü", None], "b": {"a": 2}}
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_a_value_is_what_it_says() -> None:
 )
 def test_what_can_be_read_in_two_ways_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  whatever is wrong
-        strictjson.parse(data)
+        strict_json.parse(data)
