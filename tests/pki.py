@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from tests.rulesets import STOP_PAGE
 
 KEYS = {

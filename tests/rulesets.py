@@ -8,7 +8,7 @@ from typing import Any
 from stoplist.core.decide import Ruleset
 from stoplist.core.hosts import CHECK_HOST
 from stoplist.core.lists.signed_list import SignedList
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
 from tests.fixed_time import EXPIRES

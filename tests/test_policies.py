@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stoplist import clock, loading
-from stoplist.core.policy import Policy, PolicyText
+from stoplist.core.policy.models import Policy, PolicyText
 
 # machine's clock: people copy them on any day
 

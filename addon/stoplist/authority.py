@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from stoplist import certificates, files
 from stoplist.certificates import CertificateAuthority
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 

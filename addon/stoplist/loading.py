@@ -33,7 +33,7 @@ from stoplist.core.lists.signed_list import (
     TrustedKey,
     is_signature_of,
 )
-from stoplist.core.policy import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
+from stoplist.core.policy.models import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.page import languages, rendering

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stoplist.core.document import Document, PolicyError
-from stoplist.core.policy import PolicyText
+from stoplist.core.policy.models import PolicyText
 from stoplist.errors import Place, Problems
-from tests.core.test_policy import GOOD
+from tests.core.policy.test_models import GOOD
 
 
 def told(text: str) -> list[PolicyError]:

@@ -11,7 +11,7 @@ import pytest
 
 from stoplist.authority import CA_FILE, Source
 from stoplist.core.hosts import Host
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy.keeper import Keeper
 from tests import pki

@@ -15,7 +15,7 @@ from stoplist import clock
 from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
-from stoplist.core.policy import CertificatePolicy
+from stoplist.core.policy.models import CertificatePolicy
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, refuse
 
 # machine's clock: OpenSSL judges certificates by it

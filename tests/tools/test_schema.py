@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.policy import Policy, PolicyText
+from stoplist.core.policy.models import Policy, PolicyText
 from stoplist.errors import Problems
 from stoplist.tools import schema
-from tests.core.test_policy import GOOD, NETWORK, PIECES, SHORTEST
+from tests.core.policy.test_models import GOOD, NETWORK, PIECES, SHORTEST
 from tests.examples import examples
 
 FOLDER = Path(__file__).parent.parent.parent / "policies"

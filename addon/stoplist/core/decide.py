@@ -24,7 +24,7 @@ from ipaddress import ip_address
 from stoplist.core.addresses import Address, AddressRules, is_within
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.lists.signed_list import SignedList
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 
 
 class Action(StrEnum):

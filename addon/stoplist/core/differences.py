@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from pydantic import BaseModel
 
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 
 
 def changed_keys(old: Policy, new: Policy) -> list[str]:

@@ -67,7 +67,7 @@ from stoplist.core.decide import (
     strictest,
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
-from stoplist.core.policy import ListenAddress
+from stoplist.core.policy.models import ListenAddress
 from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject

@@ -21,7 +21,7 @@ from mitmproxy.proxy.context import Context
 from stoplist.core.addresses import Address
 from stoplist.core.decide import AMBIGUOUS, Action, Verdict, strictest, verdict_of
 from stoplist.core.hosts import Host
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.core.wire.heads import RequestHead
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer

@@ -17,7 +17,7 @@ from pathlib import Path
 from stoplist import authority
 from stoplist.authority import Source
 from stoplist.certificates import name_of
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.proxy import quiet, records

@@ -38,7 +38,7 @@ from mitmproxy.utils.asyncio_utils import create_task
 
 from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.policy import TunnelsPolicy
+from stoplist.core.policy.models import TunnelsPolicy
 from stoplist.core.wire.client_hello import HelloError, extensions_of, server_name
 from stoplist.core.wire.conversations import (
     Conversation,

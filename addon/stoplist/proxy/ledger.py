@@ -24,7 +24,7 @@ from typing import Any, TypedDict
 
 from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row
 from stoplist.core.decide import Ruleset
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy import quiet, records, tally
 from stoplist.proxy.board import FIRST_CELL, Board, Layout, Number

@@ -29,7 +29,7 @@ from mitmproxy.master import Master
 
 from stoplist import clock, files, loading, metrics
 from stoplist.authority import Source
-from stoplist.core.policy import Policy, ProxyAuthPolicy
+from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, quiet, records
 from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where

@@ -23,7 +23,7 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.lists.digests import DigestSet, Payload
 from stoplist.core.lists.signed_list import ListHeader, SignedList
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.page.answers import StopPage
 
 _PIECE = 1024 * 1024

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from stoplist import certificates, clock
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
-from stoplist.core.policy import CertificatePolicy
+from stoplist.core.policy.models import CertificatePolicy
 from stoplist.errors import StoplistError
 
 HTTP = (b"http/1.1", b"h2")

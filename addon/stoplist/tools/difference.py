@@ -24,7 +24,7 @@ from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.guard import Change
 from stoplist.core.lists.signed_list import ListHeader
-from stoplist.core.policy import (
+from stoplist.core.policy.models import (
     ExceptionPolicy,
     HelpLine,
     ListKeySource,

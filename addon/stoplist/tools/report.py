@@ -24,7 +24,7 @@ from stoplist import __version__, loading
 from stoplist.core.counts import Count, Disclosure, Outcome, Period, PeriodLength, Row
 from stoplist.core.decide import Reason, decide
 from stoplist.core.hosts import Host
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
 from stoplist.tools.selftests import SelfTests, sum_up

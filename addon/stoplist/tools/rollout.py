@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stoplist import loading
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import plot

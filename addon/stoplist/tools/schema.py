@@ -16,7 +16,7 @@ import yaml
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from stoplist.core.policy import Policy
+from stoplist.core.policy.models import Policy
 
 FILE = "policy.schema.json"
 """How the file is named beside the policies that refer to it."""

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from stoplist import loading, metrics
-from stoplist.core.policy import MetricsPolicy, Policy
+from stoplist.core.policy.models import MetricsPolicy, Policy
 from stoplist.errors import StoplistError
 from stoplist.metrics import Scrape
 from stoplist.tools import ca as authorities

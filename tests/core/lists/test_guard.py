@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.lists.guard import ALLOWANCE, Change, ListHeld, check
 from stoplist.core.lists.signed_list import ListFault, ListKey, SignedList
-from stoplist.core.policy import GuardPolicy
+from stoplist.core.policy.models import GuardPolicy
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
 
 SIGNER = new_ed25519()

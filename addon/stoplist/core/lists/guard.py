@@ -25,7 +25,7 @@ from stoplist.core.lists.digests import common, high_halves
 from stoplist.core.lists.signed_list import Envelope, ListError, ListFault, ListHeader, SignedList
 
 if TYPE_CHECKING:  # a publisher compares lists without a policy
-    from stoplist.core.policy import GuardPolicy
+    from stoplist.core.policy.models import GuardPolicy
 
 ALLOWANCE = 10
 """Domains that may be added, and as many removed, whatever the size of the list."""

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from stoplist.core.hosts import Host
-from stoplist.core.policy import CountsPolicy, LdapPolicy, ListenAddress, PolicyError, PolicyText, Span, TestPolicy
+from stoplist.core.policy.models import (
+    CountsPolicy,
+    LdapPolicy,
+    ListenAddress,
+    PolicyError,
+    PolicyText,
+    Span,
+    TestPolicy,
+)
 from stoplist.errors import Problems
 from tests.examples import examples
 
