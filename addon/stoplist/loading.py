@@ -19,7 +19,6 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.core.decide import Ruleset, decide
-from stoplist.core.document import PolicyError
 from stoplist.core.lists import guard
 from stoplist.core.lists.signed_list import (
     MAX_FILE_SIZE,
@@ -33,6 +32,7 @@ from stoplist.core.lists.signed_list import (
     TrustedKey,
     is_signature_of,
 )
+from stoplist.core.policy.document import PolicyError
 from stoplist.core.policy.models import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError

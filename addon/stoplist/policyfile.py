@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stoplist import files
-from stoplist.core.document import Document, PolicyError
+from stoplist.core.policy.document import Document, PolicyError
 from stoplist.core.policy.models import MAX_POLICY_SIZE, PolicyText, Unsound, names_file
 from stoplist.errors import Problems, StoplistError
 

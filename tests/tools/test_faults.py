@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stoplist.core.document import PolicyError
+from stoplist.core.policy.document import PolicyError
 from stoplist.errors import Place, Problems, StoplistError
 from stoplist.tools import faults
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import click
 
 from stoplist import __version__
-from stoplist.core.document import PolicyError
+from stoplist.core.policy.document import PolicyError
 from stoplist.errors import Problems, StoplistError
 
 _RULES = {

@@ -45,9 +45,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from stoplist.core.addresses import Network
-from stoplist.core.document import Document, Path, name
-from stoplist.core.document import PolicyError as PolicyError
 from stoplist.core.hosts import Host, HostError
+from stoplist.core.policy.document import Document, Path, name
+from stoplist.core.policy.document import PolicyError as PolicyError
 from stoplist.errors import Place, Problems, StoplistError
 
 MAX_POLICY_SIZE = 1024 * 1024
