@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoplist.core.differences import changed_keys
+from stoplist.core.policy.differences import changed_keys
 from tests.rulesets import ruleset, signed
 
 OLD = ruleset(signed("listed.example"), signed("own.example", list_id="own"), exceptions={"a.example": "2099-12-31"})
