@@ -105,7 +105,8 @@ def run(
     from stoplist.proxy.lean import import_add_ons_one_by_one
 
     import_add_ons_one_by_one()
-    from stoplist.proxy import modes, quiet, runner
+    from stoplist.proxy import modes, runner
+    from stoplist.proxy.log import log_allowlist
 
     if policy is None:
         policy = loading.demo_policy()
@@ -123,5 +124,5 @@ def run(
         state_dir or loading.default_state_dir(),
         workers,
         drain,
-        quiet.LogFormat(log),
+        log_allowlist.LogFormat(log),
     ).run()

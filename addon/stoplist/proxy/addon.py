@@ -73,7 +73,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy import layers, modes, quiet, records, store
+from stoplist.proxy import layers, modes, records, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
@@ -84,6 +84,7 @@ from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
+from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally
@@ -159,8 +160,8 @@ class Stoplist:
 
     name = "stoplist"
 
-    def __init__(self, faults: quiet.Faults | None = None, worker: Worker | None = None) -> None:
-        self.faults = faults or quiet.Faults()
+    def __init__(self, faults: log_allowlist.Faults | None = None, worker: Worker | None = None) -> None:
+        self.faults = faults or log_allowlist.Faults()
         self.judge = Judge()
         self.listening = worker.listening if worker is not None else Listening()
         self._is_recorded = False
@@ -270,23 +271,23 @@ class Stoplist:
 
     def running(self) -> None:
         if self.judge.store is None:
-            quiet.say(records.NoPolicy())
+            log_allowlist.say(records.NoPolicy())
             return
         passwords = ctx.master.addons.get("proxyauth")
         if getattr(ctx.options, "proxyauth", None) and passwords.validator is None:
-            quiet.say(records.NoPasswords())
+            log_allowlist.say(records.NoPasswords())
             self._close()
             return
         if self._is_guest:
-            quiet.hush(self.faults)
+            log_allowlist.hush(self.faults)
             found = hazards(ctx.master)
             self._is_recorded = bool(found)
             for hazard in found:
-                quiet.say(hazard)
+                log_allowlist.say(hazard)
             say_where(ctx.master.addons.get("proxyserver").servers)
         self.judge.store.watch()
         if self._endpoint is not None:
-            quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
+            log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         self.is_ready = True
         self._spawn(self._beat())
         self._spawn(self._keep_authority())
@@ -667,9 +668,9 @@ def say_where(servers: Iterable[ServerInstance[Any]]) -> None:
     for server in servers:
         mode = modes.name(server.mode)
         for host, port in sorted({address[:2] for address in server.listen_addrs}):
-            quiet.say(records.Listening(str(ListenAddress(host, port)), mode))
+            log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode))
         if not server.listen_addrs:
-            quiet.say(records.Listening(None, mode))
+            log_allowlist.say(records.Listening(None, mode))
 
 
 def hazards(master: Master) -> list[records.Hazard]:

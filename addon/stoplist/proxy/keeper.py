@@ -20,7 +20,8 @@ from stoplist.certificates import name_of
 from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.proxy import quiet, records
+from stoplist.proxy import records
+from stoplist.proxy.log import log_allowlist
 
 WARN_EVERY = timedelta(days=1)
 
@@ -82,7 +83,7 @@ class Keeper:
 
     def _say(self, record: records.Record) -> None:
         if self._speaks:
-            quiet.say(record)
+            log_allowlist.say(record)
 
 
 def _digests(source: Source | None) -> dict[Path, bytes | None] | None:

@@ -51,9 +51,9 @@ from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
 from stoplist.proxy.judge import Judge, JudgeHello
+from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.outbound import CONNECT_SECONDS
 from stoplist.proxy.quic import Datagrams, Quic
-from stoplist.proxy.quiet import Faults
 
 DNS_PORT = 53
 HESITATION_SECONDS = 2.0

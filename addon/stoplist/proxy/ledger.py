@@ -26,8 +26,9 @@ from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy import quiet, records, tally
+from stoplist.proxy import records, tally
 from stoplist.proxy.board import FIRST_CELL, Board, Layout, Number
+from stoplist.proxy.log import log_allowlist
 from stoplist.state import State
 
 BEAT_SECONDS = 60.0
@@ -218,7 +219,7 @@ class Ledger:
         if not new:
             return
         for row in new:
-            quiet.say(records.Counts.of(row, policy.hide_below))
+            log_allowlist.say(records.Counts.of(row, policy.hide_below))
         self._reported_until = last
         try:
             self._state.report_until(last, policy.keep.before(datetime.fromtimestamp(now, UTC)).timestamp())
@@ -228,7 +229,7 @@ class Ledger:
     def _complain(self, error: StoplistError) -> None:
         if not self._has_failed:
             self._has_failed = True
-            quiet.say(records.CountsNotWritten(error))
+            log_allowlist.say(records.CountsNotWritten(error))
 
 
 def _sum(numbers: list[int], board: Board) -> list[int]:

@@ -32,7 +32,7 @@ from stoplist.core.addresses import Address, forms
 from stoplist.core.decide import DENIED, Action, Reason
 from stoplist.core.hosts import Host, HostError
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.quiet import Faults
+from stoplist.proxy.log.log_allowlist import Faults
 
 CONNECT_SECONDS = 60.0
 """How long resolving and connecting may take together."""

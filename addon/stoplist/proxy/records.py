@@ -1,4 +1,4 @@
-"""Records: all that a gate can write to its log. What is not one of these is never written (see quiet.py).
+"""Records: all that a gate can write to its log. What is not one of these is never written (see log_allowlist.py).
 
 Rules
   - A record is made of fields: numbers, names of lists, and what operators wrote into files of theirs (paths, keys

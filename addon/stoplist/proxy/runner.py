@@ -31,12 +31,13 @@ from stoplist import clock, files, loading, metrics
 from stoplist.authority import Source
 from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, quiet, records
+from stoplist.proxy import modes, records
 from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Place, listen
+from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.worker import Worker
@@ -74,7 +75,7 @@ class Gate:
     state_dir: Path
     workers: int | None
     drain: float
-    log: quiet.LogFormat
+    log: log_allowlist.LogFormat
 
     def run(self) -> None:
         """Run until told to end. Raises StoplistError if it cannot start."""
@@ -85,7 +86,7 @@ class Gate:
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
         os.umask(0o077)
-        faults = quiet.Faults()
+        faults = log_allowlist.Faults()
         if "check" in task:
             self._check({(host, port) for host, port in task["check"]})
         elif "worker" in task:
@@ -93,7 +94,7 @@ class Gate:
         elif self.workers is None:
             self._serve(faults, None)
         else:
-            quiet.install(faults, self.log)
+            log_allowlist.install(faults, self.log)
             supervisor = Supervisor(self.path, self.placed, self.state_dir, self.workers, self.drain, faults)
             asyncio.run(supervisor.run(task.get("kept")))
 
@@ -114,9 +115,9 @@ class Gate:
             except OSError as error:
                 raise cannot_listen(error) from None
 
-    def _serve(self, faults: quiet.Faults, worker: Worker | None) -> None:
+    def _serve(self, faults: log_allowlist.Faults, worker: Worker | None) -> None:
         wanted = self._options()
-        quiet.install(faults, self.log)
+        log_allowlist.install(faults, self.log)
         sys.setswitchinterval(SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(wanted, faults, self.drain, worker))
@@ -133,7 +134,7 @@ class Gate:
         }
 
 
-async def _serve(wanted: dict[str, Any], faults: quiet.Faults, drain: float, worker: Worker | None) -> None:
+async def _serve(wanted: dict[str, Any], faults: log_allowlist.Faults, drain: float, worker: Worker | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
     master = LeanMaster()
@@ -188,7 +189,7 @@ class _Ending:
         if terminal_is_gone():
             self.drain()
         else:
-            quiet.say(records.NothingToRenew())
+            log_allowlist.say(records.NothingToRenew())
 
     async def _drain(self) -> None:
         stoplist = self._master.addons.get("stoplist")

@@ -35,8 +35,9 @@ from stoplist.core.lists.signed_list import SignedList, is_signature_of
 from stoplist.core.policy.differences import changed_keys
 from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
-from stoplist.proxy import quiet, records
+from stoplist.proxy import records
 from stoplist.proxy.apart import is_signature_of_large
+from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.places import Nudge, Places
 from stoplist.state import State
 
@@ -125,7 +126,7 @@ class RulesetStore:
     def watch(self) -> None:
         """Say what is in force, and start to keep it equal to the files."""
         for note in self._state.notes:
-            quiet.say(records.Noted(note))
+            log_allowlist.say(records.Noted(note))
         report(self.current.ruleset)
         if self._at_start is not None:
             self._settle(self._at_start, clock.now())
@@ -157,7 +158,7 @@ class RulesetStore:
                 try:
                     self._refresh(clock.now())
                 except Exception as error:  # the thread must live: without it no list is taken up again
-                    quiet.say(records.NotLookedAt(type(error).__name__))
+                    log_allowlist.say(records.NotLookedAt(type(error).__name__))
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
         """Load everything, and take note of which files were looked at.
@@ -187,7 +188,7 @@ class RulesetStore:
             loaded = self._load(now, before)
             in_force = InForce(loaded.ruleset, loaded.page)
         except Problems as error:
-            quiet.say(records.ChangeRefused(error))
+            log_allowlist.say(records.ChangeRefused(error))
             self.reload = self.reload.after("refused", is_refused=True)
             if isinstance(error, loading.NotLoaded):
                 self._remember((), error.faults, now)
@@ -205,7 +206,7 @@ class RulesetStore:
             report(loaded.ruleset)
             for key in _AT_START:
                 if attrgetter(key)(loaded.ruleset.policy) != attrgetter(key)(before.policy):
-                    quiet.say(records.ReadAtStart(key))
+                    log_allowlist.say(records.ReadAtStart(key))
         self._settle(loaded, now)
 
     def _settle(self, loaded: loading.Loaded, now: datetime) -> None:
@@ -214,9 +215,9 @@ class RulesetStore:
         self.reload = dataclasses.replace(self.reload, is_refused=False, kept_out=kept_out)
         for fault in loaded.faults:
             self.reload = self.reload.after("held" if fault.held else "refused")
-            quiet.say(records.ListHeld(fault.error) if fault.held else records.ListRefused(fault.error))
+            log_allowlist.say(records.ListHeld(fault.error) if fault.held else records.ListRefused(fault.error))
         for warning in loaded.warnings:
-            quiet.say(records.Warned(warning))
+            log_allowlist.say(records.Warned(warning))
         self._expired = {_name_of(signed) for signed in loaded.ruleset.lists if signed.expired(now)}
         self._remember(loaded.fresh, loaded.faults, now)
         self._remember_enforced(loaded.ruleset)
@@ -248,7 +249,7 @@ class RulesetStore:
         try:
             yield
         except StoplistError as error:
-            quiet.say(records.NotRemembered(error))
+            log_allowlist.say(records.NotRemembered(error))
 
     def _report_expiry(self, now: datetime) -> None:
         """Say once that a list has expired while it was in force."""
@@ -256,7 +257,7 @@ class RulesetStore:
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             if signed.expired(now) and _name_of(signed) not in self._expired:
                 self._expired.add(_name_of(signed))
-                quiet.say(records.ListExpired(signed.header.list, wanted.once_expired))
+                log_allowlist.say(records.ListExpired(signed.header.list, wanted.once_expired))
 
     def _keep_observing(self) -> None:
         """Observe every folder in which a change can matter. Where that fails, polling remains."""
@@ -277,7 +278,7 @@ class RulesetStore:
             elif self._places != places:
                 why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
                 poll = self.current.ruleset.policy.watch.poll
-                quiet.say(records.NoEvents(why, poll))
+                log_allowlist.say(records.NoEvents(why, poll))
         self._places = places
 
     def _stop_observer(self) -> None:
@@ -308,6 +309,6 @@ def _is_alive(observer: BaseObserver | None) -> bool:
 def report(ruleset: Ruleset) -> None:
     """Log what is in force: each list with its serial, size and end; nothing of its contents."""
     for signed, verdict in ruleset.entries:
-        quiet.say(records.InForce.of(signed, verdict.action))
+        log_allowlist.say(records.InForce.of(signed, verdict.action))
     if ruleset.policy.tls == "intercept":
-        quiet.say(records.Intercepting())
+        log_allowlist.say(records.Intercepting())

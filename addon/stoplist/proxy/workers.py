@@ -39,13 +39,14 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, quiet, records, sharing
+from stoplist.proxy import modes, records, sharing
 from stoplist.proxy.board import Board
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
+from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State
 
@@ -90,7 +91,7 @@ class Supervisor:
     """Keeps `count` workers with the policy at `path` and the modes `placed`, as runner.run has them."""
 
     def __init__(
-        self, path: Path, placed: Sequence[str], state_dir: Path, count: int, drain: float, faults: quiet.Faults
+        self, path: Path, placed: Sequence[str], state_dir: Path, count: int, drain: float, faults: log_allowlist.Faults
     ) -> None:
         self._path = path
         self._placed = placed
@@ -135,7 +136,7 @@ class Supervisor:
             self._endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
             checkup = Checkup(self._store, self._ledger, self._keeper, self._is_ready, self._workers_health)
             self._endpoint.serve(functools.partial(checkup.answer, loop))
-            quiet.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
+            log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         old = self._adopt(inherited) if inherited else []
         self._listen()
         for slot in range(self._count):
@@ -253,7 +254,7 @@ class Supervisor:
         if not worker.is_ready and not self._serves:
             self._fail(StoplistError(f"a worker could not start ({_end_of(status)})", hint="see above"))
             return
-        quiet.say(records.WorkerEnded(worker.slot + 1, _end_of(status)))
+        log_allowlist.say(records.WorkerEnded(worker.slot + 1, _end_of(status)))
         self._restarts += 1
         if worker.is_old:  # there is another for its slot, or will be
             self._release(worker)
@@ -271,7 +272,7 @@ class Supervisor:
                 self._start(worker.slot, has_all=worker.has_all)
                 return
             except OSError as error:
-                quiet.say(records.WorkerNotStarted(worker.slot + 1, error.strerror or type(error).__name__))
+                log_allowlist.say(records.WorkerNotStarted(worker.slot + 1, error.strerror or type(error).__name__))
                 self._pause = MAX_PAUSE_SECONDS
 
     def _dismiss(self, worker: _Worker, number: int) -> None:
@@ -332,7 +333,7 @@ class Supervisor:
         try:
             self._give(worker)
         except BlockingIOError:
-            quiet.say(records.WorkerDeaf(worker.slot + 1))
+            log_allowlist.say(records.WorkerDeaf(worker.slot + 1))
             self._kill(worker, signal.SIGKILL)
         except OSError:
             return  # it has ended
@@ -395,7 +396,7 @@ class Supervisor:
     def _say_where(self) -> None:
         for place, mode in modes.shared(self._placed).items():
             for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
-                quiet.say(records.Listening(str(ListenAddress(host, port)), mode, self._count))
+                log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode, self._count))
 
     # The end, and a new beginning
 
@@ -442,9 +443,9 @@ class Supervisor:
         if self._renewing or self._ending.is_set():
             return
         self._renewing = True
-        quiet.say(records.Renewing())
+        log_allowlist.say(records.Renewing())
         if not await self._would_start():
-            quiet.say(records.NotRenewed())
+            log_allowlist.say(records.NotRenewed())
             self._renewing = False
             return
         await asyncio.to_thread(self._store.stop)

@@ -21,8 +21,9 @@ import pytest
 
 from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.errors import Problems, StoplistError
-from stoplist.proxy import quiet, records
-from stoplist.proxy.quiet import Faults, LogFormat, Quiet
+from stoplist.proxy import records
+from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log.log_allowlist import Faults, LogFormat, Quiet
 from stoplist.proxy.records import Counts, Fault, Listening, ListRefused, Record, Renewing
 from tests.rulesets import signed
 
@@ -34,7 +35,8 @@ SECRET = "secret.test"
 HEAD = """
 import logging, os, signal, sys, threading, warnings
 from stoplist.errors import StoplistError
-from stoplist.proxy import quiet, records
+from stoplist.proxy import records
+from stoplist.proxy.log import log_allowlist
 log = logging.getLogger
 faults = quiet.Faults()
 quiet.install(faults, quiet.LogFormat({wanted!r}))
@@ -308,7 +310,7 @@ def test_a_fault_says_nothing_of_what_was_raised(log: Callable[[], list[Record]]
 def written(record: Record, wanted: LogFormat, stream: io.StringIO | None = None) -> str:
     stream = stream or io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(quiet._formatter(wanted, stream))
+    handler.setFormatter(log_allowlist._formatter(wanted, stream))
     handler.handle(logging.LogRecord("stoplist", record.level, "", 0, record, None, None))
     return stream.getvalue()
 
@@ -612,7 +614,8 @@ def test_a_list_in_force_is_said_without_its_domains():
 def test_sinks_that_are_there_write_records_only():
     program = """
 import io, logging
-from stoplist.proxy import quiet, records
+from stoplist.proxy import records
+from stoplist.proxy.log import log_allowlist
 streams = [io.StringIO(), io.StringIO()]
 logging.getLogger().handlers[:] = [logging.StreamHandler(stream) for stream in streams]
 faults = quiet.Faults()
@@ -720,7 +723,7 @@ def test_whatever_ends_it_leaves_no_core(tmp_path: Path, number: signal.Signals)
 def test_a_process_that_it_starts_leaves_no_core_either(tmp_path: Path):
     """A limit is inherited, whatever that program is."""
     body = """
-from stoplist.proxy import quiet
+from stoplist.proxy.log import log_allowlist
 import subprocess, sys
 quiet.install(quiet.Faults())
 subprocess.run([sys.executable, "-c", "import os; os.abort()"])
