@@ -25,7 +25,7 @@ from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.proxy.board import FIRST_CELL, NUMBERS, Board, Number
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Kept, Ledger
-from stoplist.proxy.records import Counts, CountsNotWritten, Record
+from stoplist.proxy.log.records import Counts, CountsNotWritten, Record
 from stoplist.proxy.tally import Tally, cells
 from stoplist.state import State
 from tests.disks import tiny_disk

@@ -25,8 +25,8 @@ from stoplist import clock
 from stoplist.core.decide import Ruleset
 from stoplist.core.lists.signed_list import History
 from stoplist.errors import Problems
-from stoplist.proxy import records
-from stoplist.proxy.records import ChangeRefused, ListRefused, Noted, ReadAtStart
+from stoplist.proxy.log import records
+from stoplist.proxy.log.records import ChangeRefused, ListRefused, Noted, ReadAtStart
 from stoplist.proxy.sharing import SharedDigests, share
 from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State

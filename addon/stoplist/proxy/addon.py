@@ -73,7 +73,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy import layers, modes, records, store
+from stoplist.proxy import layers, modes, store
 from stoplist.proxy.board import Board, Number
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
@@ -84,7 +84,7 @@ from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tally import Tally

@@ -20,8 +20,7 @@ from stoplist.certificates import name_of
 from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.proxy import records
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 
 WARN_EVERY = timedelta(days=1)
 

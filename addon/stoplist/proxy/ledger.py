@@ -26,9 +26,9 @@ from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy import records, tally
+from stoplist.proxy import tally
 from stoplist.proxy.board import FIRST_CELL, Board, Layout, Number
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.state import State
 
 BEAT_SECONDS = 60.0

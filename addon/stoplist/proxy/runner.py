@@ -31,13 +31,13 @@ from stoplist import clock, files, loading, metrics
 from stoplist.authority import Source
 from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, records
+from stoplist.proxy import modes
 from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.lane import in_lane
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Place, listen
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.loop import new_event_loop
 from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.worker import Worker

@@ -35,9 +35,8 @@ from stoplist.core.lists.signed_list import SignedList, is_signature_of
 from stoplist.core.policy.differences import changed_keys
 from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
-from stoplist.proxy import records
 from stoplist.proxy.apart import is_signature_of_large
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.places import Nudge, Places
 from stoplist.state import State
 

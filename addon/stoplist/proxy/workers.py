@@ -39,14 +39,14 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, records, sharing
+from stoplist.proxy import modes, sharing
 from stoplist.proxy.board import Board
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State
 

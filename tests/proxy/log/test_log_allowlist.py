@@ -21,10 +21,9 @@ import pytest
 
 from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.errors import Problems, StoplistError
-from stoplist.proxy import records
-from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.log.log_allowlist import Faults, LogFormat, Quiet
-from stoplist.proxy.records import Counts, Fault, Listening, ListRefused, Record, Renewing
+from stoplist.proxy.log.records import Counts, Fault, Listening, ListRefused, Record, Renewing
 from tests.rulesets import signed
 
 ERROR = StoplistError("the file is torn", hint="ask the publisher", place="/lists/worst-of.stoplist")
@@ -35,7 +34,7 @@ SECRET = "secret.test"
 HEAD = """
 import logging, os, signal, sys, threading, warnings
 from stoplist.errors import StoplistError
-from stoplist.proxy import records
+from stoplist.proxy.log import records
 from stoplist.proxy.log import log_allowlist
 log = logging.getLogger
 faults = quiet.Faults()
@@ -614,7 +613,7 @@ def test_a_list_in_force_is_said_without_its_domains():
 def test_sinks_that_are_there_write_records_only():
     program = """
 import io, logging
-from stoplist.proxy import records
+from stoplist.proxy.log import records
 from stoplist.proxy.log import log_allowlist
 streams = [io.StringIO(), io.StringIO()]
 logging.getLogger().handlers[:] = [logging.StreamHandler(stream) for stream in streams]

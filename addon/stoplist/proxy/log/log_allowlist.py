@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.proxy.records import Fault, Record
+from stoplist.proxy.log.records import Fault, Record
 
 _PR_SET_DUMPABLE = 4
 """Of prctl(2), as <linux/prctl.h> has it."""
