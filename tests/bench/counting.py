@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stoplist.core.decide import PASS
-from stoplist.proxy.board import Board, Number
+from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.ledger import Ledger
 from stoplist.proxy.tally import Tally
 from stoplist.state import State

@@ -19,7 +19,7 @@ from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import SignedList
 from stoplist.proxy import sharing
-from stoplist.proxy.board import FIRST_CELL, NUMBERS
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word
 from stoplist.proxy.sharing import SharedDigests, pack, share, unpack
 from tests.fixed_time import EXPIRES, NOW

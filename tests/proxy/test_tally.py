@@ -24,7 +24,7 @@ from stoplist.core.decide import (
     decide,
 )
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.proxy.board import FIRST_CELL, NUMBERS, Board, Layout
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Layout
 from stoplist.proxy.tally import Tally, cells
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed

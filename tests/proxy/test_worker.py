@@ -15,7 +15,7 @@ from stoplist.core.counts import Cell, Outcome
 from stoplist.core.decide import Action, Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.proxy.board import Board, Layout
+from stoplist.proxy.counting.shared_counters import Board, Layout
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.sharing import pack, share
 from stoplist.proxy.store import InForce

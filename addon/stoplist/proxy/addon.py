@@ -74,9 +74,9 @@ from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes, store
-from stoplist.proxy.board import Board, Number
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
+from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from stoplist import __version__, loading
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
-from stoplist.proxy.board import OPENED_WITHIN, Number
+from stoplist.proxy.counting.shared_counters import OPENED_WITHIN, Number
 from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import Ledger
 from stoplist.proxy.store import RulesetStore

@@ -27,7 +27,7 @@ from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy import tally
-from stoplist.proxy.board import FIRST_CELL, Board, Layout, Number
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, Board, Layout, Number
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.state import State
 

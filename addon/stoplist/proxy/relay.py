@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable
 
 from stoplist.core.wire.conversations import Conversation
-from stoplist.proxy.board import Board, Number
+from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.poll import Poll
 
 CHUNK = 128 * 1024

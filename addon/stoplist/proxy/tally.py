@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from stoplist.core.counts import Cell, Outcome, cells_of
 from stoplist.core.decide import Action, Ruleset, Verdict
-from stoplist.proxy.board import Board
+from stoplist.proxy.counting.shared_counters import Board
 
 _OUTCOMES = {
     Action.PASS: Outcome.PASSED,

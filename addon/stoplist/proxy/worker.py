@@ -14,7 +14,7 @@ from typing import Any
 
 from stoplist.errors import StoplistError
 from stoplist.proxy import sharing
-from stoplist.proxy.board import Board
+from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Listening, adopt
 from stoplist.proxy.store import InForce

@@ -2,7 +2,7 @@
 
   supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
   worker       a gate (runner.py) that is given all of that: rulesets in shared memory, sockets, and a board of
-               numbers that the supervisor reads (board.py)
+               numbers that the supervisor reads (shared_counters.py)
 
 Each worker has a listening socket of its own for each address, among which the system spreads new connections
 (SO_REUSEPORT). The supervisor has them too: when a worker ends, what waits in its socket waits for the next one.
@@ -40,8 +40,8 @@ from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, sharing
-from stoplist.proxy.board import Board
 from stoplist.proxy.checkup import Checkup
+from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
