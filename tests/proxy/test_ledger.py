@@ -24,9 +24,9 @@ from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Number
+from stoplist.proxy.counting.verdict_counter import Tally, cells
 from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Kept, Ledger
 from stoplist.proxy.log.records import Counts, CountsNotWritten, Record
-from stoplist.proxy.tally import Tally, cells
 from stoplist.state import State
 from tests.disks import tiny_disk
 from tests.e2e.network import SECONDS

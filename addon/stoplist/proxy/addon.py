@@ -77,6 +77,7 @@ from stoplist.proxy import layers, modes, store
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.counting.shared_counters import Board, Number
+from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
@@ -87,7 +88,6 @@ from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.sentinel import Sentinel
-from stoplist.proxy.tally import Tally
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.worker import Follower, Worker
 from stoplist.state import State

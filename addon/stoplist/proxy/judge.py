@@ -26,8 +26,8 @@ from stoplist.core.wire.heads import RequestHead
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
+from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.store import InForce
-from stoplist.proxy.tally import Tally
 
 type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""

@@ -26,7 +26,7 @@ from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Row
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy import tally
+from stoplist.proxy.counting import verdict_counter
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, Board, Layout, Number
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.state import State
@@ -106,7 +106,7 @@ class Ledger:
                 (signed.header.list, signed.header.serial): signed.header.expires.timestamp()
                 for signed in ruleset.lists
             }
-            cells = tally.cells(ruleset)
+            cells = verdict_counter.cells(ruleset)
             self._expiry = {cell: expiry.get((cell.list, cell.serial), float("inf")) for cell in cells}
             if self._period is None:
                 self._period = self._period_at(now)

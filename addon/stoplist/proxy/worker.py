@@ -15,10 +15,10 @@ from typing import Any
 from stoplist.errors import StoplistError
 from stoplist.proxy import sharing
 from stoplist.proxy.counting.shared_counters import Board
+from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Listening, adopt
 from stoplist.proxy.store import InForce
-from stoplist.proxy.tally import Tally
 
 
 class Worker:

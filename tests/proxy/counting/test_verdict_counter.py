@@ -25,7 +25,7 @@ from stoplist.core.decide import (
 )
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Layout
-from stoplist.proxy.tally import Tally, cells
+from stoplist.proxy.counting.verdict_counter import Tally, cells
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
