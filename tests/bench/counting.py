@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stoplist.core.decide import PASS
+from stoplist.proxy.counting.period_counts import Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
-from stoplist.proxy.ledger import Ledger
 from stoplist.state import State
 from tests.rulesets import ruleset, signed
 

@@ -27,7 +27,7 @@ import pytest
 
 from stoplist import clock
 from stoplist.authority import CA_FILE, Source
-from stoplist.proxy.ledger import BEAT_SECONDS
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS
 from tests.e2e import hostile
 from tests.e2e.clocks import before_the_hour
 from tests.e2e.desk import Desk

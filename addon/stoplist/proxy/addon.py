@@ -76,13 +76,13 @@ from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes, store
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.keeper import Keeper
-from stoplist.proxy.ledger import BEAT_SECONDS, Ledger
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records

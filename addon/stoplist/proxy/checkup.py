@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from stoplist import __version__, loading
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
+from stoplist.proxy.counting.period_counts import Ledger
 from stoplist.proxy.counting.shared_counters import OPENED_WITHIN, Number
 from stoplist.proxy.keeper import Keeper
-from stoplist.proxy.ledger import Ledger
 from stoplist.proxy.store import RulesetStore
 
 ANSWER_SECONDS = 2.0

@@ -41,9 +41,9 @@ from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes, sharing
 from stoplist.proxy.checkup import Checkup
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.keeper import Keeper
-from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records

@@ -6,7 +6,7 @@ has one board as well.
 Rules
   - Numbers only, of fixed size, at fixed places. No host, no address, no time.
   - One process writes a number, and only its supervisor says how much of it was `taken`.
-  - What is counted in cells goes into closed periods only (see ledger.py). The other numbers may be seen at any
+  - What is counted in cells goes into closed periods only (see period_counts.py). The other numbers may be seen at any
     time, and so have to do with what passes, never with what is stopped.
 """
 

@@ -23,9 +23,9 @@ from stoplist.core.counts import Cell, Count, Outcome, Period, Row
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Kept, Ledger
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally, cells
-from stoplist.proxy.ledger import BEAT_SECONDS, NOTHING_KEPT, Kept, Ledger
 from stoplist.proxy.log.records import Counts, CountsNotWritten, Record
 from stoplist.state import State
 from tests.disks import tiny_disk
