@@ -23,7 +23,7 @@ from pathlib import Path
 
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import Envelope
-from stoplist.proxy.store import RulesetStore
+from stoplist.proxy.reload.ruleset_store import RulesetStore
 from stoplist.state import State
 from stoplist.tools import publish, signers
 from tests.published import Publisher

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from stoplist.core.decide import Ruleset, Verdict
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.store import InForce
+from stoplist.proxy.reload.ruleset_store import InForce
 from tests.rulesets import page_of
 
 

@@ -25,7 +25,7 @@ from stoplist.proxy import outbound
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.outbound import Outbound, search_domains
-from stoplist.proxy.store import InForce
+from stoplist.proxy.reload.ruleset_store import InForce
 from tests.e2e.network import SECONDS
 from tests.rulesets import page_of, ruleset, signed
 

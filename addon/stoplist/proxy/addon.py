@@ -73,7 +73,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy import layers, modes, store
+from stoplist.proxy import layers, modes
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
@@ -87,6 +87,7 @@ from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound import Outbound, search_domains
+from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.worker import Follower, Worker
@@ -229,14 +230,14 @@ class Stoplist:
         def accept(ruleset: Ruleset) -> None:
             tally.follow(ledger.follow(ruleset, time.time()))
 
-        opened = store.RulesetStore(policy, state, self._changed, on_accept=accept)
+        opened = ruleset_store.RulesetStore(policy, state, self._changed, on_accept=accept)
         ledger.read(tally.board)
         return opened, tally, ledger
 
     def _serve_metrics(self, opened: Rulesets, ledger: Ledger | None, keeper: Keeper) -> metrics.Endpoint | None:
         """Answer who asks how the gate is, if the policy says so, and this is not a worker. Raises StoplistError."""
         wanted = opened.current.ruleset.policy.metrics
-        if wanted is None or ledger is None or not isinstance(opened, store.RulesetStore):
+        if wanted is None or ledger is None or not isinstance(opened, ruleset_store.RulesetStore):
             return None
         endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
         checkup = Checkup(opened, ledger, keeper, lambda: self.is_ready)
@@ -313,7 +314,7 @@ class Stoplist:
         self.judge.store = self.judge.tally = self._ledger = self._endpoint = None
         self._keeper = self._certificate = None
 
-    def _changed(self, _: store.InForce) -> None:
+    def _changed(self, _: ruleset_store.InForce) -> None:
         """Called by the store's thread when another ruleset is in force."""
         ctx.master.event_loop.call_soon_threadsafe(self._follow)
 

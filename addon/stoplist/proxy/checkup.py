@@ -17,7 +17,7 @@ from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
 from stoplist.proxy.counting.period_counts import Ledger
 from stoplist.proxy.counting.shared_counters import OPENED_WITHIN, Number
 from stoplist.proxy.keeper import Keeper
-from stoplist.proxy.store import RulesetStore
+from stoplist.proxy.reload.ruleset_store import RulesetStore
 
 ANSWER_SECONDS = 2.0
 """How long the event loop may take to turn."""

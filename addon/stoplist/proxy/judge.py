@@ -27,7 +27,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
 from stoplist.proxy.counting.verdict_counter import Tally
-from stoplist.proxy.store import InForce
+from stoplist.proxy.reload.ruleset_store import InForce
 
 type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""

@@ -58,7 +58,7 @@ from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.poll import poll_for
 from stoplist.proxy.relay import Relay
-from stoplist.proxy.store import InForce
+from stoplist.proxy.reload.ruleset_store import InForce
 
 if TYPE_CHECKING:
     from stoplist.proxy.addon import Stoplist

@@ -18,7 +18,7 @@ from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Listening, adopt
-from stoplist.proxy.store import InForce
+from stoplist.proxy.reload.ruleset_store import InForce
 
 
 class Worker:

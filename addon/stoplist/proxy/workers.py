@@ -47,7 +47,7 @@ from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.store import InForce, RulesetStore
+from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
 from stoplist.state import State
 
 TASK = "STOPLIST_TASK"

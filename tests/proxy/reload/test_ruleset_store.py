@@ -27,8 +27,8 @@ from stoplist.core.lists.signed_list import History
 from stoplist.errors import Problems
 from stoplist.proxy.log import records
 from stoplist.proxy.log.records import ChangeRefused, ListRefused, Noted, ReadAtStart
+from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
 from stoplist.proxy.sharing import SharedDigests, share
-from stoplist.proxy.store import InForce, RulesetStore
 from stoplist.state import State
 from tests.e2e.network import SECONDS
 from tests.published import Publisher
@@ -294,7 +294,7 @@ os.unshare(os.CLONE_NEWUSER)
 Path("/proc/sys/user/max_inotify_instances").write_text("0")
 
 from stoplist import clock
-from stoplist.proxy.store import RulesetStore
+from stoplist.proxy.reload.ruleset_store import RulesetStore
 from stoplist.state import State
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
