@@ -37,7 +37,7 @@ from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
 from stoplist.proxy.apart import is_signature_of_large
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.places import Nudge, Places
+from stoplist.proxy.reload.watched_paths import Nudge, Places
 from stoplist.state import State
 
 SETTLE_SECONDS = 0.1
