@@ -82,12 +82,12 @@ from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
-from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound import Outbound, search_domains
 from stoplist.proxy.reload import ruleset_store
+from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.worker import Follower, Worker

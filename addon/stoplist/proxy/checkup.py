@@ -16,7 +16,7 @@ from stoplist import __version__, loading
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
 from stoplist.proxy.counting.period_counts import Ledger
 from stoplist.proxy.counting.shared_counters import OPENED_WITHIN, Number
-from stoplist.proxy.keeper import Keeper
+from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 
 ANSWER_SECONDS = 2.0

@@ -43,10 +43,10 @@ from stoplist.proxy import modes, sharing
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
-from stoplist.proxy.keeper import Keeper
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
 from stoplist.state import State
 

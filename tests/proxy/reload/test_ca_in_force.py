@@ -13,7 +13,7 @@ from stoplist.authority import CA_FILE, Source
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy.keeper import Keeper
+from stoplist.proxy.reload.ca_in_force import Keeper
 from tests import pki
 from tests.fixed_time import NOW
 from tests.pki import policy
