@@ -35,8 +35,8 @@ from stoplist.core.lists.signed_list import SignedList, is_signature_of
 from stoplist.core.policy.differences import changed_keys
 from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
-from stoplist.proxy.apart import is_signature_of_large
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.reload.signature_process import is_signature_of_large
 from stoplist.proxy.reload.watched_paths import Nudge, Places
 from stoplist.state import State
 

@@ -10,10 +10,10 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 
 from stoplist.core.lists.signed_list import is_signature_of
-from stoplist.proxy import apart
+from stoplist.proxy.reload import signature_process
 from tests.keys import new_ecdsa, new_ed25519
 
-LARGE = bytes(apart.LARGE)
+LARGE = bytes(signature_process.LARGE)
 SMALL = b"small"
 
 
@@ -23,7 +23,7 @@ def test_a_signature_is_one_and_another_is_none(signer: CryptoSigner, signed: by
     signature = signer.sign(signed)
     other = signer.sign(signed + b"x")
     empty = Signature(signature.keyid, "")
-    for judge in (is_signature_of, apart.is_signature_of_large):
+    for judge in (is_signature_of, signature_process.is_signature_of_large):
         assert judge(signer.public_key, signature, signed)
         assert not judge(signer.public_key, other, signed)
         assert not judge(signer.public_key, empty, signed)
@@ -41,7 +41,7 @@ def test_only_large_ones_start_a_process(monkeypatch: pytest.MonkeyPatch, signed
 
     monkeypatch.setattr(subprocess, "Popen", counting)
     signer = new_ed25519()
-    assert apart.is_signature_of_large(signer.public_key, signer.sign(signed), signed)
+    assert signature_process.is_signature_of_large(signer.public_key, signer.sign(signed), signed)
     assert len(processes) == started
 
 
@@ -50,14 +50,16 @@ def test_a_process_that_hangs_is_killed_and_it_is_judged_here(monkeypatch: pytes
     hanging.write_text("#!/bin/sh\nexec sleep 100000\n")
     hanging.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hanging))
-    monkeypatch.setattr(apart, "SECONDS", 0.5)
+    monkeypatch.setattr(signature_process, "SECONDS", 0.5)
     signer = new_ed25519()
-    assert apart.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)  # the process would hang for ever
+    assert signature_process.is_signature_of_large(
+        signer.public_key, signer.sign(LARGE), LARGE
+    )  # the process would hang for ever
 
 
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/false", "/bin/cat"])
 def test_where_the_process_fails_it_is_judged_here(monkeypatch: pytest.MonkeyPatch, program: str):
     monkeypatch.setattr(sys, "executable", program)
     signer = new_ed25519()
-    assert apart.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)
-    assert not apart.is_signature_of_large(signer.public_key, signer.sign(SMALL), LARGE)
+    assert signature_process.is_signature_of_large(signer.public_key, signer.sign(LARGE), LARGE)
+    assert not signature_process.is_signature_of_large(signer.public_key, signer.sign(SMALL), LARGE)
