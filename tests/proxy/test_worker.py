@@ -19,7 +19,7 @@ from stoplist.proxy.counting.shared_counters import Board, Layout
 from stoplist.proxy.counting.verdict_counter import cells
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.reload.ruleset_store import InForce
-from stoplist.proxy.sharing import pack, share
+from stoplist.proxy.reload.shared_rulesets import pack, share
 from stoplist.proxy.worker import Follower, Worker
 from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW

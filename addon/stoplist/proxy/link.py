@@ -18,7 +18,7 @@ MAX_FILES = 253
 
 class Word(Enum):
     RULESET = b"r"
-    """To a worker: judge by this from now on; descriptors of a ruleset (see sharing.py)."""
+    """To a worker: judge by this from now on; descriptors of a ruleset (see shared_rulesets.py)."""
     TAKE = b"t"
     """To a worker: serve the modes that only one process can."""
     READY = b"R"

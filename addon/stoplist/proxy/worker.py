@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import Any
 
 from stoplist.errors import StoplistError
-from stoplist.proxy import sharing
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Listening, adopt
+from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ruleset_store import InForce
 
 
@@ -62,7 +62,7 @@ class Follower:
         first = link.receive()
         if first is None:
             raise StoplistError("the supervisor is gone")
-        ruleset, page, layout = sharing.unpack(first[1])
+        ruleset, page, layout = shared_rulesets.unpack(first[1])
         self.tally = Tally(worker.board, layout)
         self.current = InForce(ruleset, page)
 
@@ -77,7 +77,7 @@ class Follower:
             while (message := self._link.receive()) is not None:
                 word, files = message
                 if word is Word.RULESET:
-                    ruleset, page, layout = sharing.unpack(files)
+                    ruleset, page, layout = shared_rulesets.unpack(files)
                     self.tally.follow(layout)
                     self.current = InForce(ruleset, page)
                     self._on_change(self.current)

@@ -39,13 +39,14 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes, sharing
+from stoplist.proxy import modes
 from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
 from stoplist.state import State
@@ -128,7 +129,9 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         state = State.open(self._state_dir, clock.now())
         self._ledger = Ledger(state, inherited["ledger"] if inherited else NOTHING_KEPT)
-        self._store = RulesetStore(self._path, state, self._changed, place=sharing.share, on_accept=self._accept)
+        self._store = RulesetStore(
+            self._path, state, self._changed, place=shared_rulesets.share, on_accept=self._accept
+        )
         policy = self._store.current.ruleset.policy
         self._keeper = Keeper(policy, self._path, self._state_dir, clock.now(), speaks=True)
         wanted = policy.metrics
@@ -343,7 +346,7 @@ class Supervisor:
 
     def _give(self, worker: _Worker) -> None:
         in_force = self._store.current
-        files = sharing.pack(in_force.ruleset, in_force.page, self._layout)
+        files = shared_rulesets.pack(in_force.ruleset, in_force.page, self._layout)
         try:
             worker.link.send(Word.RULESET, files=files)
         finally:

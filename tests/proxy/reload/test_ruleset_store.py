@@ -28,7 +28,7 @@ from stoplist.errors import Problems
 from stoplist.proxy.log import records
 from stoplist.proxy.log.records import ChangeRefused, ListRefused, Noted, ReadAtStart
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
-from stoplist.proxy.sharing import SharedDigests, share
+from stoplist.proxy.reload.shared_rulesets import SharedDigests, share
 from stoplist.state import State
 from tests.e2e.network import SECONDS
 from tests.published import Publisher

@@ -18,10 +18,10 @@ from stoplist.core.counts import Cell, Outcome
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import SignedList
-from stoplist.proxy import sharing
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS
 from stoplist.proxy.link import MAX_FILES, Link, Word
-from stoplist.proxy.sharing import SharedDigests, pack, share, unpack
+from stoplist.proxy.reload import shared_rulesets
+from stoplist.proxy.reload.shared_rulesets import SharedDigests, pack, share, unpack
 from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import page_of, ruleset, signed
 
@@ -210,7 +210,7 @@ def test_no_descriptor_is_inherited_by_a_program():
 
 
 def test_large_lists_are_written_whole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sharing, "_PIECE", 1000)
+    monkeypatch.setattr(shared_rulesets, "_PIECE", 1000)
     original = ruleset(signed("listed.test", *MANY))
     assert bytes(share(original).lists[0].digests.payload) == bytes(original.lists[0].digests.payload)
 
