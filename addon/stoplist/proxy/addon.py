@@ -74,12 +74,12 @@ from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes
-from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.forgetting import remember_no_address
+from stoplist.proxy.health import Checkup
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.link import Word

@@ -40,9 +40,9 @@ from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes
-from stoplist.proxy.checkup import Checkup
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
+from stoplist.proxy.health import Checkup
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records
