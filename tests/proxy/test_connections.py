@@ -13,7 +13,7 @@ from mitmproxy.proxy.server import ConnectionIO
 
 from stoplist.core.hosts import Host
 from stoplist.proxy.connections import MAX_HOSTS, Connections, close_left
-from stoplist.proxy.loop import new_event_loop
+from stoplist.proxy.event_loop import new_event_loop
 from tests.e2e.network import SECONDS
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.listening import Listening, Sockets, adopt, all_of, describe, listen
-from stoplist.proxy.loop import new_event_loop
 from tests.e2e.network import SECONDS
 
 LOOPBACK = "127.0.0.1"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from stoplist.proxy.loop import new_event_loop
+from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.poll import AT_ONCE, Poll, _Loop, poll_for
 from tests.e2e.network import SECONDS
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.loop import new_event_loop
+from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.poll import Poll, poll_for
 from stoplist.proxy.relay import _BUFFER, CHUNK, Relay
 from tests.e2e.network import SECONDS
