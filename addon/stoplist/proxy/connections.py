@@ -32,7 +32,7 @@ type Handlers = Mapping[tuple[object, ...] | str, ConnectionHandler]
 
 
 class Tunnel(Protocol):
-    """A connection in the lane (see lane.py)."""
+    """A connection in the lane (see tunnels.py)."""
 
     @property
     def hosts(self) -> Collection[Host]:

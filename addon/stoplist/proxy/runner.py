@@ -35,7 +35,7 @@ from stoplist.proxy import modes
 from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.connections import Handlers
 from stoplist.proxy.event_loop import new_event_loop
-from stoplist.proxy.lane import in_lane
+from stoplist.proxy.lane.tunnels import in_lane
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Place, listen
 from stoplist.proxy.log import log_allowlist, records
