@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.event_loop import new_event_loop
+from stoplist.proxy.lane.epoll import Poll, poll_for
 from stoplist.proxy.lane.relay import _BUFFER, CHUNK, Relay
-from stoplist.proxy.poll import Poll, poll_for
 from tests.e2e.network import SECONDS
 from tests.examples import examples
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from stoplist.core.wire.conversations import Conversation
 from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.poll import Poll
+from stoplist.proxy.lane.epoll import Poll
 
 CHUNK = 128 * 1024
 """How much is received at once, in bytes; also the most that is kept for a side that is slow."""

@@ -53,11 +53,11 @@ from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.http1 import established, read_head, response
+from stoplist.proxy.lane.epoll import poll_for
 from stoplist.proxy.lane.relay import Relay
 from stoplist.proxy.layers import HESITATION_SECONDS, Continued
 from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound import CONNECT_SECONDS, DeniedError, Opened, handing_over
-from stoplist.proxy.poll import poll_for
 from stoplist.proxy.reload.ruleset_store import InForce
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from stoplist.proxy.event_loop import new_event_loop
-from stoplist.proxy.poll import AT_ONCE, Poll, _Loop, poll_for
+from stoplist.proxy.lane.epoll import AT_ONCE, Poll, _Loop, poll_for
 from tests.e2e.network import SECONDS
 
 TURNS = 20
