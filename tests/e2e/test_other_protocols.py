@@ -19,7 +19,7 @@ from h2.events import ConnectionTerminated, Event, ResponseReceived, StreamEnded
 from h2.exceptions import ProtocolError
 
 from stoplist.core.counts import Outcome
-from stoplist.proxy.outbound import CONNECT_SECONDS
+from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 from tests.e2e.conftest import MODES
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Network, wait_until

@@ -7,7 +7,7 @@ Rules
   - The most specific network that holds an address decides; of two that are equal, the denying one.
   - An IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4, Teredo) must be permitted as both.
   - Names are judged by the addresses that they resolve to and that are then used (see
-    proxy/outbound.py); this module resolves nothing.
+    proxy/outbound/connector.py); this module resolves nothing.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.outbound import Outbound, search_domains
+from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.sentinel import Sentinel

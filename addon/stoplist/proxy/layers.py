@@ -52,7 +52,7 @@ from stoplist.proxy.dns import Dns
 from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
 from stoplist.proxy.judge import Judge, JudgeHello
 from stoplist.proxy.log.log_allowlist import Faults
-from stoplist.proxy.outbound import CONNECT_SECONDS
+from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 from stoplist.proxy.quic import Datagrams, Quic
 
 DNS_PORT = 53

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from stoplist.core.decide import Action, Reason, Verdict
-from stoplist.proxy import outbound
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.log.log_allowlist import Faults
-from stoplist.proxy.outbound import Outbound, search_domains
+from stoplist.proxy.outbound import connector
+from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.reload.ruleset_store import InForce
 from tests.e2e.network import SECONDS
 from tests.rulesets import page_of, ruleset, signed
@@ -106,13 +106,13 @@ async def installed(
     judge.store = Store(InForce(rules, page_of(rules.policy)))
     judge.tally = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
-    outbound = Outbound(judge, Faults(), listening, search)
-    outbound.trusted = frozenset(trusted)
-    outbound.install(loop)
+    connector = Outbound(judge, Faults(), listening, search)
+    connector.trusted = frozenset(trusted)
+    connector.install(loop)
     try:
-        yield Gate(outbound, judge, counted.verdicts, loop)
+        yield Gate(connector, judge, counted.verdicts, loop)
     finally:
-        outbound.remove()
+        connector.remove()
 
 
 def run[T](main: Callable[[], Awaitable[T]]) -> T:
@@ -299,7 +299,7 @@ def test_a_name_that_is_bound_anew_leads_nowhere_else(
 ) -> None:
     """DNS rebinding: what was judged is what is connected to; the name is not asked for again."""
     permitted, denied = pair
-    monkeypatch.setattr(outbound, "RESOLVED_SECONDS", LONG)
+    monkeypatch.setattr(connector, "RESOLVED_SECONDS", LONG)
 
     class Rebinding(dict[bytes, list[str]]):
         def __getitem__(self, name: bytes) -> list[str]:
@@ -375,7 +375,7 @@ def test_what_a_name_resolved_to_is_forgotten_after_five_seconds(
             await ask(gate)
             return is_held, gate.loop.asked.count(name.encode())
 
-    is_kept = resolves and seconds < outbound.RESOLVED_SECONDS
+    is_kept = resolves and seconds < connector.RESOLVED_SECONDS
     assert run(main) == (is_kept, 1 if is_kept else 2)
 
 
@@ -493,7 +493,7 @@ def test_the_gate_never_connects_to_itself_even_where_the_policy_allows_it(
 
 
 def test_another_port_of_the_same_machine_is_not_the_gate(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "OWN_SECONDS", 0.05)
+    monkeypatch.setattr(connector, "OWN_SECONDS", 0.05)
     listener = listen("127.0.0.1")
     own: set[tuple[str, int]] = set()
 
@@ -763,6 +763,6 @@ def test_search_domains_are_read_as_the_system_reads_them() -> None:
 
 
 def test_no_repr_shows_where_a_connection_leads() -> None:
-    shown = repr(outbound._literal("192.0.2.7")) + repr(outbound.Opened("secret.test", 443, None))
+    shown = repr(connector._literal("192.0.2.7")) + repr(connector.Opened("secret.test", 443, None))
     assert "secret" not in shown
     assert "192.0.2" not in shown
