@@ -74,7 +74,6 @@ from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
 from stoplist.proxy import layers, modes
-from stoplist.proxy.connections import Connections, close_left
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
@@ -86,6 +85,7 @@ from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound.connector import Outbound, search_domains
+from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.sentinel import Sentinel

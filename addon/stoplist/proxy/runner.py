@@ -33,13 +33,13 @@ from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy import modes
 from stoplist.proxy.addon import KEY_LOGS, Stoplist, say_where
-from stoplist.proxy.connections import Handlers
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.lane.tunnels import in_lane
 from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Place, listen
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.master import LeanMaster
+from stoplist.proxy.outbound.open_connections import Handlers
 from stoplist.proxy.worker import Worker
 from stoplist.proxy.workers import TASK, Supervisor, cannot_listen, terminal_is_gone
 

@@ -12,7 +12,7 @@ from mitmproxy.connection import Client
 from mitmproxy.master import Master
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from stoplist.proxy.connections import abort_all
+from stoplist.proxy.outbound.open_connections import abort_all
 
 
 class Sentinel:

@@ -12,8 +12,8 @@ from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server import ConnectionIO
 
 from stoplist.core.hosts import Host
-from stoplist.proxy.connections import MAX_HOSTS, Connections, close_left
 from stoplist.proxy.event_loop import new_event_loop
+from stoplist.proxy.outbound.open_connections import MAX_HOSTS, Connections, close_left
 from tests.e2e.network import SECONDS
 
 
