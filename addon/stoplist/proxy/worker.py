@@ -1,6 +1,6 @@
 """Worker: what a process that serves a gate with others has in place of files and state.
 
-Its rulesets come from the supervisor, which reads what it counts from its board (see workers.py).
+Its rulesets come from the supervisor, which reads what it counts from its board (see supervisor.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stoplist.proxy.reload.ruleset_store import InForce
 
 
 class Worker:
-    """What the supervisor handed down: `task` is from its workers.py.
+    """What the supervisor handed down: `task` is from its supervisor.py.
 
     `own` is where the supervisor itself listens; `has_all` says whether to serve the modes that only one process
     can serve; `on_take` is called when they are to be served from then on, `on_end` when the supervisor is gone.
