@@ -90,7 +90,7 @@ from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
-from stoplist.proxy.worker import Follower, Worker
+from stoplist.proxy.workers.worker import Follower, Worker
 from stoplist.state import State
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")

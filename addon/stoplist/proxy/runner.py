@@ -40,8 +40,8 @@ from stoplist.proxy.listening import Place, listen
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers
-from stoplist.proxy.worker import Worker
 from stoplist.proxy.workers.supervisor import TASK, Supervisor, cannot_listen, terminal_is_gone
+from stoplist.proxy.workers.worker import Worker
 
 SWITCH_SECONDS = 0.0005
 """How long the store's thread may hold the interpreter while the event loop waits for it. A request

@@ -20,7 +20,7 @@ from stoplist.proxy.counting.verdict_counter import cells
 from stoplist.proxy.link import Link, Word
 from stoplist.proxy.reload.ruleset_store import InForce
 from stoplist.proxy.reload.shared_rulesets import pack, share
-from stoplist.proxy.worker import Follower, Worker
+from stoplist.proxy.workers.worker import Follower, Worker
 from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 from tests.rulesets import page_of, ruleset, signed
