@@ -81,7 +81,6 @@ from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
-from stoplist.proxy.link import Word
 from stoplist.proxy.listening import Listening
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.outbound.connector import Outbound, search_domains
@@ -91,6 +90,7 @@ from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.tls import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.workers.worker import Follower, Worker
+from stoplist.proxy.workers.worker_channel import Word
 from stoplist.state import State
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")

@@ -19,9 +19,9 @@ from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import SignedList
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS
-from stoplist.proxy.link import MAX_FILES, Link, Word
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.shared_rulesets import SharedDigests, pack, share, unpack
+from stoplist.proxy.workers.worker_channel import MAX_FILES, Link, Word
 from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import page_of, ruleset, signed
 

@@ -17,10 +17,10 @@ from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting.shared_counters import Board, Layout
 from stoplist.proxy.counting.verdict_counter import cells
-from stoplist.proxy.link import Link, Word
 from stoplist.proxy.reload.ruleset_store import InForce
 from stoplist.proxy.reload.shared_rulesets import pack, share
 from stoplist.proxy.workers.worker import Follower, Worker
+from stoplist.proxy.workers.worker_channel import Link, Word
 from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 from tests.rulesets import page_of, ruleset, signed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stoplist.proxy.link import MAX_FILES, Link, Word
+from stoplist.proxy.workers.worker_channel import MAX_FILES, Link, Word
 
 
 @pytest.fixture
