@@ -43,11 +43,11 @@ from stoplist.proxy import modes
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.health import Checkup
-from stoplist.proxy.listening import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
+from stoplist.proxy.workers.listening_sockets import Place, Sockets, adopt, all_of, describe, listen
 from stoplist.proxy.workers.worker_channel import Link, Word
 from stoplist.state import State
 

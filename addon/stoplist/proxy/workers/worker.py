@@ -15,9 +15,9 @@ from typing import Any
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.counting.verdict_counter import Tally
-from stoplist.proxy.listening import Listening, adopt
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ruleset_store import InForce
+from stoplist.proxy.workers.listening_sockets import Listening, adopt
 from stoplist.proxy.workers.worker_channel import Link, Word
 
 

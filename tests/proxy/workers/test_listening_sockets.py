@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stoplist.proxy.event_loop import new_event_loop
-from stoplist.proxy.listening import Listening, Sockets, adopt, all_of, describe, listen
+from stoplist.proxy.workers.listening_sockets import Listening, Sockets, adopt, all_of, describe, listen
 from tests.e2e.network import SECONDS
 
 LOOPBACK = "127.0.0.1"
@@ -163,7 +163,7 @@ def test_what_waits_in_a_socket_waits_for_whoever_adopts_it(opened: Listen):
 
 ADOPT = """
 import json, sys
-from stoplist.proxy.listening import adopt, all_of
+from stoplist.proxy.workers.listening_sockets import adopt, all_of
 (listening,) = all_of(adopt(json.loads(sys.argv[1])))
 listening.setblocking(True)
 print("adopted", flush=True)
