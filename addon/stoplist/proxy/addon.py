@@ -73,7 +73,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy import layers, modes
+from stoplist.proxy import modes
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
@@ -82,6 +82,7 @@ from stoplist.proxy.health import Checkup
 from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.mitm import layers
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload import ruleset_store

@@ -55,7 +55,7 @@ from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.lane.epoll import poll_for
 from stoplist.proxy.lane.relay import Relay
-from stoplist.proxy.layers import HESITATION_SECONDS, Continued
+from stoplist.proxy.mitm.layers import HESITATION_SECONDS, Continued
 from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.reload.ruleset_store import InForce
