@@ -1,5 +1,5 @@
 """Loads Stoplist into mitmproxy: mitmdump -s addon/load.py --set stoplist_policy=FILE"""
 
-from stoplist.proxy.addon import Stoplist
+from stoplist.proxy.mitm.addon import Stoplist
 
 addons = [Stoplist()]

@@ -61,7 +61,7 @@ from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Open
 from stoplist.proxy.reload.ruleset_store import InForce
 
 if TYPE_CHECKING:
-    from stoplist.proxy.addon import Stoplist
+    from stoplist.proxy.mitm.addon import Stoplist
 
 ACCEPTED_AT_ONCE = 64
 """After so many new connections those that are open have their turn."""
