@@ -52,8 +52,8 @@ from stoplist.proxy.http1 import established, http_layer, is_refused, read_head,
 from stoplist.proxy.judge import Judge, JudgeHello
 from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.mitm.dns_layer import Dns
+from stoplist.proxy.mitm.quic_layer import Datagrams, Quic
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS
-from stoplist.proxy.quic import Datagrams, Quic
 
 DNS_PORT = 53
 HESITATION_SECONDS = 2.0
