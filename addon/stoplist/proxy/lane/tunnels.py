@@ -52,9 +52,9 @@ from stoplist.core.wire.heads import RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.http1 import established, read_head, response
 from stoplist.proxy.lane.epoll import poll_for
 from stoplist.proxy.lane.relay import Relay
+from stoplist.proxy.mitm.http_layer import established, read_head, response
 from stoplist.proxy.mitm.layers import HESITATION_SECONDS, Continued
 from stoplist.proxy.modes import parse
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened, handing_over

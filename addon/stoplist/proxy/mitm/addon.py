@@ -79,10 +79,10 @@ from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.health import Checkup
-from stoplist.proxy.http1 import established, response
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import layers
+from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload import ruleset_store

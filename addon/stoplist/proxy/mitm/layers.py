@@ -48,10 +48,10 @@ from stoplist.core.wire.conversations import (
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
-from stoplist.proxy.http1 import established, http_layer, is_refused, read_head, request, response
 from stoplist.proxy.judge import Judge, JudgeHello
 from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.mitm.dns_layer import Dns
+from stoplist.proxy.mitm.http_layer import established, http_layer, is_refused, read_head, request, response
 from stoplist.proxy.mitm.quic_layer import Datagrams, Quic
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 
