@@ -25,7 +25,7 @@ from stoplist import clock
 from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
-from stoplist.proxy.tls import HTTP, accept
+from stoplist.proxy.mitm.tls_settings import HTTP, accept
 from tests import pki
 
 TIMES = 300

@@ -16,7 +16,7 @@ from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import CertificatePolicy
-from stoplist.proxy.tls import HTTP, GateCertificate, accept, refuse
+from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, refuse
 
 # machine's clock: OpenSSL judges certificates by it
 
