@@ -35,8 +35,8 @@ from stoplist.proxy import modes
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.lane.tunnels import in_lane
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.master import LeanMaster
 from stoplist.proxy.mitm.addon import KEY_LOGS, Stoplist, say_where
+from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers
 from stoplist.proxy.workers.listening_sockets import Place, listen
 from stoplist.proxy.workers.supervisor import TASK, Supervisor, cannot_listen, terminal_is_gone
