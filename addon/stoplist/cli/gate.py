@@ -102,7 +102,7 @@ def run(
     log: str,
 ) -> None:
     """Run the gate with POLICY, or with the demo policy."""
-    from stoplist.proxy.lean import import_add_ons_one_by_one
+    from stoplist.proxy.mitm.lean_imports import import_add_ons_one_by_one
 
     import_add_ons_one_by_one()
     from stoplist.proxy import modes, runner
