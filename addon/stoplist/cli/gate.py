@@ -105,8 +105,9 @@ def run(
     from stoplist.proxy.mitm.lean_imports import import_add_ons_one_by_one
 
     import_add_ons_one_by_one()
-    from stoplist.proxy import modes, runner
+    from stoplist.proxy import runner
     from stoplist.proxy.log import log_allowlist
+    from stoplist.proxy.mitm import modes
 
     if policy is None:
         policy = loading.demo_policy()

@@ -31,10 +31,10 @@ from stoplist import clock, files, loading, metrics
 from stoplist.authority import Source
 from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.lane.tunnels import in_lane
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers

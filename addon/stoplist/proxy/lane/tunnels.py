@@ -56,7 +56,7 @@ from stoplist.proxy.lane.epoll import poll_for
 from stoplist.proxy.lane.relay import Relay
 from stoplist.proxy.mitm.http_layer import established, read_head, response
 from stoplist.proxy.mitm.layers import HESITATION_SECONDS, Continued
-from stoplist.proxy.modes import parse
+from stoplist.proxy.mitm.modes import parse
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened, handing_over
 from stoplist.proxy.reload.ruleset_store import InForce
 

@@ -73,7 +73,6 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy import modes
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
@@ -81,7 +80,7 @@ from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.mitm import layers
+from stoplist.proxy.mitm import layers, modes
 from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.outbound.connector import Outbound, search_domains

@@ -39,11 +39,11 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy import modes
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.log import log_allowlist, records
+from stoplist.proxy.mitm import modes
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore

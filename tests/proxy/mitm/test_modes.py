@@ -6,7 +6,7 @@ import pytest
 
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy.modes import check_passwords_can_be_asked, place
+from stoplist.proxy.mitm.modes import check_passwords_can_be_asked, place
 
 LISTEN = ListenAddress("127.0.0.1", 8080)
 
