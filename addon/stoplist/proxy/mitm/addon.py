@@ -81,13 +81,13 @@ from stoplist.proxy.health import Checkup
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import layers, modes
+from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import Keeper
-from stoplist.proxy.sentinel import Sentinel
 from stoplist.proxy.workers.listening_sockets import Listening
 from stoplist.proxy.workers.worker import Follower, Worker
 from stoplist.proxy.workers.worker_channel import Word
