@@ -76,11 +76,11 @@ from stoplist.page.refusals import refusal
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
 from stoplist.proxy.counting.shared_counters import Board, Number
 from stoplist.proxy.counting.verdict_counter import Tally
-from stoplist.proxy.forgetting import remember_no_address
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import layers, modes
+from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
