@@ -105,20 +105,19 @@ def run(
     from stoplist.proxy.mitm.lean_imports import import_add_ons_one_by_one
 
     import_add_ons_one_by_one()
-    from stoplist.proxy import runner
     from stoplist.proxy.log import log_allowlist
-    from stoplist.proxy.mitm import modes
+    from stoplist.proxy.mitm import gate_process, modes
 
     if policy is None:
         policy = loading.demo_policy()
-        if runner.is_started_by_a_person():
+        if gate_process.is_started_by_a_person():
             click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
     text = loading.read_policy(policy)
     try:
         placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
     except StoplistError as error:
         raise click.BadParameter(str(error), param_hint="'--mode'") from None
-    runner.Gate(
+    gate_process.Gate(
         policy,
         text.policy,
         placed,

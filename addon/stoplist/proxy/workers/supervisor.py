@@ -1,7 +1,7 @@
 """Workers: several processes that serve one gate, and the supervisor that keeps them.
 
   supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
-  worker       a gate (runner.py) that is given all of that: rulesets in shared memory, sockets, and a board of
+  worker       a gate (gate_process.py) that is given all of that: rulesets in shared memory, sockets, and a board of
                numbers that the supervisor reads (shared_counters.py)
 
 Each worker has a listening socket of its own for each address, among which the system spreads new connections
