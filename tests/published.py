@@ -10,7 +10,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.lists.signed_list import ListKey, build
-from stoplist.tools.publish import public_pem
+from stoplist.tools.publishing.publish import public_pem
 
 POLL_SECONDS = 1
 POLICY = f"""\

@@ -23,7 +23,7 @@ from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import ListKey, SignedList, TrustedKey, build
 from stoplist.core.policy.models import PolicyText
-from stoplist.tools.publish import public_pem
+from stoplist.tools.publishing.publish import public_pem
 
 POLICY = Path(__file__).parent.parent.parent / "policies" / "demo.yaml"
 NOW = datetime.now(UTC)

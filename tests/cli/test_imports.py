@@ -50,7 +50,7 @@ def test_a_self_test_loads_no_policy_list_or_gate(format_: str) -> None:
 def test_a_publishers_command_loads_no_policy_and_no_gate() -> None:
     result, modules = loaded("list", "--help")
     assert result == "0"
-    assert "stoplist.tools.publish" in modules
+    assert "stoplist.tools.publishing.publish" in modules
     assert not OF_POLICIES & modules
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stoplist.tools import publish
+from stoplist.tools.publishing import publish
 from tests.e2e import clocks
 from tests.e2e.network import SECONDS
 from tests.keys import new_ecdsa, public_pem

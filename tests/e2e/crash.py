@@ -25,7 +25,8 @@ from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import Envelope
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 from stoplist.state import State
-from stoplist.tools import publish, signers
+from stoplist.tools import signers
+from stoplist.tools.publishing import publish
 from tests.published import Publisher
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.tools import difference, publish, scaffold, signers
+from stoplist.tools import difference, scaffold, signers
 from stoplist.tools.domains import read_domains
+from stoplist.tools.publishing import publish
 from tests.fixed_time import NOW
 
 

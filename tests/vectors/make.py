@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.lists.digests import sorted_digests
 from stoplist.core.lists.signed_list import PAYLOAD_TYPE, ListKey
-from stoplist.tools.publish import public_pem
+from stoplist.tools.publishing.publish import public_pem
 
 FOLDER = Path(__file__).parent
 LIST_KEY = ListKey(bytes(range(32)))

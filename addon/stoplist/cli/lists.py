@@ -17,7 +17,8 @@ from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools import domains as read
-from stoplist.tools import progress, publish, signers
+from stoplist.tools import progress, signers
+from stoplist.tools.publishing import publish
 
 
 class _Expiry(click.ParamType[datetime]):

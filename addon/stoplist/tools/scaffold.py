@@ -8,8 +8,9 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.errors import StoplistError
-from stoplist.tools import publish, schema, signers
+from stoplist.tools import schema, signers
 from stoplist.tools.domains import read_domains
+from stoplist.tools.publishing import publish
 
 LIST_ID = "demo"
 LIFETIME = timedelta(days=30)
