@@ -9,8 +9,8 @@ import pytest
 
 from stoplist import loading
 from stoplist.tools import difference, scaffold, signers
-from stoplist.tools.domains import read_domains
 from stoplist.tools.publishing import publish
+from stoplist.tools.publishing.domains import read_domains
 from tests.fixed_time import NOW
 
 

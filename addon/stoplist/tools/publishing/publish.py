@@ -31,7 +31,7 @@ from stoplist.core.lists.signed_list import (
 )
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.domains import Domains
+from stoplist.tools.publishing.domains import Domains
 from stoplist.tools.signers import SigningKey, public_pem
 
 type Track = Callable[[Iterable[str]], Iterable[str]]

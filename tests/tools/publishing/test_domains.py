@@ -12,7 +12,7 @@ from publicsuffixlist import PSLFILE, PublicSuffixList
 
 from stoplist.core.hosts import Host
 from stoplist.errors import Problems, StoplistError
-from stoplist.tools.domains import DomainError, Domains, as_text, bytes_of, read_domains
+from stoplist.tools.publishing.domains import DomainError, Domains, as_text, bytes_of, read_domains
 from tests.examples import examples
 
 TOO_LONG = ".".join(["a" * 54, *["b" * 63] * 3, "example"])
