@@ -25,8 +25,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import Envelope
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 from stoplist.state import State
-from stoplist.tools import signers
-from stoplist.tools.publishing import publish
+from stoplist.tools.publishing import publish, signers
 from tests.published import Publisher
 
 

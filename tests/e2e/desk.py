@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoplist import clock
-from stoplist.tools import signers as signing
 from stoplist.tools.publishing import publish
+from stoplist.tools.publishing import signers as signing
 from stoplist.tools.publishing.domains import read_domains
 from tests.e2e.network import STOPLIST
 from tests.fixed_time import EXPIRES

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.tools import difference, scaffold, signers
-from stoplist.tools.publishing import publish
+from stoplist.tools import difference, scaffold
+from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 from tests.fixed_time import NOW
 

@@ -16,9 +16,9 @@ from stoplist.cli.base import FILE, Group
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools import progress, signers
+from stoplist.tools import progress
 from stoplist.tools.publishing import domains as read
-from stoplist.tools.publishing import publish
+from stoplist.tools.publishing import publish, signers
 
 
 class _Expiry(click.ParamType[datetime]):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.errors import StoplistError
-from stoplist.tools import schema, signers
-from stoplist.tools.publishing import publish
+from stoplist.tools import schema
+from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 
 LIST_ID = "demo"

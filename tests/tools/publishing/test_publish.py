@@ -34,8 +34,7 @@ from stoplist.core.lists.signed_list import (
 )
 from stoplist.core.lists.signed_list import TrustedKey as PublicKey
 from stoplist.errors import StoplistError
-from stoplist.tools import signers
-from stoplist.tools.publishing import publish
+from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 from tests.fixed_time import NOW
 from tests.keys import LIST_KEY, new_ecdsa, new_ed25519, new_rsa, public_pem

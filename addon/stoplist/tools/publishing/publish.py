@@ -32,7 +32,7 @@ from stoplist.core.lists.signed_list import (
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools.publishing.domains import Domains
-from stoplist.tools.signers import SigningKey, public_pem
+from stoplist.tools.publishing.signers import SigningKey, public_pem
 
 type Track = Callable[[Iterable[str]], Iterable[str]]
 """Passes items on, and shows somebody how many have passed."""

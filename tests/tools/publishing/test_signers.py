@@ -15,9 +15,8 @@ from securesystemslib.signer import Signature, Signer
 
 from stoplist.core.lists.signed_list import Envelope, KeyFileError, ListError, TrustedKey
 from stoplist.errors import StoplistError
-from stoplist.tools import signers
-from stoplist.tools.publishing import publish
-from stoplist.tools.signers import SigningKey
+from stoplist.tools.publishing import publish, signers
+from stoplist.tools.publishing.signers import SigningKey
 from tests.keys import make_list, new_ecdsa, new_ed25519, public_pem
 
 ENVELOPE = Envelope.parse(make_list(["listed.example"]))
