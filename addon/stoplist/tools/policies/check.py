@@ -12,8 +12,9 @@ from stoplist import loading
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
-from stoplist.tools import difference, faults
-from stoplist.tools.difference import Difference
+from stoplist.tools import faults
+from stoplist.tools.policies import policy_diff
+from stoplist.tools.policies.policy_diff import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def check(policy: Path, running: Path | None = None, *, now: datetime) -> Findin
     """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
     try:
         loaded = loading.load(policy, now=now)
-        compared = difference.between(running, policy, loaded.ruleset, now) if running else None
+        compared = policy_diff.between(running, policy, loaded.ruleset, now) if running else None
         source = Source.of(loaded.ruleset.policy, policy, loading.default_state_dir())
         if source is not None and not source.is_own:  # the gate makes its own
             found = [StoplistError(need) for need in needs(source.open(now), None, is_own=False, now=now)]
@@ -60,7 +61,7 @@ def as_lines(finding: Finding) -> list[str]:
     lines += [
         f"{_number(len(ruleset.policy.exceptions), 'exception')}",
         f"{_number(len(ruleset.policy.tests), 'test')} passed",
-        *(difference.as_lines(finding.difference) if finding.difference is not None else ()),
+        *(policy_diff.as_lines(finding.difference) if finding.difference is not None else ()),
         f"{finding.policy}: fine",
     ]
     return lines
@@ -87,7 +88,7 @@ def as_fields(finding: Finding) -> dict[str, Any]:
         ],
         "exceptions": len(ruleset.policy.exceptions) if ruleset else None,
         "tests": len(ruleset.policy.tests) if ruleset else None,
-        "difference": difference.as_fields(finding.difference) if finding.difference is not None else None,
+        "difference": policy_diff.as_fields(finding.difference) if finding.difference is not None else None,
     }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.tools import difference, scaffold
+from stoplist.tools import scaffold
+from stoplist.tools.policies import policy_diff
 from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 from tests.fixed_time import NOW
@@ -30,15 +31,15 @@ def changed(gate: Path, *changes: tuple[str, str], more: str = "") -> list[str]:
         text = text.replace(old, new)
     path.write_text(text + more)
     ruleset = loading.load(path, now=NOW).ruleset
-    return difference.as_lines(difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))[1:]
+    return policy_diff.as_lines(policy_diff.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))[1:]
 
 
 def test_the_same_policy_changes_nothing(gate: Path) -> None:
     path = gate / "gate" / "policy.yaml"
     ruleset = loading.load(path, now=NOW).ruleset
-    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
+    compared = policy_diff.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
     assert not compared
-    assert difference.as_lines(compared) == [f"against {gate}/gate/policy.yaml: nothing changes"]
+    assert policy_diff.as_lines(compared) == [f"against {gate}/gate/policy.yaml: nothing changes"]
 
 
 def test_a_default_that_is_written_out_changes_nothing(gate: Path) -> None:
@@ -101,8 +102,8 @@ def test_the_same_files_named_from_another_folder_are_no_change(gate: Path) -> N
     path = gate / "school" / "policy.yaml"
     path.write_text("include: ../gate/policy.yaml\n")
     ruleset = loading.load(path, now=NOW).ruleset
-    compared = difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
-    assert difference.as_lines(compared)[1:] == ["  + include: policy.yaml"]
+    compared = policy_diff.between(gate / "gate" / "policy.yaml", path, ruleset, NOW)
+    assert policy_diff.as_lines(compared)[1:] == ["  + include: policy.yaml"]
 
 
 def test_scripts_get_the_same(gate: Path) -> None:
@@ -114,7 +115,7 @@ def test_scripts_get_the_same(gate: Path) -> None:
         .replace("example, expect: stop", "example, expect: observe")
     )
     ruleset = loading.load(path, now=NOW).ruleset
-    fields = difference.as_fields(difference.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))
+    fields = policy_diff.as_fields(policy_diff.between(gate / "gate" / "policy.yaml", path, ruleset, NOW))
     assert fields["values"][0] == {"key": "mode", "before": "enforce", "after": "observe"}
     assert fields["lists"] == []
     assert fields["verdicts"] == [
