@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoplist.tools import lookup
-from stoplist.tools.lookup import Asker
+from stoplist.tools.policies import lookup
+from stoplist.tools.policies.lookup import Asker
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
