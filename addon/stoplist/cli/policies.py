@@ -16,10 +16,11 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.core.addresses import Address
 from stoplist.errors import Problems
-from stoplist.tools import faults, scaffold, stoppage
+from stoplist.tools import faults, stoppage
 from stoplist.tools import schema as schemas
 from stoplist.tools.policies import check as checking
 from stoplist.tools.policies import lookup as asking
+from stoplist.tools.policies import scaffold
 
 
 class _Moment(click.ParamType[date]):

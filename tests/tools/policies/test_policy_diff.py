@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from stoplist import loading
-from stoplist.tools import scaffold
-from stoplist.tools.policies import policy_diff
+from stoplist.tools.policies import policy_diff, scaffold
 from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 from tests.fixed_time import NOW
