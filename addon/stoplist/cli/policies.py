@@ -17,10 +17,10 @@ from stoplist.cli.base import FILE, Command
 from stoplist.core.addresses import Address
 from stoplist.errors import Problems
 from stoplist.tools import faults, stoppage
-from stoplist.tools import schema as schemas
 from stoplist.tools.policies import check as checking
 from stoplist.tools.policies import lookup as asking
 from stoplist.tools.policies import scaffold
+from stoplist.tools.policies import schema as schemas
 
 
 class _Moment(click.ParamType[date]):

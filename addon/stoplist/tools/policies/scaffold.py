@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.errors import StoplistError
-from stoplist.tools import schema
+from stoplist.tools.policies import schema
 from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains
 

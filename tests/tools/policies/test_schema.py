@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stoplist.core.policy.models import Policy, PolicyText
 from stoplist.errors import Problems
-from stoplist.tools import schema
+from stoplist.tools.policies import schema
 from tests.core.policy.test_models import GOOD, NETWORK, PIECES, SHORTEST
 from tests.examples import examples
 
