@@ -35,9 +35,9 @@ class Command(click.Command):
 
     def tell(self, error: StoplistError) -> None:
         """Say what is wrong, with the line of the file."""
-        from stoplist.tools import faults
+        from stoplist.tools.policies import problem_output
 
-        click.echo(faults.as_text(error, _width(), styled=_has_style()), err=True)
+        click.echo(problem_output.as_text(error, _width(), styled=_has_style()), err=True)
 
 
 class Group(click.Group):

@@ -16,10 +16,10 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.core.addresses import Address
 from stoplist.errors import Problems
-from stoplist.tools import faults, stoppage
+from stoplist.tools import stoppage
 from stoplist.tools.policies import check as checking
 from stoplist.tools.policies import lookup as asking
-from stoplist.tools.policies import scaffold
+from stoplist.tools.policies import problem_output, scaffold
 from stoplist.tools.policies import schema as schemas
 
 
@@ -68,7 +68,7 @@ def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None
     problems = [problem for finding in findings for problem in finding.problems]
     warnings = [warning for finding in findings for warning in finding.warnings]
     if wanted == "sarif":
-        click.echo(json.dumps(faults.as_sarif(problems, warnings), indent=2))
+        click.echo(json.dumps(problem_output.as_sarif(problems, warnings), indent=2))
     elif wanted == "json":
         for finding in findings:
             click.echo(json.dumps(checking.as_fields(finding)))

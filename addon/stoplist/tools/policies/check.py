@@ -12,8 +12,7 @@ from stoplist import loading
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
-from stoplist.tools import faults
-from stoplist.tools.policies import policy_diff
+from stoplist.tools.policies import policy_diff, problem_output
 from stoplist.tools.policies.policy_diff import Difference
 
 
@@ -73,8 +72,8 @@ def as_fields(finding: Finding) -> dict[str, Any]:
     return {
         "policy": str(finding.policy),
         "fine": finding.loaded is not None,
-        "problems": [faults.as_fields(each) for each in finding.problems],
-        "warnings": [faults.as_fields(each) for each in finding.warnings],
+        "problems": [problem_output.as_fields(each) for each in finding.problems],
+        "warnings": [problem_output.as_fields(each) for each in finding.warnings],
         "lists": [
             {
                 "list": signed.header.list,

@@ -10,14 +10,14 @@ import pytest
 
 from stoplist.core.policy.document import PolicyError
 from stoplist.errors import Place, Problems, StoplistError
-from stoplist.tools import faults
+from stoplist.tools.policies import problem_output
 
 VALUE = PolicyError("mode: 'on' is wrong", hint="write", place=Place("a b.yaml", 2, 7, 2, "mode: on"), kind="value")
 GONE = StoplistError("no such file", hint="put it there", place="/srv/gate/list")
 
 
 def test_people_see_the_fault_and_then_the_line() -> None:
-    assert faults.as_text(Problems([VALUE, GONE]), 80).split("\n") == [
+    assert problem_output.as_text(Problems([VALUE, GONE]), 80).split("\n") == [
         "a b.yaml:2:7: mode: 'on' is wrong; write",
         "    2 | mode: on",
         "      |       ^^",
@@ -26,14 +26,14 @@ def test_people_see_the_fault_and_then_the_line() -> None:
 
 
 def test_a_style_adds_nothing_but_itself() -> None:
-    styled = faults.as_text(Problems([VALUE, GONE]), 80, styled=True)
-    assert re.sub(r"\x1b\[[0-9;]*m", "", styled) == faults.as_text(Problems([VALUE, GONE]), 80)
+    styled = problem_output.as_text(Problems([VALUE, GONE]), 80, styled=True)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", styled) == problem_output.as_text(Problems([VALUE, GONE]), 80)
     assert "\x1b[1ma b.yaml:2:7\x1b[0m: mode" in styled
     assert "\x1b[31m\x1b[1m^^\x1b[0m" in styled
 
 
 def test_scripts_get_fields() -> None:
-    assert faults.as_fields(VALUE) == {
+    assert problem_output.as_fields(VALUE) == {
         "rule": "value",
         "message": "mode: 'on' is wrong",
         "hint": "write",
@@ -41,12 +41,16 @@ def test_scripts_get_fields() -> None:
         "line": 2,
         "column": 7,
     }
-    assert [faults.as_fields(GONE)[key] for key in ("rule", "file", "line")] == ["input", "/srv/gate/list", None]
+    assert [problem_output.as_fields(GONE)[key] for key in ("rule", "file", "line")] == [
+        "input",
+        "/srv/gate/list",
+        None,
+    ]
 
 
 def test_sarif_has_what_the_standard_asks_for() -> None:
     """SARIF 2.1.0: sections 3.13 (log), 3.14 (run), 3.27 (result), 3.29 (physical location), 3.30 (region)."""
-    log = json.loads(json.dumps(faults.as_sarif([VALUE], [GONE])))
+    log = json.loads(json.dumps(problem_output.as_sarif([VALUE], [GONE])))
     assert log["version"] == "2.1.0"
     (run,) = log["runs"]
     driver = run["tool"]["driver"]
@@ -72,7 +76,7 @@ def test_sarif_has_what_the_standard_asks_for() -> None:
 
 @pytest.mark.parametrize("kind", ["syntax", "unknown-key", "duplicate-key", "missing-key", "value", "input", "test"])
 def test_every_kind_of_fault_is_a_rule(kind: str) -> None:
-    (run,) = faults.as_sarif([], [])["runs"]
+    (run,) = problem_output.as_sarif([], [])["runs"]
     assert kind in {rule["id"] for rule in run["tool"]["driver"]["rules"]}
 
 
