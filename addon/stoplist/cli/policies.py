@@ -16,10 +16,9 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.core.addresses import Address
 from stoplist.errors import Problems
-from stoplist.tools import stoppage
 from stoplist.tools.policies import check as checking
 from stoplist.tools.policies import lookup as asking
-from stoplist.tools.policies import problem_output, scaffold
+from stoplist.tools.policies import page_preview, problem_output, scaffold
 from stoplist.tools.policies import schema as schemas
 
 
@@ -136,7 +135,7 @@ def init(folder: Path) -> None:
 def page(policy: Path, language: str | None, country: str | None, messages: bool, output: Path | None) -> None:
     """Show the stop page of POLICY as clients see it, without a gate."""
 
-    data = stoppage.messages() if messages else stoppage.html(policy, language, country)
+    data = page_preview.messages() if messages else page_preview.html(policy, language, country)
     if output is None:
         click.echo(data, nl=False)
     else:
