@@ -11,8 +11,8 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
 from stoplist.tools import progress, showing
-from stoplist.tools import trial as trying
 from stoplist.tools.logs import formats
+from stoplist.tools.trial import trial as trying
 
 
 @click.command(

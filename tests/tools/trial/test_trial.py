@@ -20,10 +20,10 @@ from stoplist.core.decide import Action, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
-from stoplist.tools import trial as trying
 from stoplist.tools.logs.reading import Batch
 from stoplist.tools.showing import FORMATS, as_html, as_json, as_table
-from stoplist.tools.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
+from stoplist.tools.trial import trial as trying
+from stoplist.tools.trial.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.published import Publisher
