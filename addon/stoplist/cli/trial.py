@@ -10,9 +10,10 @@ import click
 from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
-from stoplist.tools import progress, showing
+from stoplist.tools import progress
 from stoplist.tools.logs import formats
 from stoplist.tools.trial import trial as trying
+from stoplist.tools.trial import trial_output
 
 
 @click.command(
@@ -35,7 +36,7 @@ from stoplist.tools.trial import trial as trying
     type=FILE,
     help="Well-known sites, one a line: of the hosts that would be stopped, say how many are among them.",
 )
-@click.option("--output", "shown", type=click.Choice(list(showing.FORMATS)), default="table", show_default=True)
+@click.option("--output", "shown", type=click.Choice(list(trial_output.FORMATS)), default="table", show_default=True)
 @click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
 @click.option("--exact", is_flag=True, help="Hide and round no number: for your own eyes.")
 @click.option(
@@ -74,7 +75,7 @@ def trial(
         clock.now(),
         lambda batches, total: progress.shown(batches, "reading", total, lambda batch: batch.consumed, every=1),
     )
-    data = showing.FORMATS[shown](tried.trial)
+    data = trial_output.FORMATS[shown](tried.trial)
     is_private = exact or reveal
     if target is None:
         click.echo(data, nl=False)
@@ -84,7 +85,7 @@ def trial(
     for warning in tried.warnings:
         click.echo(f"warning: {warning}", err=True)
     if is_private:
-        click.echo(f"warning: {showing.REVEALED if reveal else showing.EXACT}", err=True)
+        click.echo(f"warning: {trial_output.REVEALED if reveal else trial_output.EXACT}", err=True)
     for unparsable in tried.unparsable:
         first = f", the first: {', '.join(map(str, unparsable.told))}" if unparsable.told else ""
         click.echo(f"{unparsable.name}: {number(unparsable.lines, 'unparsable line')}{first}", err=True)

@@ -21,9 +21,9 @@ from stoplist.core.hosts import Host
 from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
 from stoplist.tools.logs.reading import Batch
-from stoplist.tools.showing import FORMATS, as_html, as_json, as_table
 from stoplist.tools.trial import trial as trying
 from stoplist.tools.trial.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
+from stoplist.tools.trial.trial_output import FORMATS, as_html, as_json, as_table
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.published import Publisher
