@@ -23,7 +23,7 @@ import pytest
 import zstandard
 
 from stoplist.core.counts import Outcome
-from stoplist.tools.logs.formats import LINE_FORMATS, SURICATA, ZEEK
+from stoplist.tools.trial.logs.formats import LINE_FORMATS, SURICATA, ZEEK
 from tests.e2e.conftest import LOAD
 from tests.e2e.desk import Desk
 from tests.e2e.network import (

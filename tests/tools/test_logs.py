@@ -28,12 +28,12 @@ from hypothesis import strategies as st
 from mitmproxy.test import tflow
 
 from stoplist.errors import StoplistError
-from stoplist.tools.logs import flows, formats, har
-from stoplist.tools.logs.formats import LINE_FORMATS, LineFormat
-from stoplist.tools.logs.inputs import BLOCK, Input
-from stoplist.tools.logs.reading import MAX_LINE, Reading
-from stoplist.tools.logs.stamps import day_of, unix
-from stoplist.tools.logs.targets import host_of
+from stoplist.tools.trial.logs import flows, formats, har
+from stoplist.tools.trial.logs.formats import LINE_FORMATS, LineFormat
+from stoplist.tools.trial.logs.inputs import BLOCK, Input
+from stoplist.tools.trial.logs.reading import MAX_LINE, Reading
+from stoplist.tools.trial.logs.stamps import day_of, unix
+from stoplist.tools.trial.logs.targets import host_of
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.pace import million_steps

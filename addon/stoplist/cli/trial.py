@@ -11,9 +11,9 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
 from stoplist.tools import progress
-from stoplist.tools.logs import formats
 from stoplist.tools.trial import trial as trying
 from stoplist.tools.trial import trial_output
+from stoplist.tools.trial.logs import formats
 
 
 @click.command(

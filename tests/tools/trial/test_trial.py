@@ -20,8 +20,8 @@ from stoplist.core.decide import Action, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
-from stoplist.tools.logs.reading import Batch
 from stoplist.tools.trial import trial as trying
+from stoplist.tools.trial.logs.reading import Batch
 from stoplist.tools.trial.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
 from stoplist.tools.trial.trial_output import FORMATS, as_html, as_json, as_table
 from tests.examples import examples

@@ -31,11 +31,11 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.core.lists.digests import DigestSet, sorted_digests
 from stoplist.errors import StoplistError
 from stoplist.tools import progress
-from stoplist.tools.logs.formats import Hit
-from stoplist.tools.logs.inputs import STDIN, Input
-from stoplist.tools.logs.reading import Batch, Reading
-from stoplist.tools.logs.stamps import day_of
-from stoplist.tools.logs.targets import host_of
+from stoplist.tools.trial.logs.formats import Hit
+from stoplist.tools.trial.logs.inputs import STDIN, Input
+from stoplist.tools.trial.logs.reading import Batch, Reading
+from stoplist.tools.trial.logs.stamps import day_of
+from stoplist.tools.trial.logs.targets import host_of
 
 MAX_HOSTS = 250_000
 """Of so many distinct hosts that would be stopped it is known that they are distinct."""

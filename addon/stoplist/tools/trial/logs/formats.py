@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoplist.core.hosts import HostError
-from stoplist.tools.logs.stamps import unix
-from stoplist.tools.logs.targets import host_of
+from stoplist.tools.trial.logs.stamps import unix
+from stoplist.tools.trial.logs.targets import host_of
 
 type Hit = tuple[bytes, bytes]
 """A stamp, and a host as it was written."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from stoplist.errors import StoplistError
-from stoplist.tools.logs import flows, formats, har, table
-from stoplist.tools.logs.formats import Hit, LineFormat
-from stoplist.tools.logs.inputs import BLOCK, Input
+from stoplist.tools.trial.logs import flows, formats, har, table
+from stoplist.tools.trial.logs.formats import Hit, LineFormat
+from stoplist.tools.trial.logs.inputs import BLOCK, Input
 
 MAX_LINE = BLOCK
 _TOLD = 3

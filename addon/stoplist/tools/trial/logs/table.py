@@ -8,9 +8,9 @@ import itertools
 from collections.abc import Iterator
 
 from stoplist.errors import StoplistError
-from stoplist.tools.logs.formats import Hit
-from stoplist.tools.logs.inputs import Input
-from stoplist.tools.logs.targets import authority_of
+from stoplist.tools.trial.logs.formats import Hit
+from stoplist.tools.trial.logs.inputs import Input
+from stoplist.tools.trial.logs.targets import authority_of
 
 
 def read(source: Input, blocks: Iterator[bytes], column: str) -> Iterator[tuple[int, Hit | None]]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoplist.core.hosts import HostError
-from stoplist.tools.logs.formats import Hit
-from stoplist.tools.logs.inputs import Input
-from stoplist.tools.logs.stamps import unix
-from stoplist.tools.logs.targets import host_of
+from stoplist.tools.trial.logs.formats import Hit
+from stoplist.tools.trial.logs.inputs import Input
+from stoplist.tools.trial.logs.stamps import unix
+from stoplist.tools.trial.logs.targets import host_of
 
 MAX_VALUE = 1024 * 1024
 """The longest value that is read, in bytes."""

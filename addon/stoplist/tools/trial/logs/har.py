@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stoplist.tools.logs.formats import Hit
-from stoplist.tools.logs.inputs import Input
-from stoplist.tools.logs.targets import authority_of
+from stoplist.tools.trial.logs.formats import Hit
+from stoplist.tools.trial.logs.inputs import Input
+from stoplist.tools.trial.logs.targets import authority_of
 
 MAX_ENTRY = 8 * 1024 * 1024
 
