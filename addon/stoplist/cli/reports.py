@@ -13,8 +13,8 @@ from stoplist import clock, files, loading
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
 from stoplist.tools import rendering
-from stoplist.tools import report as reporting
 from stoplist.tools import rollout as rolling
+from stoplist.tools.reports import report as reporting
 
 
 class _Day(click.ParamType[date]):
