@@ -12,9 +12,9 @@ import click
 from stoplist import clock, files, loading
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
-from stoplist.tools import rendering
 from stoplist.tools import rollout as rolling
 from stoplist.tools.reports import report as reporting
+from stoplist.tools.reports import report_output
 
 
 class _Day(click.ParamType[date]):
@@ -36,7 +36,7 @@ class _Day(click.ParamType[date]):
 @click.option(
     "--format",
     "wanted",
-    type=click.Choice(list(rendering.FORMATS)),
+    type=click.Choice(list(report_output.FORMATS)),
     help="Without it: as the name of FILE ends, or else a table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
@@ -69,12 +69,12 @@ def report(
     """Say how many requests were stopped by the lists of POLICY, and when a fresh list was enforced."""
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
-    wanted = wanted or rendering.format_of(output.name if output else "")
+    wanted = wanted or report_output.format_of(output.name if output else "")
     if wanted == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
     states = [state_dir or loading.default_state_dir(), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
-    data = rendering.FORMATS[wanted](made)
+    data = report_output.FORMATS[wanted](made)
     if output is None:
         click.echo(data, nl=False)
     else:

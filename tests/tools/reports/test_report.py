@@ -26,9 +26,9 @@ from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools import selftest
-from stoplist.tools.rendering import FORMATS, as_csv, as_html, as_json, as_table, format_of
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Change, Coverage, Report
+from stoplist.tools.reports.report_output import FORMATS, as_csv, as_html, as_json, as_table, format_of
 from stoplist.tools.selftest import Check, CheckName, Result, SelfTest
 from stoplist.tools.selftests import NotPassed, SelfTests, as_line
 from tests.examples import examples

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
 from stoplist.tools import plot
-from stoplist.tools.rendering import columns, page, wrapped, write, write_total
+from stoplist.tools.reports.report_output import columns, page, wrapped, write, write_total
 from stoplist.tools.trial.trial import MAX_HOSTS, NO_DAY, Trial
 
 EXACT = "exact numbers can show that a single request was made; keep them to yourself"
