@@ -12,9 +12,9 @@ import click
 from stoplist import clock, files, loading
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
-from stoplist.tools import rollout as rolling
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports import report_output
+from stoplist.tools.reports import rollout as rolling
 
 
 class _Day(click.ParamType[date]):

@@ -11,8 +11,8 @@ import pytest
 
 from stoplist.core.counts import Cell, Outcome
 from stoplist.errors import StoplistError
-from stoplist.tools import rollout as rolling
 from stoplist.tools.reports import report as reporting
+from stoplist.tools.reports import rollout as rolling
 from tests.fixed_time import NOW
 from tests.tools.reports.test_report import STOPPED, Site, counted, days, site
 
