@@ -23,7 +23,7 @@ import jinja2
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
-from stoplist.tools import plot
+from stoplist.tools.reports import plot
 from stoplist.tools.reports.report import Change, Coverage, Report
 from stoplist.tools.selftest import CheckName, State
 from stoplist.tools.selftests import NotPassed

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist.core.counts import Outcome, Period, PeriodLength, Shown
-from stoplist.tools import plot
-from stoplist.tools.plot import Plot
+from stoplist.tools.reports import plot
+from stoplist.tools.reports.plot import Plot
 
 PARIS = ZoneInfo("Europe/Paris")
 
