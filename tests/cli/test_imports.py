@@ -43,7 +43,7 @@ def test_a_self_test_loads_no_policy_list_or_gate(format_: str) -> None:
         proxy = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         result, modules = loaded("selftest", "--proxy", proxy, "--format", format_)
     assert result == "3"
-    assert "stoplist.tools.selftest" in modules
+    assert "stoplist.tools.selftest.checks" in modules
     assert not HEAVY & modules
 
 

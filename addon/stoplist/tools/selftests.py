@@ -24,7 +24,7 @@ from stoplist.core import strict_json
 from stoplist.core.counts import Period
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.selftest import CheckName, Result, SelfTest, State, worst
+from stoplist.tools.selftest.checks import CheckName, Result, SelfTest, State, worst
 
 MAX_LINE = 64 * 1024
 """The longest line that is read, in bytes."""

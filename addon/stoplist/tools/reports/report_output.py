@@ -25,7 +25,7 @@ from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
 from stoplist.tools.reports import plot
 from stoplist.tools.reports.report import Change, Coverage, Report
-from stoplist.tools.selftest import CheckName, State
+from stoplist.tools.selftest.checks import CheckName, State
 from stoplist.tools.selftests import NotPassed
 
 _TEMPLATES = resources.files("stoplist.tools") / "report"

@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from stoplist.cli import main
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.tools import selftest
 from stoplist.tools.dial import MAX_BYTES, Proxy
-from stoplist.tools.selftest import Check, CheckName, Result, SelfTest, State, Wanted, as_text
+from stoplist.tools.selftest import checks
+from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State, Wanted, as_text
 from stoplist.tools.selftests import as_line
 from tests.e2e.network import SECONDS
 from tests.examples import examples
@@ -195,7 +195,7 @@ def _expect(found: SelfTest, state: State, name: str, words: str) -> None:
 
 
 def test_all_is_fine(proxy: FakeProxy, wanted: Wanted):
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     assert set(_results(found).values()) == {"ok"}, as_text(found)
     assert list(_results(found)) == list(CheckName)
     assert (found.state, found.list_age) == (State.OK, 3)
@@ -208,7 +208,7 @@ def test_all_is_fine(proxy: FakeProxy, wanted: Wanted):
 
 
 def test_the_control_host_is_asked_for_nothing(proxy: FakeProxy, wanted: Wanted):
-    selftest.run(wanted)
+    checks.run(wanted)
     targets = [head.split(" ")[1] for head in proxy.heard]
     assert targets == [f"http://{CHECK_HOST}/", f"{CHECK_HOST}:443", "/", f"{CONTROL}:443"]
     assert proxy.heard[2].count(CHECK_HOST) == 1
@@ -227,16 +227,16 @@ def test_nothing_but_the_proxy_is_resolved_or_contacted(
 
     monkeypatch.setattr(socket, "getaddrinfo", note)
     proxy.stop = _answer(302, Location="http://elsewhere.test/", **STOP)
-    selftest.run(wanted)
+    checks.run(wanted)
     assert asked == [("127.0.0.1", proxy.port)]
 
 
 def test_an_older_gate_says_no_age(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = proxy.stop_inside = STOPPED_IN_WORDS
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     assert (found.state, found.list_age, _results(found)["list age"]) == (State.OK, None, "skipped")
     assert "4 checks fine, 1 skipped" in as_text(found)
-    _expect(selftest.run(replace(wanted, max_age=7)), State.UNKNOWN, "list age", "does not say how old")
+    _expect(checks.run(replace(wanted, max_age=7)), State.UNKNOWN, "list age", "does not say how old")
 
 
 @pytest.mark.parametrize(
@@ -244,12 +244,12 @@ def test_an_older_gate_says_no_age(proxy: FakeProxy, wanted: Wanted):
 )
 def test_an_age_that_is_none_is_no_age(proxy: FakeProxy, wanted: Wanted, age: str):
     proxy.stop = proxy.stop_inside = _answer(body=b'{"list_age_days": %b}' % age.encode(), **STOP)
-    assert _results(selftest.run(wanted))["list age"] == "skipped"
+    assert _results(checks.run(wanted))["list age"] == "skipped"
 
 
 @pytest.mark.parametrize(("max_age", "state"), [(2, State.WARNING), (3, State.OK), (4, State.OK)])
 def test_an_old_list_is_a_warning_where_that_is_asked_for(wanted: Wanted, max_age: int, state: State):
-    found = selftest.run(replace(wanted, max_age=max_age))
+    found = checks.run(replace(wanted, max_age=max_age))
     assert found.state is state
     assert f" list_age=3;{max_age}" in as_text(found)
     if state is State.WARNING:
@@ -257,7 +257,7 @@ def test_an_old_list_is_a_warning_where_that_is_asked_for(wanted: Wanted, max_ag
 
 
 def test_without_the_ca_trust_is_not_tested_and_that_is_said(proxy: FakeProxy, wanted: Wanted):
-    found = selftest.run(replace(wanted, ca=None))
+    found = checks.run(replace(wanted, ca=None))
     assert found.state is State.OK
     assert "--ca" in _named(found, "https").seen
 
@@ -276,7 +276,7 @@ def _only_unknown(found: SelfTest, words: str) -> None:
 def test_no_proxy(wanted: Wanted):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    _only_unknown(selftest.run(replace(wanted, proxy=Proxy(Host.parse("127.0.0.1"), port))), "cannot be reached")
+    _only_unknown(checks.run(replace(wanted, proxy=Proxy(Host.parse("127.0.0.1"), port))), "cannot be reached")
 
 
 def test_a_name_that_does_not_resolve(wanted: Wanted, monkeypatch: pytest.MonkeyPatch):
@@ -284,24 +284,24 @@ def test_a_name_that_does_not_resolve(wanted: Wanted, monkeypatch: pytest.Monkey
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    found = selftest.run(replace(wanted, proxy=Proxy(Host.parse("gone.invalid"), 1)))
+    found = checks.run(replace(wanted, proxy=Proxy(Host.parse("gone.invalid"), 1)))
     _only_unknown(found, "the name of the proxy cannot be resolved: Name or service not known")
 
 
 def test_a_resolver_that_hangs(proxy: FakeProxy, wanted: Wanted, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: proxy.ending.wait() and [])
-    found = selftest.run(replace(wanted, proxy=Proxy(Host.parse("slow.invalid"), 1), seconds=SOON))
+    found = checks.run(replace(wanted, proxy=Proxy(Host.parse("slow.invalid"), 1), seconds=SOON))
     _only_unknown(found, "no answer in time")
 
 
 def test_a_name_longer_than_dns_allows(wanted: Wanted):
-    found = selftest.run(replace(wanted, proxy=Proxy(Host.parse(f"{'a' * 70}.invalid"), 1)))
+    found = checks.run(replace(wanted, proxy=Proxy(Host.parse(f"{'a' * 70}.invalid"), 1)))
     _only_unknown(found, "cannot be resolved")
 
 
 def test_a_proxy_that_hangs_up(proxy: FakeProxy, wanted: Wanted):
     proxy.raw = lambda connection: None
-    _only_unknown(selftest.run(wanted), "does not answer")
+    _only_unknown(checks.run(wanted), "does not answer")
 
 
 def _hang(proxy: FakeProxy) -> Callable[[socket.socket], None]:
@@ -319,16 +319,16 @@ def _drip(proxy: FakeProxy) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize("way", [_hang, _drip])
 def test_a_proxy_that_hangs(proxy: FakeProxy, wanted: Wanted, way: Callable[[FakeProxy], Callable]):
     proxy.raw = way(proxy)
-    _only_unknown(selftest.run(replace(wanted, seconds=SOON)), "no whole answer came in time")
+    _only_unknown(checks.run(replace(wanted, seconds=SOON)), "no whole answer came in time")
     assert not proxy.ending.is_set(), "it waited for the end of the proxy"
 
 
 def test_a_password(proxy: FakeProxy, wanted: Wanted):
     proxy.password = "anna:sésame:öffne"
-    _only_unknown(selftest.run(wanted), "wants a name and a password")
+    _only_unknown(checks.run(wanted), "wants a name and a password")
     wrong = replace(wanted.proxy, credentials="anna:nonsense")
-    _only_unknown(selftest.run(replace(wanted, proxy=wrong)), "does not take this name and password")
-    found = selftest.run(replace(wanted, proxy=replace(wanted.proxy, credentials=proxy.password)))
+    _only_unknown(checks.run(replace(wanted, proxy=wrong)), "does not take this name and password")
+    found = checks.run(replace(wanted, proxy=replace(wanted.proxy, credentials=proxy.password)))
     assert found.state is State.OK
     inside = [head for head in proxy.heard if head.startswith("GET / ")]
     assert inside
@@ -337,13 +337,13 @@ def test_a_password(proxy: FakeProxy, wanted: Wanted):
 
 def test_a_proxy_that_clients_speak_tls_to(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     secure = replace(wanted.proxy, is_secure=True)
-    _only_unknown(selftest.run(replace(wanted, proxy=secure, seconds=SOON)), "TLS to the proxy fails")
+    _only_unknown(checks.run(replace(wanted, proxy=secure, seconds=SOON)), "TLS to the proxy fails")
     proxy.own_leaf = authorities.stranger.issue_cert("127.0.0.1")
-    found = selftest.run(replace(wanted, proxy=secure, proxy_ca=authorities.file("origin")))
+    found = checks.run(replace(wanted, proxy=secure, proxy_ca=authorities.file("origin")))
     _only_unknown(found, "TLS to the proxy fails: unable to get local issuer certificate")
     assert "--proxy-ca" in _named(found, "http").remedy
     assert proxy.heard == []
-    found = selftest.run(replace(wanted, proxy=secure, proxy_ca=authorities.file("stranger")))
+    found = checks.run(replace(wanted, proxy=secure, proxy_ca=authorities.file("stranger")))
     assert _results(found)["http"] == "ok"
 
 
@@ -389,7 +389,7 @@ NO_STOPS = [
 @pytest.mark.parametrize(("answer", "words"), NO_STOPS)
 def test_an_answer_over_http_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.stop = answer
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     _expect(found, State.CRITICAL, "http", words)
     assert _results(found)["https"] == "ok"
 
@@ -397,31 +397,31 @@ def test_an_answer_over_http_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, a
 @pytest.mark.parametrize(("answer", "words"), NO_STOPS)
 def test_an_answer_over_https_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.stop_inside = answer
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     _expect(found, State.CRITICAL, "https", words)
     assert _results(found)["http"] == "ok"
 
 
 def test_a_length_that_no_memory_holds(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = _answer(**STOP).replace(b"Content-Length: 0", b"Content-Length: %d" % 10**30)
-    assert selftest.run(wanted).state is State.OK
+    assert checks.run(wanted).state is State.OK
 
 
 def test_a_status_for_legal_reasons(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = proxy.stop_inside = STOPPED.replace(b" 403 ", b" 451 ")
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     assert found.state is State.OK
     assert "(451)" in _named(found, "http").seen
 
 
 def test_a_front_proxy_may_add_its_own_status(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = STOPPED.replace(b"http_request_denied", b"http_request_denied, front.example; fwd=miss")
-    assert selftest.run(wanted).state is State.OK
+    assert checks.run(wanted).state is State.OK
 
 
 def test_what_an_answer_says_is_shown_short_and_printable(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = _answer(403, Server="\x1b]0;a title\x07|x=1 " + "s" * 500)
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     for line in as_text(found).splitlines():
         assert line.isprintable()
         assert len(line) < 400
@@ -433,7 +433,7 @@ def test_what_an_answer_says_is_shown_short_and_printable(proxy: FakeProxy, want
 
 def test_a_connect_that_is_refused_is_a_stop_without_a_page(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     assert found.state is State.OK
     assert "CONNECT is refused (403)" in _named(found, "https").seen
     assert found.list_age == 3
@@ -441,26 +441,26 @@ def test_a_connect_that_is_refused_is_a_stop_without_a_page(proxy: FakeProxy, wa
 
 def test_a_connect_that_something_else_refuses(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CHECK_HOST] = SQUID
-    _expect(selftest.run(wanted), State.CRITICAL, "https", "not by a stop")
+    _expect(checks.run(wanted), State.CRITICAL, "https", "not by a stop")
 
 
 @pytest.mark.parametrize("ca", ["stranger", "origin"])
 def test_another_ca_than_the_gates(wanted: Wanted, authorities: Authorities, ca: str):
-    found = selftest.run(replace(wanted, ca=authorities.file(ca)))
+    found = checks.run(replace(wanted, ca=authorities.file(ca)))
     _expect(found, State.CRITICAL, "https", "that does not verify: unable to get local issuer certificate")
     assert "--ca" in _named(found, "https").remedy
 
 
 def test_a_certificate_for_another_name(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CHECK_HOST] = authorities.gate.issue_cert("other.stoplist.invalid")
-    _expect(selftest.run(wanted), State.CRITICAL, "https", "Hostname mismatch")
+    _expect(checks.run(wanted), State.CRITICAL, "https", "Hostname mismatch")
 
 
 @pytest.mark.parametrize("name", ["https", "control"])
 @pytest.mark.parametrize("junk", [b"no TLS at all\r\n", b"\x16\x03\x03\xff\xff", b""], ids=["words", "half", "closed"])
 def test_a_tunnel_without_tls(proxy: FakeProxy, wanted: Wanted, name: str, junk: bytes):
     proxy.connect[CHECK_HOST if name == "https" else CONTROL] = ESTABLISHED + junk
-    _expect(selftest.run(wanted), State.CRITICAL, name, "TLS fails")
+    _expect(checks.run(wanted), State.CRITICAL, name, "TLS fails")
 
 
 # The control host
@@ -476,7 +476,7 @@ def test_a_tunnel_without_tls(proxy: FakeProxy, wanted: Wanted, name: str, junk:
 )
 def test_a_control_host_that_does_not_pass(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.connect[CONTROL] = answer
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     _expect(found, State.CRITICAL, "control", words)
     assert _results(found)["untouched"] == "skipped"
 
@@ -484,7 +484,7 @@ def test_a_control_host_that_does_not_pass(proxy: FakeProxy, wanted: Wanted, ans
 def test_a_control_host_that_hangs(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CONTROL] = b""
     for seconds in (SOON, 5 * SOON, 25 * SOON):  # on a slow machine what comes before does not answer so soon
-        results = _results(selftest.run(replace(wanted, seconds=seconds)))
+        results = _results(checks.run(replace(wanted, seconds=seconds)))
         if results["https"] == "ok":
             break
     assert results["control"] == "failed"
@@ -497,7 +497,7 @@ def test_a_control_host_that_the_gate_decrypts(
 ):
     """Told also where the gate's CA is among the roots of this machine, or is not named."""
     proxy.leaf_of[CONTROL] = authorities.gate.issue_cert(CONTROL)
-    found = selftest.run(
+    found = checks.run(
         replace(
             wanted,
             ca=wanted.ca if has_ca else None,
@@ -514,7 +514,7 @@ def test_a_control_host_that_the_gate_decrypts_where_it_shows_no_page(
 ):
     proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
     proxy.leaf_of[CONTROL] = authorities.gate.issue_cert(CONTROL)
-    found = selftest.run(replace(wanted, control_ca=authorities.file("gate")))
+    found = checks.run(replace(wanted, control_ca=authorities.file("gate")))
     _expect(found, State.CRITICAL, "untouched", "decrypted by the gate")
 
 
@@ -524,17 +524,17 @@ def test_a_ca_that_signs_for_the_control_host_too_decrypts_nothing(
     """The company's root, above the gate's CA and above that of its own sites."""
     under_it = authorities.origin.create_child_ca()
     proxy.leaf_of[CHECK_HOST] = under_it.issue_cert(CHECK_HOST)
-    found = selftest.run(replace(wanted, ca=authorities.file("origin")))
+    found = checks.run(replace(wanted, ca=authorities.file("origin")))
     assert found.state is State.OK, as_text(found)
     proxy.leaf_of[CONTROL] = under_it.issue_cert(CONTROL)
-    _expect(selftest.run(replace(wanted, ca=authorities.file("origin"))), State.CRITICAL, "untouched", "by the gate")
+    _expect(checks.run(replace(wanted, ca=authorities.file("origin"))), State.CRITICAL, "untouched", "by the gate")
 
 
 def test_the_ca_may_be_named_without_the_root_above_it(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     under_it = authorities.origin.create_child_ca()
     proxy.leaf_of[CHECK_HOST] = under_it.issue_cert(CHECK_HOST)
     under_it.cert_pem.write_to_path(str(authorities.file("intermediate")))
-    assert selftest.run(replace(wanted, ca=authorities.file("intermediate"))).state is State.OK
+    assert checks.run(replace(wanted, ca=authorities.file("intermediate"))).state is State.OK
 
 
 def test_a_root_of_the_old_style_is_trusted(proxy: FakeProxy, wanted: Wanted, tmp_path: Path):
@@ -559,7 +559,7 @@ def test_a_root_of_the_old_style_is_trusted(proxy: FakeProxy, wanted: Wanted, tm
         certificate(leaf_key, x509.Name([]), names),
         [],
     )
-    assert _results(selftest.run(replace(wanted, control_ca=root)))["untouched"] == "ok"
+    assert _results(checks.run(replace(wanted, control_ca=root)))["untouched"] == "ok"
 
 
 def test_a_ca_of_the_same_name_is_another_one(proxy: FakeProxy, wanted: Wanted, tmp_path: Path):
@@ -567,10 +567,10 @@ def test_a_ca_of_the_same_name_is_another_one(proxy: FakeProxy, wanted: Wanted, 
     roots = tmp_path / "roots.pem"
     roots.write_bytes(gate.cert_pem.bytes() + other.cert_pem.bytes())
     proxy.leaf_of = {CHECK_HOST: gate.issue_cert(CHECK_HOST), CONTROL: other.issue_cert(CONTROL)}
-    assert _results(selftest.run(replace(wanted, ca=None, control_ca=roots)))["untouched"] == "ok"
+    assert _results(checks.run(replace(wanted, ca=None, control_ca=roots)))["untouched"] == "ok"
     proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
     gate.cert_pem.write_to_path(str(tmp_path / "gate.pem"))
-    found = selftest.run(replace(wanted, ca=tmp_path / "gate.pem", control_ca=roots))
+    found = checks.run(replace(wanted, ca=tmp_path / "gate.pem", control_ca=roots))
     assert _results(found)["untouched"] == "ok"
 
 
@@ -579,26 +579,26 @@ def test_a_check_host_that_passes_says_nothing_about_the_gates_ca(
 ):
     proxy.stop_inside = _answer(200)
     proxy.leaf_of[CHECK_HOST] = authorities.origin.issue_cert(CHECK_HOST)
-    assert _results(selftest.run(replace(wanted, ca=None)))["untouched"] == "ok"
+    assert _results(checks.run(replace(wanted, ca=None)))["untouched"] == "ok"
 
 
 def test_a_control_host_that_somebody_else_decrypts(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CONTROL] = authorities.stranger.issue_cert(CONTROL)
-    found = selftest.run(wanted)
+    found = checks.run(wanted)
     _expect(found, State.CRITICAL, "untouched", "not trusted (unable to get local issuer certificate)")
     assert "Testing CA" in _named(found, "untouched").seen  # who issued it
 
 
 def test_a_control_host_under_another_name(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CONTROL] = authorities.origin.issue_cert("other.pass.test")
-    _expect(selftest.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
+    _expect(checks.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(answers=st.lists(st.binary(max_size=300) | st.just(STOPPED) | st.just(ESTABLISHED), min_size=1, max_size=3))
 def test_any_bytes_give_a_report(proxy: FakeProxy, wanted: Wanted, answers: list[bytes]):
     proxy.raw = lambda connection: connection.sendall(b"".join(answers))
-    found = selftest.run(replace(wanted, seconds=1))
+    found = checks.run(replace(wanted, seconds=1))
     assert all(line.isprintable() for line in as_text(found).splitlines())
     line = as_line(found, NOW)
     assert line.isprintable()

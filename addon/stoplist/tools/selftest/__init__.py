@@ -1,0 +1,1 @@
+"""The self-test: whether a gate filters, as one of its clients sees it."""
