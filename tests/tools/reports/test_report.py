@@ -30,7 +30,7 @@ from stoplist.tools.reports.report import Change, Coverage, Report
 from stoplist.tools.reports.report_output import FORMATS, as_csv, as_html, as_json, as_table, format_of
 from stoplist.tools.selftest import checks
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest
-from stoplist.tools.selftests import NotPassed, SelfTests, as_line
+from stoplist.tools.selftest.results import NotPassed, SelfTests, as_line
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.keys import open_list

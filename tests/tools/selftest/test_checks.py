@@ -30,7 +30,7 @@ from stoplist.errors import StoplistError
 from stoplist.tools.dial import MAX_BYTES, Proxy
 from stoplist.tools.selftest import checks
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State, Wanted, as_text
-from stoplist.tools.selftests import as_line
+from stoplist.tools.selftest.results import as_line
 from tests.e2e.network import SECONDS
 from tests.examples import examples
 from tests.fixed_time import NOW

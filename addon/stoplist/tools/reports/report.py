@@ -27,7 +27,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
-from stoplist.tools.selftests import SelfTests, sum_up
+from stoplist.tools.selftest.results import SelfTests, sum_up
 
 
 @dataclass(frozen=True, slots=True)

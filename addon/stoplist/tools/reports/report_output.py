@@ -26,7 +26,7 @@ from stoplist.core.times import format_time
 from stoplist.tools.reports import plot
 from stoplist.tools.reports.report import Change, Coverage, Report
 from stoplist.tools.selftest.checks import CheckName, State
-from stoplist.tools.selftests import NotPassed
+from stoplist.tools.selftest.results import NotPassed
 
 _TEMPLATES = resources.files("stoplist.tools") / "report"
 _WIDTH = 80

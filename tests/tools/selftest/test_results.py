@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stoplist.core.counts import Period
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State
-from stoplist.tools.selftests import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
+from stoplist.tools.selftest.results import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
 from tests.examples import examples
 from tests.fixed_time import NOW
 
