@@ -11,9 +11,9 @@ from stoplist import clock
 from stoplist.cli.base import FILE, Command
 from stoplist.core.hosts import CHECK_HOST, Host, HostError, parse_authority
 from stoplist.errors import StoplistError
-from stoplist.tools.dial import Proxy
 from stoplist.tools.selftest import checks as testing
 from stoplist.tools.selftest import results as tested
+from stoplist.tools.selftest.proxy_client import Proxy
 
 
 class _Plugin(Command):

@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from stoplist.cli import main
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.tools.dial import MAX_BYTES, Proxy
 from stoplist.tools.selftest import checks
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State, Wanted, as_text
+from stoplist.tools.selftest.proxy_client import MAX_BYTES, Proxy
 from stoplist.tools.selftest.results import as_line
 from tests.e2e.network import SECONDS
 from tests.examples import examples

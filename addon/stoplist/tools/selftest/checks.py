@@ -32,7 +32,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from stoplist import files
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.tools.dial import Answer, Dialler, Proxy, SilentError, Tls, UnreachableError, ask, open_tls
+from stoplist.tools.selftest.proxy_client import (
+    Answer,
+    Dialler,
+    Proxy,
+    SilentError,
+    Tls,
+    UnreachableError,
+    ask,
+    open_tls,
+)
 
 HTTPS_PORT = 443
 
