@@ -208,7 +208,7 @@ def show(file: Path, as_json: bool) -> None:
 def release(policy: Path, serial: int, state_dir: Path | None) -> None:
     """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
     from stoplist import loading
-    from stoplist.tools import status as remembered
+    from stoplist.tools.status import lists as remembered
 
     held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), clock.now())
     click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")

@@ -17,7 +17,7 @@ from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.state import CHANGED, EXCEPTIONS, Entry
 from stoplist.tools import ca as authorities
-from stoplist.tools import status as remembered
+from stoplist.tools.status import lists as remembered
 
 
 @click.command(cls=Command, example="stoplist status school.yaml")

@@ -21,8 +21,8 @@ from stoplist.core.policy.models import MetricsPolicy, Policy
 from stoplist.errors import StoplistError
 from stoplist.metrics import Scrape
 from stoplist.tools import ca as authorities
-from stoplist.tools import status as remembered
-from stoplist.tools.status import ExceptionStatus, ListStatus
+from stoplist.tools.status import lists as remembered
+from stoplist.tools.status.lists import ExceptionStatus, ListStatus
 
 EVERY_SECONDS = 2.0
 """How often a gate is looked at."""
