@@ -113,7 +113,8 @@ def _print_status(entry: remembered.ListStatus) -> None:
 def _watch(policy: Path, state_dir: Path) -> None:
     from rich.console import Console
 
-    from stoplist.tools import screen, watch
+    from stoplist.tools import screen
+    from stoplist.tools.status import watch
 
     console = Console(highlight=False, markup=False)
     try:

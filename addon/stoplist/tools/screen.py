@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stoplist.metrics import Scrape
-from stoplist.tools.watch import EVERY_SECONDS, Expiry, Look, Pace, Speed, WatchedList
+from stoplist.tools.status.watch import EVERY_SECONDS, Expiry, Look, Pace, Speed, WatchedList
 
 WIDEST = 120
 """More columns are left empty: nobody reads a line from one end of a wide screen to the other."""

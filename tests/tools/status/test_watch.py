@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from stoplist.metrics import Scrape
-from stoplist.tools.watch import Expiry, Look, Pace, quantile
+from stoplist.tools.status.watch import Expiry, Look, Pace, quantile
 from tests.fixed_time import NOW
 
 INF = float("inf")
