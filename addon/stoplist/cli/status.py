@@ -113,12 +113,11 @@ def _print_status(entry: remembered.ListStatus) -> None:
 def _watch(policy: Path, state_dir: Path) -> None:
     from rich.console import Console
 
-    from stoplist.tools import screen
-    from stoplist.tools.status import watch
+    from stoplist.tools.status import watch, watch_screen
 
     console = Console(highlight=False, markup=False)
     try:
-        last = screen.show(lambda: watch.look(policy, state_dir, clock.now()), console)
+        last = watch_screen.show(lambda: watch.look(policy, state_dir, clock.now()), console)
     except KeyboardInterrupt:
         return
     if last.needs and not console.is_terminal:
