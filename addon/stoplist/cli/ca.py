@@ -15,8 +15,8 @@ from stoplist.certificates import name_of
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import printable
 from stoplist.core.times import format_time
-from stoplist.tools import ca as authorities
 from stoplist.tools import trust
+from stoplist.tools.status import ca as authorities
 
 
 @click.command(cls=Command, example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")

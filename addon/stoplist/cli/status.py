@@ -16,7 +16,7 @@ from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.state import CHANGED, EXCEPTIONS, Entry
-from stoplist.tools import ca as authorities
+from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
 
 

@@ -20,7 +20,7 @@ from stoplist import loading, metrics
 from stoplist.core.policy.models import MetricsPolicy, Policy
 from stoplist.errors import StoplistError
 from stoplist.metrics import Scrape
-from stoplist.tools import ca as authorities
+from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
 from stoplist.tools.status.lists import ExceptionStatus, ListStatus
 
