@@ -15,8 +15,8 @@ from stoplist.certificates import name_of
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import printable
 from stoplist.core.times import format_time
-from stoplist.tools import trust
 from stoplist.tools.status import ca as authorities
+from stoplist.tools.status import ca_formats
 
 
 @click.command(cls=Command, example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")
@@ -25,7 +25,7 @@ from stoplist.tools.status import ca as authorities
 @click.option(
     "--export",
     "wanted",
-    type=click.Choice(list(trust.FORMATS)),
+    type=click.Choice(list(ca_formats.FORMATS)),
     help="Write what clients must trust: for most systems (pem, der), Apple's (mobileconfig), Windows' registry (reg).",
 )
 @click.option(
@@ -77,11 +77,11 @@ def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
     else:
         click.echo(f"{found.file}")
         click.echo(f"  name: {printable(name_of(found.certificate))}")
-        click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.certificate))}")
+        click.echo(f"  SHA-256: {_in_pairs(ca_formats.fingerprint(found.certificate))}")
         click.echo(f"  ends: {format_time(found.ends)}")
         if found.following is not None:
             click.echo(f"  next: {printable(name_of(found.following))}, ends {_end_of(found.following)}")
-            click.echo(f"  SHA-256: {_in_pairs(trust.fingerprint(found.following))}")
+            click.echo(f"  SHA-256: {_in_pairs(ca_formats.fingerprint(found.following))}")
         click.echo(f"  {_what_to_trust(found)}")
         for need in found.needs:
             click.echo(f"  needs a person: {need}")
@@ -111,7 +111,7 @@ def ca_fields(found: authorities.Overview | None) -> dict[str, object] | None:
 def _certificate_fields(certificate: Certificate) -> dict[str, object]:
     return {
         "name": name_of(certificate),
-        "sha256": trust.fingerprint(certificate),
+        "sha256": ca_formats.fingerprint(certificate),
         "ends": _end_of(certificate),
     }
 

@@ -19,7 +19,7 @@ from stoplist import authority, loading
 from stoplist.authority import Source
 from stoplist.certificates import is_root
 from stoplist.errors import StoplistError
-from stoplist.tools import trust
+from stoplist.tools.status import ca_formats
 
 type Which = Literal["current", "next"]
 
@@ -90,7 +90,7 @@ def export(policy: Path, state_dir: Path, wanted: str, which: Which | None, now:
             hint="choose: --which current, or --which next",
             place=str(found.file),
         )
-    return trust.FORMATS[wanted](certificates)
+    return ca_formats.FORMATS[wanted](certificates)
 
 
 def _overview(source: Source, now: datetime) -> Overview:

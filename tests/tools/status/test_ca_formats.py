@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from stoplist import certificates
-from stoplist.tools import trust
+from stoplist.tools.status import ca_formats
 from tests import pki
 from tests.e2e.network import need
 from tests.fixed_time import NOW
@@ -24,31 +24,31 @@ SECOND, _ = certificates.new(NOW, before=FIRST)
 OTHER, _ = certificates.new(NOW)
 
 
-@pytest.mark.parametrize("wanted", trust.FORMATS)
+@pytest.mark.parametrize("wanted", ca_formats.FORMATS)
 def test_the_same_certificates_give_the_same_bytes_without_a_key(wanted: str):
-    data = trust.FORMATS[wanted]([FIRST])
-    assert data == trust.FORMATS[wanted]([FIRST])
+    data = ca_formats.FORMATS[wanted]([FIRST])
+    assert data == ca_formats.FORMATS[wanted]([FIRST])
     assert b"PRIVATE" not in data
 
 
 def test_pem_holds_all_and_openssl_reads_der(tmp_path: Path):
-    assert x509.load_pem_x509_certificates(trust.pem([FIRST, SECOND])) == [FIRST, SECOND]
+    assert x509.load_pem_x509_certificates(ca_formats.pem([FIRST, SECOND])) == [FIRST, SECOND]
     need("openssl")
-    (tmp_path / "ca.der").write_bytes(trust.der([FIRST]))
+    (tmp_path / "ca.der").write_bytes(ca_formats.der([FIRST]))
     printed = subprocess.run(
         ["openssl", "x509", "-inform", "der", "-in", tmp_path / "ca.der", "-noout", "-fingerprint", "-sha256"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert printed.strip().replace(":", "").lower().endswith(trust.fingerprint(FIRST))
+    assert printed.strip().replace(":", "").lower().endswith(ca_formats.fingerprint(FIRST))
 
 
 # Apple
 
 
 def test_a_profile_holds_each_certificate_as_a_root():
-    profile = plistlib.loads(trust.mobileconfig([FIRST, SECOND]))
+    profile = plistlib.loads(ca_formats.mobileconfig([FIRST, SECOND]))
     assert (profile["PayloadType"], profile["PayloadVersion"], profile["PayloadScope"]) == (
         "Configuration",
         1,
@@ -66,7 +66,7 @@ def test_a_profile_holds_each_certificate_as_a_root():
 def test_a_later_profile_of_the_same_gate_takes_the_place_of_the_one_before():
     """Before the rotation, during it, and after it: systems tell profiles apart by the identifier."""
     before, during, after, other = (
-        plistlib.loads(trust.mobileconfig(each)) for each in ([FIRST], [FIRST, SECOND], [SECOND], [OTHER])
+        plistlib.loads(ca_formats.mobileconfig(each)) for each in ([FIRST], [FIRST, SECOND], [SECOND], [OTHER])
     )
     for key in ("PayloadIdentifier", "PayloadUUID"):
         assert before[key] == during[key] == after[key] != other[key]
@@ -74,7 +74,7 @@ def test_a_later_profile_of_the_same_gate_takes_the_place_of_the_one_before():
 
 
 def test_a_profile_of_an_operators_root_is_known_by_its_certificate():
-    one, other = (plistlib.loads(trust.mobileconfig([pki.new(now=NOW).certificate])) for _ in range(2))
+    one, other = (plistlib.loads(ca_formats.mobileconfig([pki.new(now=NOW).certificate])) for _ in range(2))
     assert one["PayloadIdentifier"] != other["PayloadIdentifier"]
 
 
@@ -104,7 +104,7 @@ def _properties(blob: bytes) -> dict[int, bytes]:
 
 
 def test_a_registry_file_holds_each_certificate_under_its_thumbprint():
-    keys = _keys(trust.reg([FIRST, SECOND]))
+    keys = _keys(ca_formats.reg([FIRST, SECOND]))
     assert len(keys) == 2
     for certificate in (FIRST, SECOND):
         thumbprint = certificate.fingerprint(SHA1())
@@ -113,4 +113,4 @@ def test_a_registry_file_holds_each_certificate_under_its_thumbprint():
 
 
 def test_no_line_of_a_registry_file_is_too_long():
-    assert max(map(len, trust.reg([FIRST]).decode("utf-16").splitlines())) < 150
+    assert max(map(len, ca_formats.reg([FIRST]).decode("utf-16").splitlines())) < 150
