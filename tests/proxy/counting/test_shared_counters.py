@@ -124,7 +124,10 @@ def test_what_was_taken_is_known_to_who_takes_over(board: Board):
 
 
 def test_a_program_that_is_handed_the_descriptor_has_the_same_numbers(board: Board):
-    program = "import sys; from stoplist.proxy.counting.shared_counters import Board; board = Board(int(sys.argv[1])); board.numbers[7] += 30"
+    program = (
+        "import sys; from stoplist.proxy.counting.shared_counters import Board; "
+        "board = Board(int(sys.argv[1])); board.numbers[7] += 30"
+    )
     board.numbers[7] = 12
     subprocess.run([sys.executable, "-c", program, str(board.file)], pass_fds=[board.file], timeout=60, check=True)
     assert board.numbers[7] == 42

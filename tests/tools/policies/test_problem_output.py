@@ -81,5 +81,5 @@ def test_every_kind_of_fault_is_a_rule(kind: str) -> None:
 
 
 def test_the_hook_for_pre_commit_runs_check() -> None:
-    text = (Path(__file__).parent.parent.parent / ".pre-commit-hooks.yaml").read_text()
+    text = (Path(__file__).parents[3] / ".pre-commit-hooks.yaml").read_text()
     assert "entry: stoplist check\n" in text

@@ -20,8 +20,8 @@ from stoplist.tools.policies import schema
 from tests.core.policy.test_models import GOOD, NETWORK, PIECES, SHORTEST
 from tests.examples import examples
 
-FOLDER = Path(__file__).parent.parent.parent / "policies"
-SCAFFOLD = FOLDER.parent / "addon" / "stoplist" / "tools" / "scaffold"
+FOLDER = Path(__file__).parents[3] / "policies"
+SCAFFOLD = FOLDER.parent / "addon" / "stoplist" / "tools" / "policies" / "starter"
 POLICIES = [*FOLDER.glob("*.yaml"), *SCAFFOLD.glob("*.yaml")]
 FULL = GOOD + NETWORK + "metrics: {}\nwatch: {poll: 2 min}\ntime_zone: UTC\n"
 

@@ -1,6 +1,6 @@
 """HTTP as mitmproxy does it, but for a few things.
 
-- The heads of HTTP/1 requests are read by core/wire/heads.py: what was read there is what mitmproxy's request is made of.
+- core/wire/heads.py reads the heads of HTTP/1 requests; mitmproxy's request is made of what it read.
 - What comes in HTTP/2 goes on in HTTP/2, or not at all: HTTP/1 has no form for some of it (RFC 9113, section 10.3).
 - Where a request has no answer, ours is sent, and not a page of mitmproxy's.
 """

@@ -36,7 +36,7 @@ def make(folder: Path, now: datetime) -> list[str]:
         publish.make_signing_key(folder / "keys" / name, force=False)
     publish.make_list_key(folder / "demo.listkey", force=False)
     for name in ("policy.yaml", "domains.txt"):
-        text = (resources.files("stoplist.tools") / "scaffold" / name).read_bytes()
+        text = (resources.files("stoplist.tools.policies") / "starter" / name).read_bytes()
         files.write(folder / name, text, mode=files.PUBLIC, replace=False)
     files.write(folder / schema.FILE, schema.text().encode(), mode=files.PUBLIC, replace=False)
     domains = read_domains((folder / "domains.txt").read_text().splitlines(), "domains.txt")

@@ -28,7 +28,7 @@ from stoplist.tools.reports.report import Change, Coverage, Report
 from stoplist.tools.selftest.checks import CheckName, State
 from stoplist.tools.selftest.results import NotPassed
 
-_TEMPLATES = resources.files("stoplist.tools") / "report"
+_TEMPLATES = resources.files("stoplist.tools.reports") / "templates"
 _WIDTH = 80
 _NOTHING = "-"
 
