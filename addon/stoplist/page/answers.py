@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 
 from stoplist.page.asker import Asker, Kind
 
@@ -30,6 +31,13 @@ class Answer:
     status: int
     headers: Headers
     body: bytes
+
+    def as_http1(self) -> bytes:
+        """The answer as a server sends it in HTTP/1.1 (RFC 9112, section 4)."""
+        line = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()
+        length = () if self.status == 204 else ((b"content-length", b"%d" % len(self.body)),)  # RFC 9110, section 8.6
+        fields = b"".join(b"%b: %b\r\n" % field for field in (*self.headers, *length))
+        return line + b"\r\n" + fields + b"\r\n" + self.body
 
 
 class Subject(StrEnum):

@@ -12,25 +12,19 @@ Rules
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Protocol
 
-from mitmproxy.proxy.context import Context
-
 from stoplist.core.addresses import Address
-from stoplist.core.decide import AMBIGUOUS, Action, Verdict, strictest, verdict_of
-from stoplist.core.hosts import Host
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict, strictest, verdict_of
+from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy.models import Policy
-from stoplist.core.wire.heads import RequestHead
+from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
 from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.reload.ruleset_store import InForce
-
-type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
-"""The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""
 
 
 class Rulesets(Protocol):
@@ -76,6 +70,21 @@ class Judge:
         names = (head.target,) if head.field is head.target else (head.target, head.field)
         verdict = self.verdict(*names, client=client)
         return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
+
+    def read_head(self, data: bytes, *, client: str) -> RequestHead | Verdict | None:
+        """The head at the start of what `client` sent, None if it is not whole; the verdict if it must be refused."""
+        end = find_end(data)
+        if (len(data) if end is None else end) > MAX_HEAD:
+            return AMBIGUOUS
+        if end is None:
+            return None
+        try:
+            head = RequestHead.parse(data[:end])
+        except HostError:
+            return UNREADABLE
+        except HeadError:
+            return AMBIGUOUS
+        return head if head.agrees or self.of_head(head, client=client).action is Action.STOP else AMBIGUOUS
 
     def count(self, verdict: Verdict, *, page: bool = False) -> None:
         """Count a request; `page` says that it was answered with the stop page."""

@@ -32,10 +32,10 @@ from stoplist.authority import Source
 from stoplist.core.policy.models import Policy, ProxyAuthPolicy
 from stoplist.errors import StoplistError
 from stoplist.proxy.event_loop import new_event_loop
-from stoplist.proxy.lane.tunnels import in_lane
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.addon import KEY_LOGS, Stoplist, say_where
+from stoplist.proxy.mitm.lane_mode import in_lane
 from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers
 from stoplist.proxy.workers.listening_sockets import Place, listen
@@ -95,7 +95,9 @@ class Gate:
             self._serve(faults, None)
         else:
             log_allowlist.install(faults, self.log)
-            supervisor = Supervisor(self.path, self.placed, self.state_dir, self.workers, self.drain, faults)
+            supervisor = Supervisor(
+                self.path, modes.shared(self.placed), self.state_dir, self.workers, self.drain, faults
+            )
             asyncio.run(supervisor.run(task.get("kept")))
 
     def _check(self, held: Collection[Place]) -> None:

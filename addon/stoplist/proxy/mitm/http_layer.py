@@ -14,7 +14,6 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
@@ -24,9 +23,8 @@ from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Reason, Verdict
-from stoplist.core.hosts import HostError
-from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end
+from stoplist.core.decide import Reason, Verdict
+from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge
@@ -86,22 +84,6 @@ def is_refused(error: str) -> bool:
     return error.startswith("Connection killed") or error == Reason.DENIED
 
 
-def read_head(data: bytes, judge: Judge, client: str) -> RequestHead | Verdict | None:
-    """The head at the start of what `client` sent, None if it is not whole; the verdict on one that must be refused."""
-    end = find_end(data)
-    if (len(data) if end is None else end) > MAX_HEAD:
-        return AMBIGUOUS
-    if end is None:
-        return None
-    try:
-        head = RequestHead.parse(data[:end])
-    except HostError:
-        return UNREADABLE
-    except HeadError:
-        return AMBIGUOUS
-    return head if head.agrees or judge.of_head(head, client=client).action is Action.STOP else AMBIGUOUS
-
-
 class _Chunks(ChunkedReader):
     """A chunked body. mitmproxy knows no trailers; who forwards may leave them out (RFC 9110, section 6.5.1)."""
 
@@ -121,7 +103,7 @@ class Http1(Http1Server):
         if isinstance(event, ResponseProtocolError) and not self.response and event.code is ErrorCode.CONNECT_FAILED:
             if self.conn.state & ConnectionState.CAN_WRITE:
                 answer = refusal(Reason.DENIED) if is_refused(event.message) else UNREACHABLE
-                yield commands.SendData(self.conn, assemble_response(response(answer)))
+                yield commands.SendData(self.conn, answer.as_http1())
                 yield commands.CloseConnection(self.conn)
         else:
             yield from super().send(event)
@@ -133,11 +115,11 @@ class Http1(Http1Server):
         if event.data and b"\n" not in event.data and len(self.buf) <= MAX_HEAD:
             return
         data = bytes(self.buf)
-        head = read_head(data, self._judge, self.context.client.peername[0])
+        head = self._judge.read_head(data, client=self.context.client.peername[0])
         if head is None:
             return
         if isinstance(head, Verdict):
-            yield commands.SendData(self.conn, assemble_response(response(self._judge.refuse(head))))
+            yield commands.SendData(self.conn, self._judge.refuse(head).as_http1())
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return

@@ -48,16 +48,15 @@ from stoplist.core.wire.conversations import (
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
-from stoplist.proxy.judge import Judge, JudgeHello
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
 from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.mitm.dns_layer import Dns
-from stoplist.proxy.mitm.http_layer import established, http_layer, is_refused, read_head, request, response
-from stoplist.proxy.mitm.quic_layer import Datagrams, Quic
+from stoplist.proxy.mitm.http_layer import established, http_layer, is_refused, request, response
+from stoplist.proxy.mitm.quic_layer import Datagrams, JudgeHello, Quic
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 
 DNS_PORT = 53
-HESITATION_SECONDS = 2.0
-"""How long a client that began with text and no line may take to end it: it could be waiting for the server."""
 QUIC_PORTS = (80, 443, 8443)
 """UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
 
@@ -145,7 +144,7 @@ class Explicit(Layer):
             return
         # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
         self.context.client.alpn = None
-        head = read_head(self._data, self._judge, self.context.client.peername[0])
+        head = self._judge.read_head(self._data, client=self.context.client.peername[0])
         if head is None:
             return
         if isinstance(head, Verdict):

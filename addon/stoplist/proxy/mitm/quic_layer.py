@@ -14,7 +14,7 @@ Rules
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aioquic._crypto import CryptoError
 from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]  # aioquic exports it by name only
@@ -36,11 +36,14 @@ from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_S
 from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.tls import ClientHelloData
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
-from stoplist.proxy.judge import Judge, JudgeHello
+from stoplist.proxy.judge import Judge
+
+type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
+"""The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""
 
 MAX_HELLO_DATAGRAMS = 16
 """In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""

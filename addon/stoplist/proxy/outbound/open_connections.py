@@ -13,10 +13,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from typing import Protocol
-
-from mitmproxy.connection import Client
-from mitmproxy.proxy.server import ConnectionHandler
+from typing import Any, Protocol
 
 from stoplist.core.decide import PASS, Action
 from stoplist.core.hosts import Host
@@ -27,12 +24,19 @@ MAX_HOSTS = 64
 
 _BATCH = 100
 
-type Handlers = Mapping[tuple[object, ...] | str, ConnectionHandler]
-"""mitmproxy's handlers of the connections that are open, as its proxyserver keeps them."""
+type Handlers = Mapping[Any, Handler]
+"""Those of the connections that are open, as mitmproxy's proxyserver keeps them."""
+
+
+class Handler(Protocol):
+    """mitmproxy's ConnectionHandler: a client's connection, with the transports of it and of its servers."""
+
+    client: Any
+    transports: Any
 
 
 class Tunnel(Protocol):
-    """A connection in the lane (see tunnels.py)."""
+    """A connection in the lane (see lane/tunnel.py)."""
 
     @property
     def hosts(self) -> Collection[Host]:
@@ -55,10 +59,10 @@ class Connections:
 
     def __init__(self) -> None:
         self.tunnels: set[Tunnel] = set()
-        self._passed: weakref.WeakKeyDictionary[Client, dict[Host, None]] = weakref.WeakKeyDictionary()
-        self._ended: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._passed: weakref.WeakKeyDictionary[Any, dict[Host, None]] = weakref.WeakKeyDictionary()
+        self._ended: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def passed(self, client: Client, host: Host) -> None:
+    def passed(self, client: Any, host: Host) -> None:
         """A request of this client passed, and claimed this host."""
         kept = self._passed.setdefault(client, {})
         kept.pop(host, None)
@@ -66,11 +70,11 @@ class Connections:
         if len(kept) > MAX_HOSTS:
             del kept[next(iter(kept))]
 
-    def end_here(self, client: Client) -> None:
+    def end_here(self, client: Any) -> None:
         """The tunnel of this client ends at the gate, to serve a page in it: nothing of it is forwarded."""
         self._ended.add(client)
 
-    def ends_here(self, client: Client) -> bool:
+    def ends_here(self, client: Any) -> bool:
         return client in self._ended
 
     async def close_stopped(self, judge: Judge, handlers: Handlers, serves: Callable[[str], bool]) -> None:
@@ -113,7 +117,7 @@ async def _in_batches[T](things: Collection[T]) -> AsyncIterator[T]:
         yield thing
 
 
-def close_left(handler: ConnectionHandler) -> None:
+def close_left(handler: Handler) -> None:
     """Close what a client that is gone has left open.
 
     mitmproxy forgets to close a connection whose task was cancelled while it waited for its turn to tell of the
@@ -130,7 +134,7 @@ def abort_all(handlers: Handlers) -> None:
         abort(handler)
 
 
-def abort(handler: ConnectionHandler) -> None:
+def abort(handler: Handler) -> None:
     """End a client's connection, and all that it led to, at once: what is in buffers is lost."""
     for transport in list(handler.transports.values()):
         if transport.handler is not None:

@@ -29,7 +29,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Le
 from stoplist.proxy.counting.shared_counters import Board
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.mitm import modes
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.ca_in_force import Keeper
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
@@ -89,13 +88,19 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers with the policy at `path` and the modes `placed`, as runner.run has them."""
+    """Keeps `count` workers with the policy at `path` and a socket at each of `places`, with the name of its mode."""
 
     def __init__(
-        self, path: Path, placed: Sequence[str], state_dir: Path, count: int, drain: float, faults: log_allowlist.Faults
+        self,
+        path: Path,
+        places: Mapping[Place, str],
+        state_dir: Path,
+        count: int,
+        drain: float,
+        faults: log_allowlist.Faults,
     ) -> None:
         self._path = path
-        self._placed = placed
+        self._places = places
         self._state_dir = state_dir
         self._count = count
         self._drain = drain
@@ -377,12 +382,11 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Have a socket for each place and worker; those that were kept stay. Raises StoplistError."""
-        places = modes.shared(self._placed)
         kept, self._sockets = self._sockets, []
         for slot in range(self._count):
             before = kept[slot] if slot < len(kept) else {}
             self._sockets.append({})
-            for place in places:
+            for place in self._places:
                 self._sockets[slot][place] = before.pop(place) if place in before else self._bind(place)
         for sockets in kept:
             for unused in all_of(sockets):
@@ -397,7 +401,7 @@ class Supervisor:
             raise cannot_listen(error) from None
 
     def _say_where(self) -> None:
-        for place, mode in modes.shared(self._placed).items():
+        for place, mode in self._places.items():
             for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
                 log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode, self._count))
 

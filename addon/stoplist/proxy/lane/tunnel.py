@@ -1,15 +1,14 @@
-"""The lane: the fast path for what passes, and the hand-over to mitmproxy of all the rest.
+"""Tunnel: one connection of the lane, from its first byte to its end, or until mitmproxy takes it over.
 
-A proxy mode of our own: still mitmproxy's server, with a listener that reads the first bytes of each
-connection itself. Almost all that a network asks for is a CONNECT to an unlisted host and TLS in it: that needs
-nothing of mitmproxy, and gets none of it.
+Almost all that a network asks for is a CONNECT to an unlisted host and TLS in it: that needs nothing of mitmproxy, and
+gets none of it.
 
   CONNECT host:port     judged as everywhere; what passes is resolved, connected, answered with 200
   the first bytes       a ClientHello: its name is judged as well, then the bytes are relayed (relay.py)
                         neither TLS nor HTTP: relayed, where no web server listens (core/wire/conversations.py)
                         the server speaks first: relayed, unless it is a web server
-  anything else         handed to mitmproxy with the bytes that were read, where the hooks of addon.py decide:
-                        other requests, TLS to the gate, HTTP in a tunnel, and every name that does not pass
+  anything else         handed to mitmproxy with the bytes that were read, where its hooks decide: other requests,
+                        TLS to the gate, HTTP in a tunnel, and every name that does not pass
 
 Rules
   - The lane asks the same judge, and takes only what passes: what is to be stopped or refused is the hooks'.
@@ -25,18 +24,8 @@ import functools
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from mitmproxy import ctx
-from mitmproxy.net.http.http1 import assemble_response
-from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layer import Layer
-from mitmproxy.proxy.layers.modes import HttpProxy
-from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler
-from mitmproxy.proxy.mode_specs import RegularMode
-from mitmproxy.utils.asyncio_utils import create_task
-
-from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Action, Reason, Verdict
+from stoplist.core.decide import CLOSED, PASS, PROTOCOL, Reason, Verdict
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy.models import TunnelsPolicy
 from stoplist.core.wire.client_hello import HelloError, extensions_of, server_name
@@ -51,171 +40,33 @@ from stoplist.core.wire.conversations import (
 from stoplist.core.wire.heads import RequestHead, find_end
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.page.refusals import UNREACHABLE, refusal
-from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.lane.epoll import poll_for
+from stoplist.proxy.counting.shared_counters import Number
+from stoplist.proxy.lane.lane import Lane
 from stoplist.proxy.lane.relay import Relay
-from stoplist.proxy.mitm.http_layer import established, read_head, response
-from stoplist.proxy.mitm.layers import HESITATION_SECONDS, Continued
-from stoplist.proxy.mitm.modes import parse
-from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened, handing_over
+from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened
 from stoplist.proxy.reload.ruleset_store import InForce
 
-if TYPE_CHECKING:
-    from stoplist.proxy.mitm.addon import Stoplist
-
-ACCEPTED_AT_ONCE = 64
-"""After so many new connections those that are open have their turn."""
 MORE_SECONDS = 0.05
 """When a server is listened to again that began with too little to tell what it is."""
-REST_SECONDS = 0.5
-"""How long nothing is accepted when the process has no file descriptor left."""
+HESITATION_SECONDS = 2.0
+"""How long a client that began with text and no line may take to end it: it could be waiting for the server."""
 
 _PIECE = 64 * 1024
 _CONNECT = b"CONNECT "
-_ESTABLISHED = assemble_response(established())
-
-
-class LaneMode(RegularMode):
-    """An explicit proxy, as `regular` is."""
-
-
-def in_lane(placed: Iterable[str]) -> list[str]:
-    """These modes, with the lane in the place of mitmproxy's own explicit proxy."""
-    regular, lane = RegularMode.type_name, LaneMode.type_name
-    return [lane + text.removeprefix(regular) if parse(text).type_name == regular else text for text in placed]
-
-
-class Lane(AsyncioServerInstance[LaneMode]):
-    """The lane of one listening address."""
-
-    def make_top_layer(self, context: Context) -> Layer:
-        return HttpProxy(context)
-
-    async def listen(self, host: str, port: int) -> Any:
-        self.loop = asyncio.get_running_loop()
-        self.stoplist: Stoplist = ctx.master.addons.get("stoplist")
-        assert self.stoplist.judge.tally is not None
-        self.board = self.stoplist.judge.tally.board
-        self._unread = Board(None)
-        self.poll = poll_for(self.loop, functools.partial(self.stoplist.faults.add, "lane"))
-        self.waiting: dict[Passage, float] = {}
-        """Who waits for a server, to be connected or to speak, the first one first, and until when it may."""
-        self._give_up_late()
-        self._asks_for_passwords = bool(getattr(ctx.options, "proxyauth", None))
-        found = self.stoplist.listening.sockets(host, port)
-        for listening in found:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted has it too
-            if hasattr(socket, "TCP_DEFER_ACCEPT"):  # what is accepted can be read at once
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        return [_Listener(listening, self) for listening in found]
-
-    def takes(self, host: Host, port: int) -> bool:
-        """Whether a CONNECT needs nothing of mitmproxy, if it passes."""
-        policy, outbound = self.stoplist.judge.policy, self.stoplist.outbound
-        is_ours = policy.tls == "passthrough" and not self._asks_for_passwords and policy.tunnels.permits(port)
-        return is_ours and (host.address, port) not in outbound.trusted
-
-    def board_of(self, verdict: Verdict) -> Board:
-        """Where a tunnel is counted: not where it is read, if it is observed."""
-        return self.board if verdict.action is Action.PASS else self._unread
-
-    def _give_up_late(self) -> None:
-        """One timer for all who wait: each second, end those who have for too long."""
-        self.loop.call_later(1, self._give_up_late)
-        while self.waiting:
-            first, until = next(iter(self.waiting.items()))
-            if until > self.loop.time():
-                break
-            del self.waiting[first]
-            first.give_up()
-
-    async def hand_over(
-        self, client: socket.socket, data: bytes, top: Callable[[Context], Layer], on_taken: Callable[[], None]
-    ) -> None:
-        """Have mitmproxy serve a client, of which `data` was received already, to its end.
-
-        `on_taken` is called when it is one of mitmproxy's connections.
-        """
-        reader = _Begun(loop=self.loop)
-        if data:
-            reader.feed_data(data)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
-        try:
-            transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, client)
-        except BaseException:
-            client.close()
-            raise
-        try:
-            writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
-            handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)
-            if handler.client.peername is None:  # the client is gone
-                transport.abort()
-                return
-            handler.layer = top(handler.layer.context)
-            with self.manager.register_connection(handler.client.id, handler):
-                on_taken()
-                await handler.handle_client()
-        except BaseException:
-            transport.abort()
-            raise
-
-
-class _Begun(asyncio.StreamReader):
-    """What a client says, of which some was received already. mitmproxy must have to wait for the first bytes."""
-
-    _has_waited = False
-
-    async def read(self, n: int = -1) -> bytes:
-        if not self._has_waited:
-            self._has_waited = True
-            await asyncio.sleep(0)
-        return await super().read(n)
-
-
-class _Listener:
-    """A listening socket, as mitmproxy holds it; accepts from the moment it is made."""
-
-    def __init__(self, listening: socket.socket, lane: Lane) -> None:
-        self.sockets = (listening,)
-        self._listening = listening
-        self._lane = lane
-        self._rest: asyncio.TimerHandle | None = None
-        self._begin()
-
-    def close(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-        self._lane.poll.close(self._listening)
-
-    def _begin(self) -> None:
-        self._rest = None
-        self._lane.poll.add_reader(self._listening, self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                client, address = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._lane.stoplist.faults.add("lane", error)
-                self._lane.poll.remove_reader(self._listening)
-                self._rest = self._lane.loop.call_later(REST_SECONDS, self._begin)
-                return
-            Passage(self._lane, client, address[0])
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 def _step(step: Callable[..., None]) -> Callable[..., None]:
-    """Make a callback of a passage fail closed: what it raises ends the passage."""
+    """Make a callback of a tunnel fail closed: what it raises ends the tunnel."""
 
     @functools.wraps(step)
-    def guarded(self: Passage) -> None:
+    def guarded(self: Tunnel) -> None:
         try:
             step(self)
         except (OSError, HelloError):
             self.end()  # the client or the server is gone, or nobody could read what the client says
         except RefusedError as error:
-            self._lane.stoplist.judge.count(error.verdict)
+            self._lane.gate.judge.count(error.verdict)
             self.end()
         except Exception as error:
             self.fail(error)
@@ -223,7 +74,7 @@ def _step(step: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-class Passage:
+class Tunnel:
     """One connection in the lane, from its first byte to its end, or to its hand-over.
 
     Callbacks and no coroutine: a tunnel is opened in six steps, and a task would double the cost of each.
@@ -267,7 +118,7 @@ class Passage:
         self._seen = lane.loop.time()
         self.address = address
         self.hosts: tuple[Host, ...] = ()
-        lane.stoplist.connections.tunnels.add(self)
+        lane.gate.connections.tunnels.add(self)
         self._begin()
 
     @property
@@ -289,12 +140,12 @@ class Passage:
         self._is_ours = False
 
     def fail(self, error: BaseException) -> None:
-        self._lane.stoplist.faults.add("lane", error)
-        self._lane.stoplist.count_fault()
+        self._lane.gate.faults.add("lane", error)
+        self._lane.gate.count_fault()
         self.end()
 
     def _forget(self) -> None:
-        self._lane.stoplist.connections.tunnels.discard(self)
+        self._lane.gate.connections.tunnels.discard(self)
         if self._is_open:
             self._is_open = False
             self._board.numbers[Number.TUNNELS] -= 1
@@ -303,7 +154,7 @@ class Passage:
 
     @_step
     def _begin(self) -> None:
-        if not self._lane.stoplist.serves(self.address):
+        if not self._lane.gate.serves(self.address):
             self.end()
             return
         self._client.setblocking(False)
@@ -316,19 +167,19 @@ class Passage:
             self._lane.poll.add_reader(self._client, self._read_head)
             return
         if self._data[: len(_CONNECT)] == _CONNECT[: len(self._data)]:
-            head = read_head(self._data, self._lane.stoplist.judge, self.address)
+            head = self._lane.gate.judge.read_head(self._data, client=self.address)
             if head is None and more:
                 self._lane.poll.add_reader(self._client, self._read_head)
                 return
             if isinstance(head, RequestHead) and head.target is not None:
-                self._judged_by = self._lane.stoplist.judge.in_force
-                verdict = self._lane.stoplist.judge.of_head(head, client=self.address)
+                self._judged_by = self._lane.gate.judge.in_force
+                verdict = self._lane.gate.judge.of_head(head, client=self.address)
                 if verdict.passes and self._lane.takes(head.target, head.port):
                     self._data = self._data[find_end(self._data) :].lstrip(b"\r\n")
                     self._open(head.target, head.port, verdict)
                     return
         if self._data:
-            self._hand_over(HttpProxy)
+            self._hand_over(None)
         else:
             self.end()
 
@@ -345,10 +196,10 @@ class Passage:
     # The connection to the server
 
     def _open(self, host: Host, port: int, verdict: Verdict) -> None:
-        lane, outbound = self._lane, self._lane.stoplist.outbound
+        lane, outbound = self._lane, self._lane.gate.outbound
         self.hosts, self._port, self._verdict = (host,), port, verdict
         self._board = lane.board_of(verdict)
-        lane.stoplist.judge.count(verdict)
+        lane.gate.judge.count(verdict)
         lane.poll.remove_reader(self._client)
         try:
             self._server = outbound.start(host, port)
@@ -364,7 +215,7 @@ class Passage:
     async def _open_slowly(self, host: Host, port: int) -> None:
         """Open what must be looked up, or has several addresses."""
         try:
-            self._server = await self._lane.stoplist.outbound.open(host.address, port)
+            self._server = await self._lane.gate.outbound.open(host.address, port)
         except OSError as error:
             self._task = None
             self._refuse(error)
@@ -395,7 +246,7 @@ class Passage:
     def _refuse(self, error: OSError) -> None:
         answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
         with suppress(OSError):  # the client is gone
-            self._client.send(assemble_response(response(answer)))
+            self._client.send(answer.as_http1())
         self.end()
 
     # The first bytes in the tunnel
@@ -456,7 +307,7 @@ class Passage:
 
     @property
     def _tunnels(self) -> TunnelsPolicy:
-        return self._lane.stoplist.judge.policy.tunnels
+        return self._lane.gate.judge.policy.tunnels
 
     @property
     def _hears(self) -> bool:
@@ -535,7 +386,7 @@ class Passage:
             return False
         if extensions is None:
             return None
-        judge, target = self._lane.stoplist.judge, self.hosts[0]
+        judge, target = self._lane.gate.judge, self.hosts[0]
         if (name is None or name == target) and judge.in_force is self._judged_by:
             return True
         verdict = judge.verdict(target, name, client=self.address)
@@ -549,7 +400,7 @@ class Passage:
 
     def _judge_again(self, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
         """The verdict for a ClientHello that follows another one. Raises HostError."""
-        name, judge = server_name(extensions), self._lane.stoplist.judge
+        name, judge = server_name(extensions), self._lane.gate.judge
         verdict = judge.verdict(*self.hosts, name, client=self.address)
         if verdict.passes:
             judge.count_more(verdict, judge.verdict(*self.hosts, client=self.address))
@@ -574,9 +425,9 @@ class Passage:
     def _ended(self, error: BaseException | None) -> None:
         self._forget()
         if isinstance(error, RefusedError):
-            self._lane.stoplist.judge.count(error.verdict)
+            self._lane.gate.judge.count(error.verdict)
         elif error is not None and not isinstance(error, OSError):
-            self._lane.stoplist.faults.add("lane", error)
+            self._lane.gate.faults.add("lane", error)
 
     # What mitmproxy serves
 
@@ -584,26 +435,25 @@ class Passage:
         assert self._server is not None
         self._lane.waiting.pop(self, None)
         self._lane.poll.remove_reader(self._server)
-        opened = Opened(self.hosts[0].address, self._port, self._server)
-        with handing_over(opened):
-            self._hand_over(lambda context: Continued(context, (opened.host, opened.port)), opened.close)
+        self._hand_over(Opened(self.hosts[0].address, self._port, self._server))
 
-    def _hand_over(self, top: Callable[[Context], Layer], at_end: Callable[[], None] = lambda: None) -> None:
-        """Have mitmproxy serve the client from the layer `top` on."""
+    def _hand_over(self, opened: Opened | None) -> None:
+        """Have mitmproxy serve the client; `opened` is the server that its tunnel leads to."""
         data, self._data = self._data, b""
         self._lane.poll.remove_reader(self._client)
 
         async def serve() -> None:
             try:
-                await self._lane.hand_over(self._client, data, top, self._forget)
+                await self._lane.hand_over(self._client, data, opened, self._forget)
             except OSError:
                 pass  # the client is gone
             except Exception as error:
-                self._lane.stoplist.faults.add("lane", error)
-                self._lane.stoplist.count_fault()
+                self._lane.gate.faults.add("lane", error)
+                self._lane.gate.count_fault()
             finally:
                 self._forget()
-                at_end()
+                if opened is not None:
+                    opened.close()
 
-        create_task(serve(), name="from the lane", keep_ref=True)
+        self._lane.spawn(serve())
         self._is_ours = False

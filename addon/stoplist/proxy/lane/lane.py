@@ -1,0 +1,93 @@
+"""Lane: what the tunnels of one listening address share, and how mitmproxy takes over what is not for the lane."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from stoplist.core.decide import Action, Verdict
+from stoplist.core.hosts import Host
+from stoplist.proxy.counting.shared_counters import Board
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.lane.epoll import poll_for
+from stoplist.proxy.log.log_allowlist import Faults
+from stoplist.proxy.outbound.connector import Opened, Outbound
+from stoplist.proxy.outbound.open_connections import Connections
+
+type HandOver = Callable[[socket.socket, bytes, Opened | None, Callable[[], None]], Awaitable[None]]
+"""Has mitmproxy serve a client to its end.
+
+The arguments are the client, the bytes that were received from it, the server that its tunnel leads to, and what to
+call once mitmproxy has the connection. Raises what mitmproxy raises; the client is closed then.
+"""
+
+
+class Gate(Protocol):
+    """What the lane needs of the add-on."""
+
+    judge: Judge
+    outbound: Outbound
+    connections: Connections
+    faults: Faults
+
+    def serves(self, address: str) -> bool:
+        """Whether this client is served at all."""
+
+    def count_fault(self) -> None:
+        """Count a request that was refused because of a fault."""
+
+
+class Waiting(Protocol):
+    """A tunnel that waits for its client or its server."""
+
+    def give_up(self) -> None:
+        """It was waited for long enough."""
+
+
+class Lane:
+    """The lane of one listening address. `asks_for_passwords` says whether each CONNECT needs mitmproxy for that."""
+
+    def __init__(
+        self, gate: Gate, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
+    ) -> None:
+        assert gate.judge.tally is not None
+        self.gate = gate
+        self.loop = loop
+        self.hand_over = hand_over
+        self.board = gate.judge.tally.board
+        self.poll = poll_for(loop, functools.partial(gate.faults.add, "lane"))
+        self.waiting: dict[Waiting, float] = {}
+        """Those that wait, the first one first, and until when they may."""
+        self._unread = Board(None)
+        self._asks_for_passwords = asks_for_passwords
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._give_up_late()
+
+    def takes(self, host: Host, port: int) -> bool:
+        """Whether a CONNECT needs nothing of mitmproxy, if it passes."""
+        policy, outbound = self.gate.judge.policy, self.gate.outbound
+        is_ours = policy.tls == "passthrough" and not self._asks_for_passwords and policy.tunnels.permits(port)
+        return is_ours and (host.address, port) not in outbound.trusted
+
+    def board_of(self, verdict: Verdict) -> Board:
+        """Where a tunnel is counted: not where it is read, if it is observed."""
+        return self.board if verdict.action is Action.PASS else self._unread
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _give_up_late(self) -> None:
+        """One timer for all that wait: each second, end those that have waited for too long."""
+        self.loop.call_later(1, self._give_up_late)
+        while self.waiting:
+            first, until = next(iter(self.waiting.items()))
+            if until > self.loop.time():
+                break
+            del self.waiting[first]
+            first.give_up()
