@@ -496,7 +496,7 @@ def code(tmp_path: Path) -> Path:
 def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     gate = start("--workers", "2", program=("env", f"PYTHONPATH={code.parent}", str(STOPLIST)))
     workers = workers_of(gate.process.pid)
-    module = code / "proxy" / "runner.py"
+    module = code / "proxy" / "mitm" / "gate_process.py"
     text = module.read_text()
     module.write_text(text + "\nraise SystemExit('broken')\n")
     gate.process.send(signal.SIGHUP)
@@ -504,7 +504,7 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     assert workers_of(gate.process.pid) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)
-    records = code / "proxy" / "records.py"
+    records = code / "proxy" / "log" / "records.py"
     records.write_text(records.read_text().replace('f"listening{where}', 'f"the new code is listening{where}'))
     _renew(gate)
     assert "the new code is listening" in gate.log()

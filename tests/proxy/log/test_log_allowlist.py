@@ -37,8 +37,8 @@ from stoplist.errors import StoplistError
 from stoplist.proxy.log import records
 from stoplist.proxy.log import log_allowlist
 log = logging.getLogger
-faults = quiet.Faults()
-quiet.install(faults, quiet.LogFormat({wanted!r}))
+faults = log_allowlist.Faults()
+log_allowlist.install(faults, log_allowlist.LogFormat({wanted!r}))
 """
 
 
@@ -88,7 +88,7 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
 
 def test_a_record_is_written_whoever_logs_it():
     ended = run("""
-quiet.say(records.Renewing())
+log_allowlist.say(records.Renewing())
 log("stoplist").error(records.NotRenewed())
 log("stoplist.proxy").info(records.NoPasswords())
 log("mitmproxy.proxy.server").error(records.NoPolicy())
@@ -143,7 +143,7 @@ def test_what_is_no_record_is_not_written(kind: str):
 @pytest.mark.parametrize("wanted", ["human", "json", "syslog", "auto"])
 def test_only_records_are_written_and_faults_are_counted(wanted: str):
     """All of the above, in a process that has something to say as well."""
-    body = "\nquiet.say(records.Renewing())\n".join(OTHERS.values())
+    body = "\nlog_allowlist.say(records.Renewing())\n".join(OTHERS.values())
     ended = run(body + "\nfaults.report()", wanted)
     assert ended.status == 0
     assert SECRET not in "".join(ended.lines)
@@ -447,7 +447,7 @@ def test_letters_of_any_script_come_as_they_are_to_people_and_escaped_to_program
 
 def test_a_terminal_gets_sentences():
     leader, terminal = pty.openpty()
-    program = HEAD.format(wanted="auto") + "quiet.say(records.Renewing())"
+    program = HEAD.format(wanted="auto") + "log_allowlist.say(records.Renewing())"
     subprocess.run([sys.executable, "-c", program], stderr=terminal, timeout=60, check=True, env=_environment({}))
     os.close(terminal)
     assert os.read(leader, 1000) == b"stoplist: trying what is on disk\r\n"
@@ -464,7 +464,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def _auto(stream: int, journal: str | None) -> None:
     environment = {} if journal is None else {"JOURNAL_STREAM": journal}
-    program = HEAD.format(wanted="auto") + "quiet.say(records.Renewing())"
+    program = HEAD.format(wanted="auto") + "log_allowlist.say(records.Renewing())"
     done = subprocess.run(
         [sys.executable, "-c", program], stderr=stream, timeout=60, check=False, env=_environment(environment)
     )
@@ -519,7 +519,7 @@ def test_a_terminal_that_is_named_as_a_journal_is_a_terminal():
     ],
 )
 def test_who_says_how_gets_it_so_whatever_the_stream_is(wanted: str, begin: str):
-    (line,) = run("quiet.say(records.Renewing())", wanted).lines
+    (line,) = run("log_allowlist.say(records.Renewing())", wanted).lines
     assert line.startswith(begin)
 
 
@@ -528,7 +528,7 @@ def test_a_stream_without_a_descriptor_gets_objects():
 
 
 def test_a_stream_that_is_closed_breaks_nothing():
-    ended = run("sys.stderr.close(); quiet.say(records.Renewing()); faults.add('x', None); faults.report()")
+    ended = run("sys.stderr.close(); log_allowlist.say(records.Renewing()); faults.add('x', None); faults.report()")
     assert ended == Ended(0, [])
 
 
@@ -617,11 +617,11 @@ from stoplist.proxy.log import records
 from stoplist.proxy.log import log_allowlist
 streams = [io.StringIO(), io.StringIO()]
 logging.getLogger().handlers[:] = [logging.StreamHandler(stream) for stream in streams]
-faults = quiet.Faults()
-quiet.hush(faults)
-quiet.hush(faults)
+faults = log_allowlist.Faults()
+log_allowlist.hush(faults)
+log_allowlist.hush(faults)
 assert all(len(handler.filters) == 1 for handler in logging.getLogger().handlers)
-quiet.say(records.Renewing())
+log_allowlist.say(records.Renewing())
 logging.getLogger("mitmproxy").error("secret.test")
 logging.getLogger("stoplist").error("secret.test")
 assert [stream.getvalue() for stream in streams] == ["trying what is on disk\\n"] * 2
@@ -704,7 +704,7 @@ def test_without_it_a_crash_leaves_a_core_and_python_says_where_it_was(tmp_path:
 def test_a_crash_leaves_no_memory(
     tmp_path: Path, how: str, options: tuple[str, ...], environment: dict[str, str], number: signal.Signals
 ):
-    body = f"from stoplist.proxy import quiet; quiet.{how}(quiet.Faults())" + _kill(number)
+    body = f"from stoplist.proxy.log import log_allowlist; log_allowlist.{how}(log_allowlist.Faults())" + _kill(number)
     done = crash(tmp_path, body, *options, **environment)
     assert done.returncode == -number
     assert (done.stdout, done.stderr) == ("", "")
@@ -713,7 +713,7 @@ def test_a_crash_leaves_no_memory(
 
 @pytest.mark.parametrize("number", MORE_SIGNALS, ids=lambda number: number.name)
 def test_whatever_ends_it_leaves_no_core(tmp_path: Path, number: signal.Signals):
-    body = "from stoplist.proxy import quiet; quiet.install(quiet.Faults())" + _kill(number)
+    body = "from stoplist.proxy.log import log_allowlist; log_allowlist.install(log_allowlist.Faults())" + _kill(number)
     done = crash(tmp_path, body, "-X", "faulthandler")
     assert (done.returncode, done.stderr) == (-number, "")
     assert list(tmp_path.iterdir()) == []
@@ -724,7 +724,7 @@ def test_a_process_that_it_starts_leaves_no_core_either(tmp_path: Path):
     body = """
 from stoplist.proxy.log import log_allowlist
 import subprocess, sys
-quiet.install(quiet.Faults())
+log_allowlist.install(log_allowlist.Faults())
 subprocess.run([sys.executable, "-c", "import os; os.abort()"])
 """
     done = crash(tmp_path, body)

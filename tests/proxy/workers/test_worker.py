@@ -72,7 +72,7 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # as quiet.install has it: it counts
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # as log_allowlist.install has it: it counts
     supervisor = Supervisor()
     yield supervisor
     supervisor.link.close()

@@ -126,7 +126,7 @@ class Ledger:
             self._gone[Number.TUNNELS] = 0
 
     def numbers(self) -> list[int]:
-        """The numbers that are no cells (see board.Number), added up over all boards there were."""
+        """The numbers that are no cells (see shared_counters.Number), added up over all boards there were."""
         with self._lock:
             return functools.reduce(_sum, self._boards, self._gone)
 

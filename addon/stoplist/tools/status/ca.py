@@ -69,7 +69,7 @@ def switch(policy: Path, state_dir: Path, now: datetime) -> Overview:
 
 
 def export(policy: Path, state_dir: Path, wanted: str, which: Which | None, now: datetime) -> bytes:
-    """What clients must trust, in one of trust.FORMATS; all of it, or `which`. Raises StoplistError."""
+    """What clients must trust, in one of ca_formats.FORMATS; all of it, or `which`. Raises StoplistError."""
     found = show(policy, state_dir, now)
     if found is None:
         raise _no_ca(policy)
