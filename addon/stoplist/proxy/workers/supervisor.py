@@ -248,7 +248,8 @@ class Supervisor:
     async def _bury(self, worker: _Worker) -> None:
         """See a worker end, which has closed its link; start another where it was not told to."""
         ended = asyncio.ensure_future(asyncio.to_thread(_wait_for, worker.pid))
-        await asyncio.wait([ended], timeout=ANSWER_SECONDS)
+        # One that was not ready serves nobody: it may take its time, so that its status says why it ended.
+        await asyncio.wait([ended], timeout=ANSWER_SECONDS if worker.is_ready else START_SECONDS)
         if not ended.done():
             self._kill(worker, signal.SIGKILL)
         status = await ended
