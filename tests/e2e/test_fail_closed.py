@@ -25,19 +25,23 @@ MODULES = {
     *("addresses", "client_hello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
-    *("addon", "http_layer", "lane_mode", "layers", "tls_settings"),
+    *("addon", "http_layer", "first_layers", "lane_mode", "next_layers", "tls_settings"),
     *("connector", "judge", "open_connections", "verdict_counter"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
-    *("addon:_guarded.<locals>.decorate.<locals>.guarded", "layers:Guarded.handle_event", "layers:Guarded.__init__"),
+    *(
+        "addon:_guarded.<locals>.decorate.<locals>.guarded",
+        "fail_closed:Guarded.handle_event",
+        "fail_closed:Guarded.__init__",
+    ),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
     *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http_layer:response", "refusals:refusal"),
     *("log_allowlist:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow"),
     *("addon:_refuse_tls", "addon:_kill_flow"),
     *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
-    *("addon:_refuse_connection", "layers:Refused._handle_event"),
+    *("addon:_refuse_connection", "next_layers:Refused._handle_event"),
 }
 AFTER = {
     *("tunnel:Tunnel._ended", "tunnel:Tunnel._forget", "epoll:_Epoll.close", "epoll:_Epoll.remove_reader"),
@@ -142,7 +146,7 @@ WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
 )
 
 
-@pytest.mark.parametrize("place", ["layers:Continued.__init__", "lane_mode:_top_layer"])
+@pytest.mark.parametrize("place", ["first_layers:Continued.__init__", "lane_mode:_top_layer"])
 def test_what_cannot_be_handed_over_is_closed(faulty: Faulty, place: str):
     before, fired = faulty.sockets(), faulty.faults(place)
     faulty.at(place)

@@ -1,7 +1,7 @@
 """Stoplist: the mitmproxy add-on. It turns what mitmproxy hands over into names, asks the judge, and
 does what the verdict says.
 
-  client_connected   who may come, and the first layer of the connection (see layers.py)
+  client_connected   who may come, and the first layer of the connection (see first_layers.py)
   next_layer         what the client's first bytes are (see core/wire/openings.py)
 
 A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
@@ -79,10 +79,12 @@ from stoplist.proxy.counting.verdict_counter import Tally
 from stoplist.proxy.health import Checkup
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.mitm import layers, modes
+from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
-from stoplist.proxy.mitm.fail_closed import Sentinel
+from stoplist.proxy.mitm.fail_closed import Guarded, Sentinel
+from stoplist.proxy.mitm.first_layers import first_layer
 from stoplist.proxy.mitm.http_layer import established, response
+from stoplist.proxy.mitm.next_layers import DNS_PORT, Refused, next_layer
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
@@ -130,7 +132,7 @@ def _refuse_client(_: Stoplist, client: Client) -> None:
 
 
 def _refuse_layer(_: Stoplist, nextlayer: NextLayer) -> None:
-    nextlayer.layer = layers.Refused(nextlayer.context)
+    nextlayer.layer = Refused(nextlayer.context)
 
 
 def _refuse_flow(addon: Stoplist, flow: http.HTTPFlow) -> None:
@@ -262,7 +264,7 @@ class Stoplist:
         ]
         if any(isinstance(mode, mode_specs.DnsMode) for mode in wanted):
             servers = mitmproxy_rs.dns.get_system_dns_servers()
-            self._resolver = (servers[0], layers.DNS_PORT) if servers else None
+            self._resolver = (servers[0], DNS_PORT) if servers else None
         self.outbound.trusted = frozenset(trusted)
 
     def _listening(self) -> list[tuple[str, int]]:
@@ -387,7 +389,7 @@ class Stoplist:
         if isinstance(client.proxy_mode, mode_specs.DnsMode):
             handler.layer.context.server.address = self._resolver
         run_now = getattr(ctx.master.addons, "run_now", None)  # in mitmdump, hooks may wait
-        handler.layer = layers.Guarded(layers.first_layer(handler.layer, self.judge), self.faults, run_now)
+        handler.layer = Guarded(first_layer(handler.layer, self.judge), self.faults, run_now)
 
     def client_disconnected(self, client: Client) -> None:
         close_left(ctx.master.addons.get("proxyserver").connections[client.id])
@@ -396,7 +398,7 @@ class Stoplist:
     def next_layer(self, nextlayer: NextLayer) -> None:
         if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
-        nextlayer.layer = layers.next_layer(nextlayer, self.judge, self.judge_hello)
+        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
         if nextlayer.layer is None:
             raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
 

@@ -1,4 +1,7 @@
-"""Sentinel: refuses everything while no Stoplist stands.
+"""What refuses when something else breaks.
+
+  Guarded     the first layer of each connection: a fault in a layer ends the connection
+  Sentinel    refuses everything while no Stoplist stands
 
 mitmdump unloads a script whose file vanishes or is saved with an error, and goes on without it. The
 sentinel is an add-on of its own, which stays: it lets no connection begin from then on.
@@ -6,12 +9,16 @@ sentinel is an add-on of its own, which stays: it lets no connection begin from 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 from mitmproxy.connection import Client
 from mitmproxy.master import Master
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layer import CommandGenerator, Layer
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.outbound.open_connections import abort_all
 
 
@@ -50,3 +57,34 @@ class Sentinel:
     def server_connect(self, data: ServerConnectionHookData) -> None:
         if self._standing is None:
             data.server.error = "refused"
+
+
+class Guarded:
+    """What mitmproxy hands all events of a connection to: a fault in a layer ends the connection.
+
+    mitmproxy makes a task of each hook. Where `run_now` can, it runs hooks at once, without one.
+    """
+
+    def __init__(self, first: Layer, faults: Faults, run_now: Callable[[commands.StartHook], bool] | None) -> None:
+        self.context = first.context
+        self._first = first
+        self._faults = faults
+        self._run_now = run_now
+        self._failed = False
+
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if self._failed:
+            return
+        waiting = [event]
+        try:
+            while waiting:
+                for command in self._first.handle_event(waiting.pop(0)):
+                    if self._run_now and isinstance(command, commands.StartHook) and self._run_now(command):
+                        if command.blocking:
+                            waiting.append(events.HookCompleted(command))
+                    else:
+                        yield command
+        except Exception as error:
+            self._failed = True
+            self._faults.add("a layer", error)
+            yield commands.CloseConnection(self.context.client)

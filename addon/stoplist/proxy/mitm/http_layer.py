@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 
 from h11 import Data, EndOfMessage
-from h11._readers import ChunkedReader
-from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
@@ -19,15 +17,23 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers import HttpLayer
 from mitmproxy.proxy.layers.http import HTTPMode, RegisterHttpConnection
-from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseProtocolError
-from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 
 from stoplist.core.decide import Reason, Verdict
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge
+from stoplist.proxy.mitm.private_names import (
+    ChunkedReader,
+    ErrorCode,
+    Http1Server,
+    HttpEvent,
+    ReceiveBuffer,
+    ReceiveHttp,
+    RequestHeaders,
+    ResponseProtocolError,
+    make_body_reader,
+)
 
 
 def established() -> http.Response:

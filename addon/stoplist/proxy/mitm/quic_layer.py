@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
-from aioquic._crypto import CryptoError
 from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]  # aioquic exports it by name only
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
@@ -32,7 +31,6 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer
 from mitmproxy.proxy.layers import ClientQuicLayer, ServerQuicLayer, UDPLayer
 from mitmproxy.proxy.layers.quic import quic_parse_client_hello_from_datagrams
-from mitmproxy.proxy.layers.quic._stream_layers import SUPPORTED_QUIC_VERSIONS_SERVER
 from mitmproxy.proxy.layers.tls import TlsClienthelloHook
 from mitmproxy.tls import ClientHelloData
 
@@ -41,6 +39,7 @@ from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
 from stoplist.proxy.judge import Judge
+from stoplist.proxy.mitm.private_names import SUPPORTED_QUIC_VERSIONS_SERVER, CryptoError
 
 type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""
