@@ -37,7 +37,7 @@ CLOCK_SKEW = timedelta(days=2)
 """Certificates are valid from this long before they are made, for clients whose clock is late."""
 MIN_RSA_BITS = 2048
 
-type SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+type CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 _UNREADABLE = (
     *(ValueError, TypeError, KeyError, InvalidSignature, UnsupportedAlgorithm),
@@ -51,7 +51,7 @@ _REISSUE = "have your CA issue it as a CA: basicConstraints CA:TRUE, keyUsage ke
 class CertificateAuthority:
     """Signs the certificates that stop pages are served under. `certificates` are its own, and those above it."""
 
-    def __init__(self, certificates: Sequence[x509.Certificate], key: SigningKey) -> None:
+    def __init__(self, certificates: Sequence[x509.Certificate], key: CaKey) -> None:
         self.certificate = certificates[0]
         self.certificates = tuple(certificates)
         self.chain = tuple(each for each in certificates if not is_root(each))
@@ -176,7 +176,7 @@ def _read_chain(data: bytes, place: str) -> list[x509.Certificate]:
     return chain
 
 
-def _read_key(data: bytes, place: str) -> SigningKey:
+def _read_key(data: bytes, place: str) -> CaKey:
     try:
         key = load_pem_private_key(data, None)
     except TypeError:

@@ -51,7 +51,7 @@ _JUDGED_BY = frozenset({"lists", "mode", "exceptions", "time_zone", "upstream", 
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FaultyList:
     """A list file whose list is not in force. `held` is the list, where only the guard stands between."""
 
     file: Path
@@ -72,7 +72,7 @@ class Fresh:
     data: bytes = field(repr=False)
     is_observed: bool = False
     before: int | None = None
-    change: guard.Change | None = None
+    change: guard.DomainChanges | None = None
 
     @property
     def changed(self) -> str:
@@ -96,14 +96,14 @@ class Loaded:
     ruleset: Ruleset
     page: StopPage
     fresh: tuple[Fresh, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[FaultyList, ...] = ()
     warnings: tuple[StoplistError, ...] = ()
 
 
 class NotLoaded(Problems):
     """There is no Ruleset. `faults` are those of the problems that are about a list file."""
 
-    def __init__(self, problems: list[StoplistError], faults: list[Fault]) -> None:
+    def __init__(self, problems: list[StoplistError], faults: list[FaultyList]) -> None:
         super().__init__(problems)
         self.faults = tuple(faults)
 
@@ -171,7 +171,7 @@ class _Loading:
     judge: SignatureJudge
     problems: list[StoplistError] = field(default_factory=list)
     fresh: list[Fresh] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FaultyList] = field(default_factory=list)
     warnings: list[StoplistError] = field(default_factory=list)
 
     def run(self) -> Loaded:
@@ -230,7 +230,7 @@ class _Loading:
         try:
             signed = self._from_file(path, terms, text, until_now)
         except StoplistError as error:
-            fault = Fault(path, error.at(str(path)), getattr(error, "signed", None))
+            fault = FaultyList(path, error.at(str(path)), getattr(error, "signed", None))
             self.faults.append(fault)
             kept = until_now or self._last_good(path, terms)
             if kept is None:
@@ -266,16 +266,16 @@ class _Loading:
 
     def _guard(
         self, path: Path, signed: SignedList, before: SignedList | None, terms: _Terms, text: PolicyText
-    ) -> guard.Change | None:
-        """Have the guard look at a list that was not in force before, and say how it differs. Raises ListHeld.
+    ) -> guard.DomainChanges | None:
+        """Have the guard look at a list that was not in force before, and say how it differs. Raises HeldListError.
 
         Without a state nothing is put in force, and nothing can be known of a release: a warning.
         """
         if self.state is not None and self.state.is_released(signed.payload_digest):
-            return guard.Change.between(before, signed) if before is not None else None
+            return guard.DomainChanges.between(before, signed) if before is not None else None
         try:
             return guard.check(signed, before, terms.wanted.guard, text.policy.never_block)
-        except guard.ListHeld as held:
+        except guard.HeldListError as held:
             if self.state is not None:
                 raise
             self.warnings.append(held.at(str(path)))

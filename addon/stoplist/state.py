@@ -84,7 +84,7 @@ INSERT INTO reported VALUES (0);
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class RememberedList:
     """The list that is in force for a list file."""
 
     header: ListHeader
@@ -192,11 +192,11 @@ class State:
                 seen[list_id] = Seen(list_id, serial, payload)
         return History(now.header.list if now else None, seen)
 
-    def in_force(self, file: Path) -> InForce | None:
+    def in_force(self, file: Path) -> RememberedList | None:
         for payload, header, signers, since in self._rows(
             "SELECT payload, header, signers, since FROM in_force WHERE file = ?", str(file)
         ):
-            return InForce(ListHeader.parse(header.encode()), tuple(json.loads(signers)), since, payload)
+            return RememberedList(ListHeader.parse(header.encode()), tuple(json.loads(signers)), since, payload)
         return None
 
     def copy_of(self, file: Path) -> Path:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stoplist.core.decide import PASS
-from stoplist.proxy.counting.period_counts import Ledger
-from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.counting.verdict_counter import Tally
+from stoplist.proxy.counting.period_counts import PeriodCounts
+from stoplist.proxy.counting.shared_counters import Number, SharedCounters
+from stoplist.proxy.counting.verdict_counter import VerdictCounter
 from stoplist.state import State
 from tests.rulesets import ruleset, signed
 
@@ -29,24 +29,24 @@ def _microseconds(work: Callable[[], object], times: int) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(State.open(Path(folder), datetime.now(UTC)))
-        board = Board(None)
-        tally = Tally(board, ledger.follow(ruleset(signed("listed.example")), time.time()))
-        ledger.read(board)
+        period_counts = PeriodCounts(State.open(Path(folder), datetime.now(UTC)))
+        counters = SharedCounters(None)
+        counter = VerdictCounter(counters, period_counts.follow(ruleset(signed("listed.example")), time.time()))
+        period_counts.read(counters)
 
         def tunnel() -> None:
-            board.numbers[Number.TUNNELS] += 1
-            board.opened(0.003)
-            board.numbers[Number.TUNNELS] -= 1
+            counters.numbers[Number.TUNNELS] += 1
+            counters.opened(0.003)
+            counters.numbers[Number.TUNNELS] -= 1
 
         def piece() -> None:
-            board.numbers[Number.TO_CLIENTS] += 1000
+            counters.numbers[Number.TO_CLIENTS] += 1000
 
         def beat() -> None:
-            tally.add(PASS)
-            ledger.beat(time.time())
+            counter.add(PASS)
+            period_counts.beat(time.time())
 
-        print(f"a request {_microseconds(lambda: tally.add(PASS), TIMES):.2f}")
+        print(f"a request {_microseconds(lambda: counter.add(PASS), TIMES):.2f}")
         print(f"a tunnel {_microseconds(tunnel, TIMES):.2f}")
         print(f"a piece {_microseconds(piece, TIMES):.2f}")
         print(f"a beat {_microseconds(beat, BEATS):.0f}")

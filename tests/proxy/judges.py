@@ -1,4 +1,4 @@
-"""Judges for tests: by one ruleset, with a tally that remembers."""
+"""Judges for tests: by one ruleset, with a counter that remembers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Store:
 
 @dataclass
 class Counted:
-    """A tally that remembers."""
+    """A counter that remembers."""
 
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -33,5 +33,5 @@ class Counted:
 def judge_by(store: Store) -> tuple[Judge, Counted]:
     """A judge, and what it counts."""
     judge, counted = Judge(), Counted()
-    judge.store, judge.tally = store, counted
+    judge.store, judge.counter = store, counted
     return judge, counted

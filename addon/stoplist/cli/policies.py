@@ -96,7 +96,7 @@ def lookup(
 
     A HOST may be a URL; '-' reads them from stdin, one a line.
     """
-    asker = asking.Asker.of(policy, at, client, now=clock.now())
+    asker = asking.HostLookup.of(policy, at, client, now=clock.now())
     write = asking.as_json if as_json else asking.as_text
     if client is not None and not as_json:
         served = f"served{', and only observed' if asker.observes else ''}"

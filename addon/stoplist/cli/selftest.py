@@ -19,7 +19,7 @@ from stoplist.tools.selftest.proxy_client import Proxy
 class _Plugin(Command):
     """A command whose exit codes are a monitoring plugin's: what keeps it from testing leaves all unknown."""
 
-    refused = testing.State.UNKNOWN.value
+    refused = testing.CheckState.UNKNOWN.value
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -132,6 +132,6 @@ def selftest(
             seconds=timeout,
         )
     )
-    if not quiet or found.state is not testing.State.OK:
+    if not quiet or found.state is not testing.CheckState.OK:
         click.echo(tested.as_line(found, began) if wanted == "json" else testing.as_text(found))
     raise click.exceptions.Exit(found.state.value)

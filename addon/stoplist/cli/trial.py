@@ -70,7 +70,7 @@ def trial(
     if inputs.count("-") > 1:
         raise click.UsageError("stdin can be read once; name '-' once")
     tried = trying.run(
-        trying.Wanted(policy, inputs, wanted, column, known, exact, reveal),
+        trying.TrialOptions(policy, inputs, wanted, column, known, exact, reveal),
         sys.stdin.buffer,
         clock.now(),
         lambda batches, total: progress.shown(batches, "reading", total, lambda batch: batch.consumed, every=1),

@@ -1,4 +1,4 @@
-"""Checkup: how this gate is, as metrics.py wants to know it. Asked by threads of the metrics' endpoint.
+"""HealthCheck: how this gate is, as metrics.py wants to know it. Asked by threads of the metrics' endpoint.
 
 Rules
   - An answer comes only while the event loop still turns: a gate that hangs does not look well.
@@ -14,29 +14,29 @@ from collections.abc import Callable
 
 from stoplist import __version__, loading
 from stoplist.metrics import Health, LaneHealth, ListHealth, WorkersHealth
-from stoplist.proxy.counting.period_counts import Ledger
+from stoplist.proxy.counting.period_counts import PeriodCounts
 from stoplist.proxy.counting.shared_counters import OPENED_WITHIN, Number
-from stoplist.proxy.reload.ca_in_force import Keeper
+from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 
 ANSWER_SECONDS = 2.0
 """How long the event loop may take to turn."""
 
 
-class Checkup:
+class HealthCheck:
     """Looks at what a gate of one process, or a supervisor, has. `workers` is for the latter."""
 
     def __init__(
         self,
         store: RulesetStore,
-        ledger: Ledger,
-        keeper: Keeper,
+        period_counts: PeriodCounts,
+        current_ca: CurrentCa,
         is_ready: Callable[[], bool],
         workers: Callable[[], WorkersHealth] | None = None,
     ) -> None:
         self._store = store
-        self._ledger = ledger
-        self._keeper = keeper
+        self._period_counts = period_counts
+        self._current_ca = current_ca
         self._is_ready = is_ready
         self._workers = workers
         self._started = time.time()
@@ -47,7 +47,7 @@ class Checkup:
         loop.call_soon_threadsafe(turned.set)
         if not turned.wait(ANSWER_SECONDS):
             raise TimeoutError
-        reload, authority = self._store.reload, self._keeper.current
+        reload, authority = self._store.reload, self._current_ca.current
         return Health(
             version=__version__,
             started=self._started,
@@ -58,11 +58,11 @@ class Checkup:
             reloaded=reload.time or self._started,
             reload_seconds=reload.seconds,
             workers=self._workers() if self._workers is not None else None,
-            lane=_lane(self._ledger.numbers()),
-            faults=self._ledger.numbers()[Number.FAULTS],
+            lane=_lane(self._period_counts.numbers()),
+            faults=self._period_counts.numbers()[Number.FAULTS],
             ca_expires=authority.ends.timestamp() if authority is not None else None,
-            has_unwritten_counts=self._ledger.has_unwritten,
-            closed=self._ledger.closed,
+            has_unwritten_counts=self._period_counts.has_unwritten,
+            closed=self._period_counts.closed,
         )
 
     def _lists(self) -> list[ListHealth]:

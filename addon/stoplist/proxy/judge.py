@@ -23,7 +23,7 @@ from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
-from stoplist.proxy.counting.verdict_counter import Tally
+from stoplist.proxy.counting.verdict_counter import VerdictCounter
 from stoplist.proxy.reload.ruleset_store import InForce
 
 
@@ -43,7 +43,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.store: Rulesets | None = None
-        self.tally: Tally | None = None
+        self.counter: VerdictCounter | None = None
 
     @property
     def in_force(self) -> InForce:
@@ -88,8 +88,8 @@ class Judge:
 
     def count(self, verdict: Verdict, *, page: bool = False) -> None:
         """Count a request; `page` says that it was answered with the stop page."""
-        if self.tally is not None:
-            self.tally.add(verdict, page=page)
+        if self.counter is not None:
+            self.counter.add(verdict, page=page)
 
     def count_more(self, verdict: Verdict, before: Verdict) -> None:
         """Count what another name of a request added that was counted with `before`."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.core.lists.guard import ALLOWANCE, Change, ListHeld, check
+from stoplist.core.lists.guard import ALLOWANCE, DomainChanges, HeldListError, check
 from stoplist.core.lists.signed_list import ListFault, ListKey, SignedList
 from stoplist.core.policy.models import GuardPolicy
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
@@ -56,7 +56,7 @@ def test_a_change_within_the_bounds_passes(domains: list[str]):
 )
 def test_a_change_beyond_the_bounds_is_held(domains: list[str], why: str):
     new = signed(domains, 2)
-    with pytest.raises(ListHeld) as held:
+    with pytest.raises(HeldListError) as held:
         check(new, OLD, GUARD, [])
     assert held.value.fault is ListFault.GUARD
     assert held.value.message.startswith(f"serial 2 is held: {why}")
@@ -77,7 +77,7 @@ def test_a_few_domains_of_a_small_list_are_never_held(old: list[str], new: list[
 
 
 def test_one_more_than_a_few_is_held():
-    with pytest.raises(ListHeld):
+    with pytest.raises(HeldListError):
         check(signed(numbered(0, 1 + ALLOWANCE), 2), signed([]), GUARD, [])
 
 
@@ -94,7 +94,7 @@ def test_without_a_list_before_it_any_size_passes():
 )
 def test_a_name_that_must_never_be_listed_holds_the_list_and_is_not_told(listed: str, never: str):
     names = [Host.parse("library.example"), Host.parse(never)]
-    with pytest.raises(ListHeld, match="it lists 1 of the names in 'never_block'") as held:
+    with pytest.raises(HeldListError, match="it lists 1 of the names in 'never_block'") as held:
         check(signed([listed]), None, GUARD, names)
     assert "school" not in str(held.value)
 
@@ -105,20 +105,20 @@ def test_a_listed_subdomain_of_a_never_blocked_name_passes():
 
 def test_a_check_host_that_must_never_be_stopped_holds_the_list():
     new = signed([], check_host="intranet.test")
-    with pytest.raises(ListHeld, match="it lists 1 of the names in 'never_block'"):
+    with pytest.raises(HeldListError, match="it lists 1 of the names in 'never_block'"):
         check(new, None, GUARD, [Host.parse("intranet.test"), Host.parse("test.intranet.test")])
 
 
 def test_another_check_host_than_before_holds_the_list():
     check(signed(numbered(0, 100), 2), OLD, GUARD, [])
-    with pytest.raises(ListHeld, match="its check host is another one than before"):
+    with pytest.raises(HeldListError, match="its check host is another one than before"):
         check(signed(numbered(0, 100), 2, check_host="other.invalid"), OLD, GUARD, [])
 
 
 def test_after_a_change_of_list_key_the_sizes_are_compared():
     other = ListKey(b"\7" * 32)
     check(signed(numbered(0, 120), 2, other), OLD, GUARD, [])
-    with pytest.raises(ListHeld, match="it adds 60 domains to 100"):
+    with pytest.raises(HeldListError, match="it adds 60 domains to 100"):
         check(signed(numbered(0, 160), 2, other), OLD, GUARD, [])
 
 
@@ -127,5 +127,5 @@ names = st.sets(st.integers(0, 60).map("d{}.example".format), max_size=60)
 
 @given(names, names)
 def test_a_change_counts_what_sets_would(old: set[str], new: set[str]):
-    change = Change.between(signed(old), signed(new, 2))
-    assert change == Change(len(old), len(new), len(new - old), len(old - new), same_key=True)
+    change = DomainChanges.between(signed(old), signed(new, 2))
+    assert change == DomainChanges(len(old), len(new), len(new - old), len(old - new), same_key=True)

@@ -1,4 +1,4 @@
-"""Ledger: what boards count is in the state once, in its period, whatever breaks; closed periods are said once.
+"""PeriodCounts: what processes count is in the state once, in its period, whatever breaks; a closed one is said once.
 
 A real state on a real disk. Time is what a test says: POSIX seconds, and those that have passed.
 """
@@ -23,9 +23,9 @@ from stoplist.core.counts import Cell, Count, Outcome, Period, Row
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Kept, Ledger
-from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Number
-from stoplist.proxy.counting.verdict_counter import Tally, cells
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Kept, PeriodCounts
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Number, SharedCounters
+from stoplist.proxy.counting.verdict_counter import VerdictCounter, cells
 from stoplist.proxy.log.records import Counts, CountsNotWritten, Record
 from stoplist.state import State
 from tests.disks import tiny_disk
@@ -116,44 +116,49 @@ class FailingState(State):
 
 
 class Gate:
-    """A gate of one process: a ledger, and a tally that counts for it."""
+    """A gate of one process: its counts, and a counter for them."""
 
     def __init__(
-        self, folder: Path, clock: Clock, rules: Ruleset = RULES, kept: Kept = NOTHING_KEPT, *boards: Board
+        self,
+        folder: Path,
+        clock: Clock,
+        rules: Ruleset = RULES,
+        kept: Kept = NOTHING_KEPT,
+        *shared: SharedCounters,
     ) -> None:
         self.clock = clock
         self.folder = folder
         self.state = FailingState.open(folder, datetime.fromtimestamp(clock.now, UTC))
-        self.ledger = Ledger(self.state, kept)
-        self.tally = Tally(Board(None), {})
+        self.period_counts = PeriodCounts(self.state, kept)
+        self.counter = VerdictCounter(SharedCounters(None), {})
         self.follow(rules)
-        for board in (self.tally.board, *boards):
-            self.ledger.read(board)
+        for counters in (self.counter.counters, *shared):
+            self.period_counts.read(counters)
 
     def follow(self, rules: Ruleset) -> Mapping[Cell, int]:
-        self.layout = self.ledger.follow(rules, self.clock.now)
-        self.tally.follow(self.layout)
+        self.layout = self.period_counts.follow(rules, self.clock.now)
+        self.counter.follow(self.layout)
         self.rules = rules
         return self.layout
 
     def ask(self, host: str, times: int = 1, *, page: bool = False) -> None:
         verdict = decide(self.rules, Host.parse(host), self.clock.now)
         for _ in range(times):
-            self.tally.add(verdict, page=page)
+            self.counter.add(verdict, page=page)
 
     def stop(self, times: int) -> None:
         self.ask("listed.example", times, page=True)
 
     def beat(self, after: float = 0) -> float:
         self.clock.go(after)
-        return self.ledger.beat(self.clock.now)
+        return self.period_counts.beat(self.clock.now)
 
     def counts(self) -> dict[tuple[str, Cell], int]:
         """What is in the state, where it is more than nothing."""
         return {(each.period.name, each.cell): each.requests for each in self.state.counts(0, EVER) if each.requests}
 
     def end(self) -> None:
-        self.ledger.beat(self.clock.now)
+        self.period_counts.beat(self.clock.now)
         self.state.close()
 
     def crash(self) -> None:
@@ -169,9 +174,13 @@ class Gates:
     running: list[Gate]
 
     def __call__(
-        self, rules: Ruleset = RULES, kept: Kept = NOTHING_KEPT, *boards: Board, folder: Path | None = None
+        self,
+        rules: Ruleset = RULES,
+        kept: Kept = NOTHING_KEPT,
+        *shared: SharedCounters,
+        folder: Path | None = None,
     ) -> Gate:
-        self.running.append(Gate(folder or self.folder, self.clock, rules, kept, *boards))
+        self.running.append(Gate(folder or self.folder, self.clock, rules, kept, *shared))
         return self.running[-1]
 
 
@@ -232,7 +241,7 @@ def test_nothing_of_an_open_period_is_shown(start: Gates, log: Callable[[], list
         gate.stop(50)
         gate.beat(60)
     assert log() == []
-    assert gate.ledger.closed == ()
+    assert gate.period_counts.closed == ()
 
 
 def test_nothing_of_an_open_period_is_shown_at_the_end_of_a_gate(start: Gates, log: Callable[[], list[Record]]):
@@ -333,7 +342,7 @@ def test_a_closed_period_is_said_and_kept_for_metrics(start: Gates, log: Callabl
         ("2026-11-21", None, "refused", None),
         ("2026-11-21", None, "passed", 1000),
     ]
-    assert list(shown(gate.ledger.closed).values()) == [25, None, None, 1000]
+    assert list(shown(gate.period_counts.closed).values()) == [25, None, None, 1000]
     assert {each.serials for each in log() if each.list} == {(1,)}
 
 
@@ -398,7 +407,7 @@ def test_hours_close_one_after_the_other(start: Gates, log: Callable[[], list[Re
         ("2026-11-21T07Z", 20),
         ("2026-11-21T08Z", 30),
     ]
-    assert {row.period.name for row in gate.ledger.closed} == {"2026-11-21T08Z"}
+    assert {row.period.name for row in gate.period_counts.closed} == {"2026-11-21T08Z"}
 
 
 def test_periods_that_a_gate_slept_through_are_not_made_up(start: Gates, log: Callable[[], list[Record]]):
@@ -468,7 +477,7 @@ def test_a_period_that_closed_while_no_gate_ran_is_said_by_the_next_one(start: G
     gate.beat()
     assert said(log())[0] == ("2026-11-21", "worst-of", "stopped", 20)
     assert len(said(log())) == 4
-    assert shown(gate.ledger.closed)["2026-11-21", "worst-of", Outcome.STOPPED] == 20
+    assert shown(gate.period_counts.closed)["2026-11-21", "worst-of", Outcome.STOPPED] == 20
 
 
 def test_the_period_that_closed_last_is_known_again_after_a_restart(start: Gates, log: Callable[[], list[Record]]):
@@ -476,15 +485,15 @@ def test_the_period_that_closed_last_is_known_again_after_a_restart(start: Gates
     gate.stop(20)
     start.clock.now = MIDNIGHT
     gate.beat()
-    before = gate.ledger.closed
+    before = gate.period_counts.closed
     gate.end()
     assert before
     for seconds in (60, 3600, 20 * HOUR):
         start.clock.go(seconds)
         gate = start()
-        assert gate.ledger.closed == ()
+        assert gate.period_counts.closed == ()
         gate.beat()
-        assert gate.ledger.closed == before
+        assert gate.period_counts.closed == before
         gate.end()
     assert len(said(log())) == 4
 
@@ -498,12 +507,12 @@ def test_the_last_of_the_longest_days_is_known_again_after_a_restart(start: Gate
     gate.beat(60)
     start.clock.now = at("2026-10-25T23:00")
     gate.beat()
-    before = shown(gate.ledger.closed)
+    before = shown(gate.period_counts.closed)
     assert before["2026-10-25", "worst-of", Outcome.STOPPED] == 20
     gate.end()
     gate = start(rules)
     gate.beat()
-    assert shown(gate.ledger.closed) == before
+    assert shown(gate.period_counts.closed) == before
 
 
 # Several processes
@@ -513,8 +522,8 @@ def test_the_boards_of_all_workers_are_counted_as_one(start: Gates, log: Callabl
     gate = start()
     workers = []
     for number in (7, 8, 9):
-        worker = Tally(Board.make(), gate.follow(RULES))
-        gate.ledger.read(worker.board)
+        worker = VerdictCounter(SharedCounters.make(), gate.follow(RULES))
+        gate.period_counts.read(worker.counters)
         for _ in range(number):
             worker.add(decide(RULES, Host("listed.example"), DAWN), page=True)
         workers.append(worker)
@@ -524,21 +533,21 @@ def test_the_boards_of_all_workers_are_counted_as_one(start: Gates, log: Callabl
     gate.beat()
     assert said(log())[0] == ("2026-11-21", "worst-of", "stopped", 25)
     for worker in workers:
-        worker.board.close()
+        worker.counters.close()
 
 
 @pytest.mark.parametrize("beats", [0, 1], ids=["before a beat", "after a beat"])
 def test_what_a_worker_counted_outlives_it(start: Gates, beats: int):
     gate = start()
-    worker = Tally(Board(None), gate.follow(RULES))
-    gate.ledger.read(worker.board)
+    worker = VerdictCounter(SharedCounters(None), gate.follow(RULES))
+    gate.period_counts.read(worker.counters)
     for _ in range(6):
         worker.add(decide(RULES, Host("listed.example"), DAWN), page=True)
     for _ in range(beats):
         gate.beat(60)
     worker.add(decide(RULES, Host("listed.example"), DAWN), page=True)
-    gate.ledger.leave(worker.board)
-    worker.board.numbers[FIRST_CELL] += 100  # nobody reads it any more
+    gate.period_counts.leave(worker.counters)
+    worker.counters.numbers[FIRST_CELL] += 100  # nobody reads it any more
     gate.stop(1)
     gate.beat(60)
     gate.beat(60)
@@ -549,7 +558,7 @@ def test_a_board_that_leaves_when_its_period_is_over_counts_for_it(start: Gates)
     gate = start()
     gate.stop(5)
     start.clock.now = MIDNIGHT
-    gate.ledger.leave(gate.tally.board)
+    gate.period_counts.leave(gate.counter.counters)
     gate.beat()
     assert gate.counts() == {("2026-11-21", STOPPED): 5}
 
@@ -561,17 +570,17 @@ def test_nothing_is_lost_or_counted_twice_while_boards_come_and_go(start: Gates)
 
     def beat_on_and_on() -> None:
         while not over.is_set():
-            gate.ledger.beat(start.clock.now)
+            gate.period_counts.beat(start.clock.now)
 
     beats = [threading.Thread(target=beat_on_and_on) for _ in range(2)]
     for thread in beats:
         thread.start()
     for _ in range(rounds):
-        worker = Tally(Board(None), layout)
-        gate.ledger.read(worker.board)
+        worker = VerdictCounter(SharedCounters(None), layout)
+        gate.period_counts.read(worker.counters)
         for _ in range(100):
             worker.add(decide(RULES, Host("listed.example"), DAWN), page=True)
-        gate.ledger.leave(worker.board)
+        gate.period_counts.leave(worker.counters)
     over.set()
     for thread in beats:
         thread.join()
@@ -600,9 +609,9 @@ def test_a_new_serial_is_counted_for_itself_and_shown_with_the_one_before(
 
 def test_who_still_judges_by_the_ruleset_before_is_counted(start: Gates):
     gate = start()
-    layout = gate.ledger.follow(of_serial(2), DAWN)
+    layout = gate.period_counts.follow(of_serial(2), DAWN)
     assert set(layout) == set(cells(RULES)) | set(cells(of_serial(2)))
-    gate.stop(4)  # the tally knows nothing of it yet
+    gate.stop(4)  # the counter knows nothing of it yet
     gate.beat(60)
     gate.stop(5)
     gate.beat(60)
@@ -612,17 +621,17 @@ def test_who_still_judges_by_the_ruleset_before_is_counted(start: Gates):
 def test_the_numbers_that_are_no_cells_are_those_of_all_boards_there_were(start: Gates):
     """But for tunnels that are open: those of a worker that is gone are not."""
     gate = start()
-    worker = Board(None)
-    gate.ledger.read(worker)
-    for number, board in enumerate((gate.tally.board, worker), start=1):
-        board.numbers[Number.TUNNELS] = 10 * number
-        board.numbers[Number.TO_CLIENTS] = 100 * number
+    worker = SharedCounters(None)
+    gate.period_counts.read(worker)
+    for number, counters in enumerate((gate.counter.counters, worker), start=1):
+        counters.numbers[Number.TUNNELS] = 10 * number
+        counters.numbers[Number.TO_CLIENTS] = 100 * number
     gate.stop(1)
-    assert [gate.ledger.numbers()[number] for number in (Number.TUNNELS, Number.TO_CLIENTS)] == [30, 300]
-    gate.ledger.leave(worker)
+    assert [gate.period_counts.numbers()[number] for number in (Number.TUNNELS, Number.TO_CLIENTS)] == [30, 300]
+    gate.period_counts.leave(worker)
     gate.beat(60)
-    assert [gate.ledger.numbers()[number] for number in (Number.TUNNELS, Number.TO_CLIENTS)] == [10, 300]
-    assert len(gate.ledger.numbers()) == FIRST_CELL
+    assert [gate.period_counts.numbers()[number] for number in (Number.TUNNELS, Number.TO_CLIENTS)] == [10, 300]
+    assert len(gate.period_counts.numbers()) == FIRST_CELL
 
 
 def test_cells_stay_where_they_are_for_all_who_count(start: Gates):
@@ -872,11 +881,11 @@ def test_a_disk_that_fails_is_said_once_until_it_works_again(start: Gates, log: 
         gate.state.fails_to_count = True
         for _ in range(3):
             gate.beat(60)
-        assert gate.ledger.has_unwritten
+        assert gate.period_counts.has_unwritten
         gate.state.fails_to_count = False
         for _ in range(3):
             gate.beat(60)
-        assert not gate.ledger.has_unwritten
+        assert not gate.period_counts.has_unwritten
     assert [type(each) for each in log()] == [CountsNotWritten] * 2
 
 
@@ -890,7 +899,7 @@ def test_what_cannot_be_written_is_in_what_is_said_all_the_same(start: Gates, lo
     start.clock.now = MIDNIGHT
     gate.beat()
     assert said(log())[0] == ("2026-11-21", "worst-of", "stopped", 40)
-    assert shown(gate.ledger.closed)["2026-11-21", "worst-of", Outcome.STOPPED] == 40
+    assert shown(gate.period_counts.closed)["2026-11-21", "worst-of", Outcome.STOPPED] == 40
     gate.stop(5)
     gate.beat(60)
     gate.state.fails_to_count = gate.state.fails_to_remember = False
@@ -973,17 +982,17 @@ def test_whatever_happens_what_was_counted_adds_up(
                 serial += 1
                 gate.follow(of_serial(1 + serial % 3))
             case "leave":
-                gate.ledger.leave(gate.tally.board)
-                gate.tally.board = Board(None)
-                gate.ledger.read(gate.tally.board)
+                gate.period_counts.leave(gate.counter.counters)
+                gate.counter.counters = SharedCounters(None)
+                gate.period_counts.read(gate.counter.counters)
             case "restart":
                 gate.state.fails_to_count = gate.state.fails_halfway = False
                 gate.end()
                 gate = Gate(folder, clock, gate.rules)
             case "renew":
                 gate.end()
-                kept: Kept = json.loads(json.dumps(gate.ledger.keep()))
-                gate = Gate(folder, clock, gate.rules, kept, gate.tally.board)
+                kept: Kept = json.loads(json.dumps(gate.period_counts.keep()))
+                gate = Gate(folder, clock, gate.rules, kept, gate.counter.counters)
     gate.state.fails_to_count = gate.state.fails_halfway = False
     gate.beat(60)
     assert sum(each.requests for each in gate.state.counts(0, EVER)) == counted
@@ -993,13 +1002,13 @@ def test_whatever_happens_what_was_counted_adds_up(
 # Who takes over
 
 
-def passed_on(ledger: Ledger) -> Kept:
-    return json.loads(json.dumps(ledger.keep()))
+def passed_on(period_counts: PeriodCounts) -> Kept:
+    return json.loads(json.dumps(period_counts.keep()))
 
 
 def test_a_ledger_that_knows_nothing_keeps_nothing(tmp_path: Path, clock: Clock):
     state = State.open(tmp_path, datetime.fromtimestamp(clock.now, UTC))
-    assert Ledger(state).keep() == {"cells": [], "unwritten": []}
+    assert PeriodCounts(state).keep() == {"cells": [], "unwritten": []}
     state.close()
 
 
@@ -1008,7 +1017,7 @@ def test_who_takes_over_counts_on_the_boards_of_before(start: Gates, log: Callab
     gate.stop(5)
     gate.end()
     gate.stop(6)  # the worker goes on while its supervisor is another
-    after = start(RULES, passed_on(gate.ledger), gate.tally.board)
+    after = start(RULES, passed_on(gate.period_counts), gate.counter.counters)
     gate.stop(7)
     after.stop(8)
     after.beat(60)
@@ -1021,7 +1030,7 @@ def test_who_takes_over_has_the_cells_where_they_were(start: Gates):
     gate = start()
     for serial in (2, 3, 4):
         before = gate.follow(of_serial(serial))
-    after = start(of_serial(4), passed_on(gate.ledger))
+    after = start(of_serial(4), passed_on(gate.period_counts))
     layout = after.follow(of_serial(4))
     assert {cell: place for cell, place in before.items() if cell in layout} == dict(layout)
 
@@ -1030,8 +1039,8 @@ def test_old_workers_can_count_by_the_ruleset_before_when_another_is_in_force_af
     """The list changes while the gate is renewed: they still judge by the one before when they are told of it."""
     gate = start()
     gate.end()
-    after = start(of_serial(2), passed_on(gate.ledger), gate.tally.board)
-    gate.tally.follow(after.layout)
+    after = start(of_serial(2), passed_on(gate.period_counts), gate.counter.counters)
+    gate.counter.follow(after.layout)
     gate.stop(3)
     after.stop(4)
     after.beat(60)
@@ -1048,10 +1057,10 @@ def test_what_could_not_be_written_is_written_by_who_takes_over(start: Gates):
     gate.beat()
     gate.stop(11)
     gate.end()
-    after = start(RULES, passed_on(gate.ledger), gate.tally.board)
+    after = start(RULES, passed_on(gate.period_counts), gate.counter.counters)
     after.beat(60)
     assert after.counts() == {("2026-11-21", STOPPED): 10, ("2026-11-22", STOPPED): 11}
-    assert after.ledger.keep()["unwritten"] == []
+    assert after.period_counts.keep()["unwritten"] == []
 
 
 # Beats that overlap
@@ -1076,23 +1085,23 @@ def test_what_is_being_written_is_neither_forgotten_nor_counted_twice(
     """A gate is told to end, or to be renewed, in the middle of a beat, and the last one comes at once."""
     state = SlowState.open(tmp_path, datetime.fromtimestamp(clock.now, UTC))
     state.is_writing, state.may_write = threading.Event(), threading.Event()
-    ledger, board = Ledger(state), Board(None)
-    tally = Tally(board, ledger.follow(RULES, clock.now))
-    ledger.read(board)
+    period_counts, counters = PeriodCounts(state), SharedCounters(None)
+    counter = VerdictCounter(counters, period_counts.follow(RULES, clock.now))
+    period_counts.read(counters)
     for _ in range(20):
-        tally.add(decide(RULES, Host("listed.example"), DAWN), page=True)
-    first = threading.Thread(target=ledger.beat, args=(MIDNIGHT,))
+        counter.add(decide(RULES, Host("listed.example"), DAWN), page=True)
+    first = threading.Thread(target=period_counts.beat, args=(MIDNIGHT,))
     first.start()
     assert state.is_writing.wait(SECONDS)
     for _ in range(30):
-        tally.add(decide(RULES, Host("listed.example"), DAWN), page=True)
-    last = threading.Thread(target=ledger.beat, args=(MIDNIGHT + 1,))
+        counter.add(decide(RULES, Host("listed.example"), DAWN), page=True)
+    last = threading.Thread(target=period_counts.beat, args=(MIDNIGHT + 1,))
     last.start()
     state.may_write.set()
     first.join(SECONDS)
     last.join(SECONDS)
     if then == "keeping":
-        assert ledger.keep()["unwritten"] == []
+        assert period_counts.keep()["unwritten"] == []
     assert [row[3] for row in said(log()) if row[2] == "stopped"] == [20]
     assert len(said(log())) == 4
     assert sorted(each.requests for each in state.counts(0, EVER) if each.requests) == [20, 30]
@@ -1157,7 +1166,7 @@ def test_files_are_of_the_same_size_whatever_was_asked_for(start: Gates, tmp_pat
             if folder == busy and number % 3 == 0:
                 for host, times_ in hits.items():
                     gate.ask(host, times_ // (1 + number), page=number % 2 == 0 and host == "listed.example")
-            gate.ledger.beat(start.clock.now)
+            gate.period_counts.beat(start.clock.now)
         assert sizes(busy) == sizes(idle), f"after {number} beats"
     assert sum(folders[busy].counts().values()) > 100_000
     assert folders[idle].counts() == {}
@@ -1187,6 +1196,6 @@ def test_a_ledger_says_nothing_of_hosts(start: Gates, log: Callable[[], list[Rec
     gate.beat()
     gate.end()
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    written += "".join(map(str, log())).encode() + repr(gate.ledger.closed).encode() + repr(log()).encode()
+    written += "".join(map(str, log())).encode() + repr(gate.period_counts.closed).encode() + repr(log()).encode()
     assert not any(host.encode() in written for host in HOSTS)
     assert os.listdir(tmp_path)  # noqa: PTH208  there is something to look at

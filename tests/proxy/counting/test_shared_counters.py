@@ -1,4 +1,4 @@
-"""Board: what one process writes another reads, also once it is gone; each cell has a place, and keeps it."""
+"""SharedCounters: what one process writes another reads, also once it is gone; each cell has a place, and keeps it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoplist.core.counts import Cell, Outcome
-from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, OPENED_WITHIN, Board, Layout, Number
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, OPENED_WITHIN, Layout, Number, SharedCounters
 from tests.examples import examples
 
 ROOM = NUMBERS - FIRST_CELL
@@ -31,24 +31,24 @@ def cell(number: int, outcome: Outcome = Outcome.STOPPED) -> Cell:
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board.make()
-    yield board
-    board.close()
+def counters() -> Iterator[SharedCounters]:
+    counters = SharedCounters.make()
+    yield counters
+    counters.close()
 
 
 @pytest.fixture(params=["of one process", "that can be passed on"])
-def any_board(request: pytest.FixtureRequest, board: Board) -> Board:
-    return Board(None) if request.param == "of one process" else board
+def any_board(request: pytest.FixtureRequest, counters: SharedCounters) -> SharedCounters:
+    return SharedCounters(None) if request.param == "of one process" else counters
 
 
-def test_a_board_begins_with_zeros(any_board: Board):
+def test_a_board_begins_with_zeros(any_board: SharedCounters):
     assert len(any_board.numbers) == len(any_board.taken) == NUMBERS
     assert not any(any_board.numbers)
     assert not any(any_board.taken)
 
 
-def test_each_number_stands_for_itself(any_board: Board):
+def test_each_number_stands_for_itself(any_board: SharedCounters):
     for place in range(NUMBERS):
         any_board.numbers[place] = place + 1
         any_board.taken[place] = -place
@@ -57,13 +57,13 @@ def test_each_number_stands_for_itself(any_board: Board):
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, -(2**63)], ids=["greatest", "least"])
-def test_a_number_holds_more_than_any_gate_will_count(any_board: Board, value: int):
+def test_a_number_holds_more_than_any_gate_will_count(any_board: SharedCounters, value: int):
     any_board.numbers[0] = value
     assert any_board.numbers[0] == value
 
 
 @pytest.mark.parametrize("place", [NUMBERS, 2 * NUMBERS, -NUMBERS - 1])
-def test_there_is_no_place_beside_the_numbers(any_board: Board, place: int):
+def test_there_is_no_place_beside_the_numbers(any_board: SharedCounters, place: int):
     with pytest.raises(IndexError):
         any_board.numbers[place] = 1
 
@@ -90,73 +90,75 @@ def in_a_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_what_a_worker_writes_its_supervisor_reads(board: Board):
+def test_what_a_worker_writes_its_supervisor_reads(counters: SharedCounters):
     def work() -> None:
-        theirs = Board(board.file)
+        theirs = SharedCounters(counters.file)
         assert theirs.numbers[FIRST_CELL] == 5
         theirs.numbers[FIRST_CELL] += 2
         theirs.numbers[NUMBERS - 1] += 1
 
-    board.numbers[FIRST_CELL] = 5
+    counters.numbers[FIRST_CELL] = 5
     assert in_a_child(work) == 0
-    assert (board.numbers[FIRST_CELL], board.numbers[NUMBERS - 1]) == (7, 1)
-    assert not any(board.taken)
+    assert (counters.numbers[FIRST_CELL], counters.numbers[NUMBERS - 1]) == (7, 1)
+    assert not any(counters.taken)
 
 
-def test_what_a_worker_wrote_before_it_was_killed_stands(board: Board):
+def test_what_a_worker_wrote_before_it_was_killed_stands(counters: SharedCounters):
     def work() -> None:
-        theirs = Board(board.file)
+        theirs = SharedCounters(counters.file)
         theirs.numbers[FIRST_CELL] = 3
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_a_child(work) == -signal.SIGKILL
-    assert board.numbers[FIRST_CELL] == 3
+    assert counters.numbers[FIRST_CELL] == 3
 
 
-def test_what_was_taken_is_known_to_who_takes_over(board: Board):
-    board.numbers[FIRST_CELL] = 9
-    board.taken[FIRST_CELL] = 4
-    file = os.dup(board.file)
-    board.close()
-    again = Board(file)
+def test_what_was_taken_is_known_to_who_takes_over(counters: SharedCounters):
+    counters.numbers[FIRST_CELL] = 9
+    counters.taken[FIRST_CELL] = 4
+    file = os.dup(counters.file)
+    counters.close()
+    again = SharedCounters(file)
     assert (again.numbers[FIRST_CELL], again.taken[FIRST_CELL]) == (9, 4)
     again.close()
 
 
-def test_a_program_that_is_handed_the_descriptor_has_the_same_numbers(board: Board):
+def test_a_program_that_is_handed_the_descriptor_has_the_same_numbers(counters: SharedCounters):
     program = (
-        "import sys; from stoplist.proxy.counting.shared_counters import Board; "
-        "board = Board(int(sys.argv[1])); board.numbers[7] += 30"
+        "import sys; from stoplist.proxy.counting.shared_counters import SharedCounters; "
+        "counters = SharedCounters(int(sys.argv[1])); counters.numbers[7] += 30"
     )
-    board.numbers[7] = 12
-    subprocess.run([sys.executable, "-c", program, str(board.file)], pass_fds=[board.file], timeout=60, check=True)
-    assert board.numbers[7] == 42
+    counters.numbers[7] = 12
+    subprocess.run(
+        [sys.executable, "-c", program, str(counters.file)], pass_fds=[counters.file], timeout=60, check=True
+    )
+    assert counters.numbers[7] == 42
 
 
-def test_a_board_is_inherited_by_no_program(board: Board):
-    assert not os.get_inheritable(board.file)
+def test_a_board_is_inherited_by_no_program(counters: SharedCounters):
+    assert not os.get_inheritable(counters.file)
 
 
-def test_a_board_has_no_name_in_any_folder(board: Board):
-    assert os.readlink(f"/proc/self/fd/{board.file}") == "/memfd:stoplist (deleted)"  # noqa: PTH115  no path
+def test_a_board_has_no_name_in_any_folder(counters: SharedCounters):
+    assert os.readlink(f"/proc/self/fd/{counters.file}") == "/memfd:stoplist (deleted)"  # noqa: PTH115  no path
 
 
-def test_a_board_that_was_closed_can_still_be_read_and_closed_again(board: Board):
-    board.numbers[0] = 8
-    file = board.file
-    board.close()
-    board.close()
-    assert board.file is None
+def test_a_board_that_was_closed_can_still_be_read_and_closed_again(counters: SharedCounters):
+    counters.numbers[0] = 8
+    file = counters.file
+    counters.close()
+    counters.close()
+    assert counters.file is None
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(file)
-    assert board.numbers[0] == 8
+    assert counters.numbers[0] == 8
 
 
 def test_memory_that_is_too_short_is_no_board():
     file = os.memfd_create("short")
     os.ftruncate(file, mmap.PAGESIZE)
     with pytest.raises(ValueError, match="mmap length"):
-        Board(file)
+        SharedCounters(file)
     os.close(file)
 
 
@@ -173,7 +175,7 @@ def test_memory_that_is_too_short_is_no_board():
         pytest.param(3600.0, len(OPENED_WITHIN), id="an hour"),
     ],
 )
-def test_a_tunnel_is_counted_in_the_first_step_it_opened_within(any_board: Board, seconds: float, place: int):
+def test_a_tunnel_is_counted_in_the_first_step_it_opened_within(any_board: SharedCounters, seconds: float, place: int):
     any_board.opened(seconds)
     opened = list(any_board.numbers[Number.OPENED : LAST_OPENED + 1])
     assert opened == [int(at == place) for at in range(len(OPENED_WITHIN) + 1)]
@@ -182,12 +184,12 @@ def test_a_tunnel_is_counted_in_the_first_step_it_opened_within(any_board: Board
 
 @given(st.lists(st.floats(0, 60), max_size=30))
 def test_the_steps_hold_every_tunnel_once(seconds: list[float]):
-    board = Board(None)
+    counters = SharedCounters(None)
     for each in seconds:
-        board.opened(each)
-    assert sum(board.numbers[Number.OPENED : LAST_OPENED + 1]) == len(seconds)
-    assert abs(board.numbers[Number.OPENED_MICROSECONDS] - 1_000_000 * sum(seconds)) <= len(seconds) + 1
-    assert not any(board.numbers[LAST_OPENED + 1 :])
+        counters.opened(each)
+    assert sum(counters.numbers[Number.OPENED : LAST_OPENED + 1]) == len(seconds)
+    assert abs(counters.numbers[Number.OPENED_MICROSECONDS] - 1_000_000 * sum(seconds)) <= len(seconds) + 1
+    assert not any(counters.numbers[LAST_OPENED + 1 :])
 
 
 # Where cells stand

@@ -1,4 +1,4 @@
-"""Tally: each verdict is one more in its cell, wherever that stands; nothing else is known of it."""
+"""VerdictCounter: each verdict is one more in its cell, wherever that stands; nothing else is known of it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from stoplist.core.decide import (
     decide,
 )
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Board, Layout
-from stoplist.proxy.counting.verdict_counter import Tally, cells
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS, Layout, SharedCounters
+from stoplist.proxy.counting.verdict_counter import VerdictCounter, cells
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
@@ -48,16 +48,16 @@ def of(name: str, rules: Ruleset = RULES) -> Verdict:
 
 
 class Counts:
-    """A tally with all it writes on; by cell, what was counted."""
+    """A counter with all it writes on; by cell, what was counted."""
 
     def __init__(self, rules: Ruleset = RULES) -> None:
-        self.board = Board(None)
+        self.counters = SharedCounters(None)
         self.layout = Layout()
-        self.tally = Tally(self.board, self.layout.of(cells(rules)))
+        self.counter = VerdictCounter(self.counters, self.layout.of(cells(rules)))
 
     def __call__(self) -> dict[Cell, int]:
-        found = {cell: self.board.numbers[place] for cell, place in self.layout.items()}
-        assert sum(found.values()) == sum(self.board.numbers), "a number stands where no cell does"
+        found = {cell: self.counters.numbers[place] for cell, place in self.layout.items()}
+        assert sum(found.values()) == sum(self.counters.numbers), "a number stands where no cell does"
         return {cell: requests for cell, requests in found.items() if requests}
 
 
@@ -87,7 +87,7 @@ class Counts:
 def test_each_verdict_is_counted_in_its_cell(verdict: Verdict, page: bool, cell: Cell):
     counts = Counts()
     for number in range(1, 4):
-        counts.tally.add(verdict, page=page)
+        counts.counter.add(verdict, page=page)
         assert counts() == {cell: number}
 
 
@@ -96,14 +96,14 @@ def test_each_verdict_is_counted_in_its_cell(verdict: Verdict, page: bool, cell:
 def test_the_check_host_is_never_counted(host: str, page: bool):
     counts = Counts()
     for _ in range(3):
-        counts.tally.add(of(host), page=page)
+        counts.counter.add(of(host), page=page)
     assert counts() == {}
 
 
 def test_an_expired_list_that_refuses_all_is_counted_as_refusals():
     rules = ruleset(signed("listed.example"), when_expired="refuse-all")
     counts = Counts(rules)
-    counts.tally.add(decide(rules, Host("pass.example"), rules.refuse_from + 1))
+    counts.counter.add(decide(rules, Host("pass.example"), rules.refuse_from + 1))
     assert counts() == {REFUSED: 1}
 
 
@@ -114,7 +114,7 @@ HOSTS = ["listed.example", "trial.example", "pass.example", "127.0.0.1", CHECK_H
 def test_any_requests_add_up_to_as_many_as_there_were(requests: list[tuple[str, bool]]):
     counts = Counts()
     for host, page in requests:
-        counts.tally.add(of(host), page=page and host == "listed.example")
+        counts.counter.add(of(host), page=page and host == "listed.example")
     assert sum(counts().values()) == sum(host != CHECK_HOST for host, _ in requests)
     pages = sum(page and host == "listed.example" for host, page in requests)
     assert counts().get(STOPPED, 0) == pages
@@ -124,9 +124,9 @@ def test_any_requests_add_up_to_as_many_as_there_were(requests: list[tuple[str, 
 def test_nothing_is_written_but_numbers_of_cells():
     counts = Counts()
     for host in HOSTS:
-        counts.tally.add(of(host))
-    assert not any(counts.board.numbers[:FIRST_CELL])
-    assert not any(counts.board.taken)
+        counts.counter.add(of(host))
+    assert not any(counts.counters.numbers[:FIRST_CELL])
+    assert not any(counts.counters.taken)
 
 
 # The cells of a ruleset
@@ -171,9 +171,9 @@ def test_no_verdict_of_a_ruleset_is_without_a_cell(rules: Ruleset):
         for now in (NOON, datetime(2099, 1, 1, tzinfo=UTC).timestamp()):
             for observes in {False, bool(rules.observed)}:
                 verdict = decide(rules, Host.parse(host), now, observes=observes)
-                counts.tally.add(verdict, page=verdict.action == "stop")
+                counts.counter.add(verdict, page=verdict.action == "stop")
     for verdict in (UNREADABLE, AMBIGUOUS, DENIED, NOT_FORWARDED, FAULT, PASS):
-        counts.tally.add(verdict)
+        counts.counter.add(verdict)
     assert sum(counts().values()) > 0
 
 
@@ -182,27 +182,27 @@ def test_no_verdict_of_a_ruleset_is_without_a_cell(rules: Ruleset):
 
 def test_what_is_counted_goes_to_the_new_place_from_then_on():
     counts = Counts()
-    counts.tally.add(of("listed.example"))
+    counts.counter.add(of("listed.example"))
     other = Layout([Cell("x", 0, Outcome.STOPPED), *cells(RULES)])
-    counts.tally.follow(other.of(cells(RULES)))
-    counts.tally.add(of("listed.example"))
-    assert counts.board.numbers[dict(other.items())[NOT_SHOWN]] == 1
-    assert sum(counts.board.numbers) == 2
+    counts.counter.follow(other.of(cells(RULES)))
+    counts.counter.add(of("listed.example"))
+    assert counts.counters.numbers[dict(other.items())[NOT_SHOWN]] == 1
+    assert sum(counts.counters.numbers) == 2
 
 
 def test_a_verdict_by_the_ruleset_before_is_counted_while_another_comes_into_force():
     """Requests that were judged a moment ago are counted a moment later."""
     counts, newer = Counts(), ruleset(signed("listed.example", serial=4))
-    counts.tally.follow(counts.layout.of([*cells(newer), *cells(RULES)]))
-    counts.tally.add(of("listed.example"), page=True)
-    counts.tally.add(of("listed.example", newer), page=True)
+    counts.counter.follow(counts.layout.of([*cells(newer), *cells(RULES)]))
+    counts.counter.add(of("listed.example"), page=True)
+    counts.counter.add(of("listed.example", newer), page=True)
     assert counts() == {STOPPED: 1, Cell("worst-of", 4, Outcome.STOPPED): 1}
 
 
 def test_a_verdict_without_a_cell_is_a_fault_and_counts_nothing():
     counts = Counts(ruleset(signed("listed.example", serial=1)))
     with pytest.raises(KeyError):
-        counts.tally.add(of("listed.example"))
+        counts.counter.add(of("listed.example"))
     assert counts() == {}
 
 
@@ -215,13 +215,13 @@ def test_nothing_is_lost_while_layouts_follow_one_another():
         while not over.is_set():
             serial = 100 + (serial + 1) % (NUMBERS // 2)
             newer = Cell("worst-of", serial, Outcome.STOPPED)
-            counts.tally.follow(counts.layout.of([newer, *cells(RULES)]))
+            counts.counter.follow(counts.layout.of([newer, *cells(RULES)]))
 
     thread = threading.Thread(target=follow_on_and_on)
     thread.start()
     for _ in range(20_000):
-        counts.tally.add(of("listed.example"), page=True)
-        counts.tally.add(PASS)
+        counts.counter.add(of("listed.example"), page=True)
+        counts.counter.add(PASS)
     over.set()
     thread.join()
     assert counts() == {STOPPED: 20_000, PASSED: 20_000}

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoplist.proxy.counting.shared_counters import Board, Number
+from stoplist.proxy.counting.shared_counters import Number, SharedCounters
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.lane.epoll import Poll, poll_for
 from stoplist.proxy.lane.relay import _BUFFER, CHUNK, Relay
@@ -49,8 +49,8 @@ polls: dict[asyncio.AbstractEventLoop, Poll] = {}
 """The one of the loop that runs."""
 
 
-def a_relay(loop: asyncio.AbstractEventLoop, *arguments, board: Board | None = None) -> Relay:
-    return Relay(polls[loop], loop.time, board or Board(None), *arguments)
+def a_relay(loop: asyncio.AbstractEventLoop, *arguments, counters: SharedCounters | None = None) -> Relay:
+    return Relay(polls[loop], loop.time, counters or SharedCounters(None), *arguments)
 
 
 async def settle(turns: int = TURNS) -> None:
@@ -82,14 +82,14 @@ class Link:
     near: tuple[socket.socket, socket.socket]
     numbers: tuple[int, int]
     """The file descriptors of `near`."""
-    board: Board
+    counters: SharedCounters
     ends: list[BaseException | None] = field(default_factory=list)
     """What `on_end` was called with."""
 
     @property
     def relayed(self) -> tuple[int, int]:
         """How many bytes were counted from the client, and to it."""
-        return self.board.numbers[Number.FROM_CLIENTS], self.board.numbers[Number.TO_CLIENTS]
+        return self.counters.numbers[Number.FROM_CLIENTS], self.counters.numbers[Number.TO_CLIENTS]
 
     def far(self, side: str) -> tuple[socket.socket, socket.socket]:
         """This side, and the other one."""
@@ -131,10 +131,10 @@ async def linked(
     before(client, server)
     ends: list[BaseException | None] = []
     numbers = (to_client.fileno(), to_server.fileno())
-    board = Board(None)
-    relay = a_relay(asyncio.get_running_loop(), to_client, to_server, first, ends.append, board=board)
+    counters = SharedCounters(None)
+    relay = a_relay(asyncio.get_running_loop(), to_client, to_server, first, ends.append, counters=counters)
     try:
-        yield Link(relay, client, server, (to_client, to_server), numbers, board, ends)
+        yield Link(relay, client, server, (to_client, to_server), numbers, counters, ends)
     finally:
         relay.end()
         client.close()
@@ -249,17 +249,17 @@ def test_what_was_sent_is_what_arrives_however_it_was_cut(
 
 def test_all_relays_of_a_board_count_together_the_first_bytes_too(loops: Loops) -> None:
     async def main() -> None:
-        board, loop = Board(None), asyncio.get_running_loop()
+        counters, loop = SharedCounters(None), asyncio.get_running_loop()
         for first, there, back in ((b"", b"12", b"3"), (b"123", b"4567", b""), (b"", b"", b"1234")):
             (client, to_client), (server, to_server) = pair(), pair()
-            before = list(board.numbers[:4])
-            relay = a_relay(loop, to_client, to_server, first, lambda _: None, board=board)
+            before = list(counters.numbers[:4])
+            relay = a_relay(loop, to_client, to_server, first, lambda _: None, counters=counters)
             client.send(there)
             server.send(back)
             assert await receive(server, len(first + there)) == first + there
             assert await receive(client, len(back)) == back
-            assert board.numbers[Number.FROM_CLIENTS] - before[Number.FROM_CLIENTS] == len(first + there)
-            assert board.numbers[Number.TO_CLIENTS] - before[Number.TO_CLIENTS] == len(back)
+            assert counters.numbers[Number.FROM_CLIENTS] - before[Number.FROM_CLIENTS] == len(first + there)
+            assert counters.numbers[Number.TO_CLIENTS] - before[Number.TO_CLIENTS] == len(back)
             relay.end()
             client.close()
             server.close()

@@ -602,7 +602,7 @@ def test_no_two_kinds_of_record_of_one_level_have_one_name():
 
 
 def test_a_list_in_force_is_said_without_its_domains():
-    record = records.InForce.of(signed("listed.example", serial=9), "stop")
+    record = records.ListInForce.of(signed("listed.example", serial=9), "stop")
     assert str(record) == ("list worst-of serial 9 in force (stop): 1 domains, expires 2096-01-01T00:00:00Z")
     assert "listed.example" not in repr(record) + written(record, LogFormat.JSON)
 

@@ -73,7 +73,7 @@ class Store:
 
 @dataclass
 class Counted:
-    """A tally that remembers."""
+    """A counter that remembers."""
 
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -104,7 +104,7 @@ async def installed(
     judge, counted, loop = Judge(), Counted(), asyncio.get_running_loop()
     assert isinstance(loop, Names)
     judge.store = Store(InForce(rules, page_of(rules.policy)))
-    judge.tally = counted
+    judge.counter = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
     connector = Outbound(judge, Faults(), listening, search)
     connector.trusted = frozenset(trusted)

@@ -13,7 +13,7 @@ from stoplist.authority import CA_FILE, Source
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.proxy.reload.ca_in_force import Keeper
+from stoplist.proxy.reload.ca_in_force import CurrentCa
 from tests import pki
 from tests.fixed_time import NOW
 from tests.pki import policy
@@ -22,8 +22,8 @@ DAY = timedelta(days=1)
 PAGE = policy()
 
 
-def keeper(folder: Path, wanted: Policy = PAGE, *, speaks: bool = True) -> Keeper:
-    return Keeper(wanted, folder / "policy.yaml", folder, NOW, speaks=speaks)
+def current_ca(folder: Path, wanted: Policy = PAGE, *, speaks: bool = True) -> CurrentCa:
+    return CurrentCa(wanted, folder / "policy.yaml", folder, NOW, speaks=speaks)
 
 
 def source(folder: Path) -> Source:
@@ -48,7 +48,7 @@ def said() -> Iterator[list[str]]:
 
 
 def test_the_next_ca_is_taken_up_when_it_is_put_in_force(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path)
+    kept = current_ca(tmp_path)
     first = kept.current
     following = source(tmp_path).renew(NOW)
     kept.look(PAGE, NOW)
@@ -72,7 +72,7 @@ def test_the_next_ca_is_taken_up_when_it_is_put_in_force(tmp_path: Path, said: l
     ],
 )
 def test_what_does_not_load_leaves_the_last_good_one_and_is_said_once(tmp_path: Path, said: list[str], harm):
-    kept = keeper(tmp_path)
+    kept = current_ca(tmp_path)
     first, data = kept.current, (tmp_path / CA_FILE).read_bytes()
     harm(tmp_path / CA_FILE)
     for _ in range(3):
@@ -89,14 +89,14 @@ def test_what_does_not_load_leaves_the_last_good_one_and_is_said_once(tmp_path: 
 
 
 def test_a_worker_is_silent(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path, speaks=False)
+    kept = current_ca(tmp_path, speaks=False)
     (tmp_path / CA_FILE).unlink()
     kept.look(PAGE, kept.current.ends)
     assert not said
 
 
 def test_it_warns_at_the_start_and_once_a_day_from_60_days_before_the_end(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path)
+    kept = current_ca(tmp_path)
     near = kept.current.ends - 60 * DAY
     kept.look(PAGE, near)
     assert not said
@@ -108,14 +108,14 @@ def test_it_warns_at_the_start_and_once_a_day_from_60_days_before_the_end(tmp_pa
 
 
 def test_where_the_next_one_waits_it_says_to_switch(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path)
+    kept = current_ca(tmp_path)
     source(tmp_path).renew(NOW)
     kept.look(PAGE, kept.current.ends - 10 * DAY)
     assert said[0].endswith("in 10 days: roll the next one out, then 'stoplist ca POLICY --switch'")
 
 
 def test_it_follows_the_policy(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path, policy(https="refuse"))
+    kept = current_ca(tmp_path, policy(https="refuse"))
     assert kept.current is None
     assert not list(tmp_path.iterdir())
     kept.look(PAGE, NOW)
@@ -136,7 +136,7 @@ def test_an_operators_ca_follows_its_files(tmp_path: Path, said: list[str]):
     theirs = policy(ca={"cert": "intermediate.pem", "key": "intermediate.key"})
     root = pki.new(now=NOW)
     pki.new("Example Gate CA", root, now=NOW).write(tmp_path)
-    kept = keeper(tmp_path, theirs)
+    kept = current_ca(tmp_path, theirs)
     successor = pki.new("Example Gate CA 2", root, kind="RSA-2048", now=NOW)
     (tmp_path / "intermediate.key").write_bytes(successor.key_pem())
     kept.look(theirs, NOW)
@@ -150,11 +150,11 @@ def test_without_a_ca_that_can_be_used_it_does_not_start(tmp_path: Path):
     (tmp_path / CA_FILE).write_bytes(b"garbage")
     (tmp_path / CA_FILE).chmod(0o600)
     with pytest.raises(StoplistError, match="not a certificate in PEM"):
-        keeper(tmp_path)
+        current_ca(tmp_path)
 
 
 def test_one_that_could_not_be_made_is_tried_again_and_that_is_said_once(tmp_path: Path, said: list[str]):
-    kept = keeper(tmp_path, policy(https="refuse"))
+    kept = current_ca(tmp_path, policy(https="refuse"))
     (tmp_path / CA_FILE).symlink_to(tmp_path / "none" / CA_FILE)
     for _ in range(3):
         kept.look(PAGE, NOW)

@@ -443,4 +443,4 @@ def test_all_that_is_said_is_a_record(publisher: Publisher, open_store: Open, ca
     assert _until(lambda: ReadAtStart in said())
     publisher.policy.write_text("version: 2\n")
     assert _until(lambda: ChangeRefused in said())
-    assert set(said()) == {Noted, records.InForce, ListRefused, ReadAtStart, ChangeRefused}
+    assert set(said()) == {Noted, records.ListInForce, ListRefused, ReadAtStart, ChangeRefused}

@@ -21,7 +21,7 @@ from stoplist.core.lists.signed_list import SignedList
 from stoplist.proxy.counting.shared_counters import FIRST_CELL, NUMBERS
 from stoplist.proxy.reload import shared_rulesets
 from stoplist.proxy.reload.shared_rulesets import SharedDigests, pack, share, unpack
-from stoplist.proxy.workers.worker_channel import MAX_FILES, Link, Word
+from stoplist.proxy.workers.worker_channel import MAX_FILES, Word, WorkerChannel
 from tests.fixed_time import EXPIRES, NOW
 from tests.rulesets import page_of, ruleset, signed
 
@@ -41,13 +41,13 @@ TIMES = [when.timestamp() for when in (NOW, NOW.replace(year=2027), EXPIRES + ti
 
 def _passed_on(shared: Ruleset, layout: Mapping[Cell, int] = LAYOUT) -> Ruleset:
     """What another process makes of it: the descriptors go through a socket, as they do."""
-    ours, theirs = Link.pair()
+    ours, theirs = WorkerChannel.pair()
     page = page_of(shared.policy)
     with theirs:
         files = pack(shared, page, layout)
         ours.send(Word.RULESET, files=files)
         os.close(files[0])
-        message = Link(theirs).receive()
+        message = WorkerChannel(theirs).receive()
     ours.close()
     assert message is not None
     received, page_received, layout_received = unpack(message[1])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stoplist.proxy.event_loop import new_event_loop
-from stoplist.proxy.workers.listening_sockets import Listening, Sockets, adopt, all_of, describe, listen
+from stoplist.proxy.workers.listening_sockets import ListeningSockets, Sockets, adopt, all_of, describe, listen
 from tests.e2e.network import SECONDS
 
 LOOPBACK = "127.0.0.1"
@@ -192,7 +192,7 @@ def test_another_program_serves_what_was_handed_to_it(opened: Listen):
 
 def test_what_was_not_handed_down_is_listened_on_here(opened: Listen):
     handed: Sockets = {(LOOPBACK, 8080): opened(LOOPBACK, 0)}
-    listening = Listening(handed)
+    listening = ListeningSockets(handed)
     assert listening.sockets(LOOPBACK, 8080) == handed[LOOPBACK, 8080]
     (own,) = listening.sockets(LOOPBACK, 0)
     with own:
@@ -215,7 +215,7 @@ def test_an_event_loop_serves_what_was_handed_down(opened: Listen, factory: Call
         return data
 
     async def main() -> None:
-        Listening(handed).install(asyncio.get_running_loop())
+        ListeningSockets(handed).install(asyncio.get_running_loop())
         served = await asyncio.start_server(say, LOOPBACK, 8080)
         own = await asyncio.start_server(say, LOOPBACK, 0)
         assert [each.getsockname() for each in served.sockets] == addresses

@@ -15,12 +15,12 @@ from stoplist.core.counts import Cell, Outcome
 from stoplist.core.decide import Action, Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
-from stoplist.proxy.counting.shared_counters import Board, Layout
+from stoplist.proxy.counting.shared_counters import Layout, SharedCounters
 from stoplist.proxy.counting.verdict_counter import cells
 from stoplist.proxy.reload.ruleset_store import InForce
 from stoplist.proxy.reload.shared_rulesets import pack, share
 from stoplist.proxy.workers.worker import Follower, Worker
-from stoplist.proxy.workers.worker_channel import Link, Word
+from stoplist.proxy.workers.worker_channel import Word, WorkerChannel
 from tests.e2e.network import SECONDS
 from tests.fixed_time import NOW
 from tests.rulesets import page_of, ruleset, signed
@@ -44,11 +44,11 @@ class Supervisor:
     """The other end, in this process, and what it has handed to its `worker`."""
 
     def __init__(self) -> None:
-        self.link, theirs = Link.pair()
-        self.link.connection.settimeout(SECONDS)
-        self.board, self.layout = Board.make(), Layout()
+        self.channel, theirs = WorkerChannel.pair()
+        self.channel.connection.settimeout(SECONDS)
+        self.counters, self.layout = SharedCounters.make(), Layout()
         self.worker = Worker(
-            {"link": theirs.detach(), "listening": [], "board": os.dup(self.board.file), "own": [], "has_all": True}
+            {"link": theirs.detach(), "listening": [], "board": os.dup(self.counters.file), "own": [], "has_all": True}
         )
         self.changes: list[InForce] = []
         self.words: list[Word | None] = []
@@ -59,7 +59,7 @@ class Supervisor:
         shared = share(rules)
         wanted = [*cells(shared), *(cells(before) if before is not None else ())]
         files = pack(shared, page_of(shared.policy), self.layout.of(wanted))
-        self.link.send(Word.RULESET, files=files)
+        self.channel.send(Word.RULESET, files=files)
         os.close(files[0])
         return shared
 
@@ -75,13 +75,13 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # as log_allowlist.install has it: it counts
     supervisor = Supervisor()
     yield supervisor
-    supervisor.link.close()
+    supervisor.channel.close()
     for thread in threading.enumerate():
         if thread.name == "stoplist-link":
             thread.join(SECONDS)
-    supervisor.worker.link.close()
-    supervisor.worker.board.close()
-    supervisor.board.close()
+    supervisor.worker.channel.close()
+    supervisor.worker.counters.close()
+    supervisor.counters.close()
 
 
 # Rulesets
@@ -97,7 +97,7 @@ def test_each_ruleset_that_follows_is_in_force_and_acknowledged(supervisor: Supe
     follower = supervisor.follower()
     for serial in range(2, 6):
         supervisor.give(ruleset(signed("listed.test", serial=serial)))
-        assert supervisor.link.receive() == (Word.TAKEN, [])
+        assert supervisor.channel.receive() == (Word.TAKEN, [])
         assert follower.current.ruleset.lists[0].header.serial == serial
         assert supervisor.changes[-1] is follower.current
     assert len(supervisor.changes) == 4
@@ -106,55 +106,55 @@ def test_each_ruleset_that_follows_is_in_force_and_acknowledged(supervisor: Supe
 def test_every_other_word_is_passed_on(supervisor: Supervisor):
     supervisor.follower()
     for _ in range(3):
-        supervisor.link.send(Word.TAKE)
+        supervisor.channel.send(Word.TAKE)
     assert _until(lambda: supervisor.words == [Word.TAKE] * 3)
 
 
 def test_a_supervisor_that_is_gone_is_told_of_once(supervisor: Supervisor):
     supervisor.follower()
-    supervisor.link.close()
+    supervisor.channel.close()
     assert _until(lambda: supervisor.words == [None])
     time.sleep(0.05)
     assert supervisor.words == [None]
 
 
 def test_a_supervisor_that_is_gone_at_the_start_is_an_error(supervisor: Supervisor):
-    supervisor.link.close()
+    supervisor.channel.close()
     with pytest.raises(StoplistError, match="the supervisor is gone"):
         Follower(supervisor.worker, supervisor.changes.append, supervisor.words.append)
 
 
 def test_a_supervisor_that_is_gone_before_the_answer_is_told_of(supervisor: Supervisor):
     """Killed after it gave a ruleset: the answer cannot be sent."""
-    supervisor.follower(on_change=lambda _: supervisor.link.close())
+    supervisor.follower(on_change=lambda _: supervisor.channel.close())
     supervisor.give(ruleset(signed("other.test", serial=2)))
     assert _until(lambda: supervisor.words == [None])
 
 
-def _without_descriptors(link: Link) -> None:
-    link.send(Word.RULESET)
+def _without_descriptors(channel: WorkerChannel) -> None:
+    channel.send(Word.RULESET)
 
 
-def _with_a_foreign_descriptor(link: Link) -> None:
+def _with_a_foreign_descriptor(channel: WorkerChannel) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"nonsense")
     os.close(writing)
-    link.send(Word.RULESET, files=[reading])
+    channel.send(Word.RULESET, files=[reading])
     os.close(reading)
 
 
-def _no_word(link: Link) -> None:
-    link.connection.send(b"\xffnonsense")
+def _no_word(channel: WorkerChannel) -> None:
+    channel.connection.send(b"\xffnonsense")
 
 
 @pytest.mark.parametrize("harm", [_without_descriptors, _with_a_foreign_descriptor, _no_word])
-def test_who_cannot_follow_any_more_does_not_go_on(supervisor: Supervisor, harm: Callable[[Link], None]):
+def test_who_cannot_follow_any_more_does_not_go_on(supervisor: Supervisor, harm: Callable[[WorkerChannel], None]):
     """A worker without a free descriptor gets none of a ruleset: it must not judge by the old one for ever."""
     follower = supervisor.follower()
     before = follower.current
-    harm(supervisor.link)
+    harm(supervisor.channel)
     assert _until(lambda: supervisor.words == [None])
-    assert supervisor.link.receive() is None
+    assert supervisor.channel.receive() is None
     assert follower.current is before
 
 
@@ -162,17 +162,17 @@ def test_who_cannot_follow_any_more_does_not_go_on(supervisor: Supervisor, harm:
 
 
 def _counted(supervisor: Supervisor) -> dict[Cell, int]:
-    found = {cell: supervisor.board.numbers[place] for cell, place in supervisor.layout.items()}
+    found = {cell: supervisor.counters.numbers[place] for cell, place in supervisor.layout.items()}
     return {cell: requests for cell, requests in found.items() if requests}
 
 
 def test_what_is_counted_stands_on_the_board_that_was_handed_down(supervisor: Supervisor):
     follower = supervisor.follower()
     for _ in range(3):
-        follower.tally.add(_verdict(follower, LISTED), page=True)
-    follower.tally.add(_verdict(follower, PASSING))
-    follower.tally.add(_verdict(follower, Host.parse("127.0.0.1")))
-    follower.tally.add(_verdict(follower, Host.parse("check.stoplist.invalid")))
+        follower.counter.add(_verdict(follower, LISTED), page=True)
+    follower.counter.add(_verdict(follower, PASSING))
+    follower.counter.add(_verdict(follower, Host.parse("127.0.0.1")))
+    follower.counter.add(_verdict(follower, Host.parse("check.stoplist.invalid")))
     assert _counted(supervisor) == {
         Cell("worst-of", 1, Outcome.STOPPED): 3,
         Cell(None, None, Outcome.PASSED): 1,
@@ -182,11 +182,11 @@ def test_what_is_counted_stands_on_the_board_that_was_handed_down(supervisor: Su
 
 def test_each_ruleset_is_counted_where_the_supervisor_says(supervisor: Supervisor):
     follower = supervisor.follower()
-    follower.tally.add(_verdict(follower, LISTED), page=True)
+    follower.counter.add(_verdict(follower, LISTED), page=True)
     supervisor.give(ruleset(signed("listed.test", serial=2)), before=supervisor.shared)
-    assert supervisor.link.receive() == (Word.TAKEN, [])
-    follower.tally.add(_verdict(follower, LISTED), page=True)
-    follower.tally.add(_verdict(follower, LISTED), page=True)
+    assert supervisor.channel.receive() == (Word.TAKEN, [])
+    follower.counter.add(_verdict(follower, LISTED), page=True)
+    follower.counter.add(_verdict(follower, LISTED), page=True)
     assert _counted(supervisor) == {Cell("worst-of", 1, Outcome.STOPPED): 1, Cell("worst-of", 2, Outcome.STOPPED): 2}
 
 
@@ -199,7 +199,7 @@ def test_a_request_of_any_moment_of_a_change_can_be_counted(supervisor: Supervis
         before = supervisor.shared
         for serial in range(2, 60):
             before = supervisor.give(ruleset(signed("listed.test", serial=serial)), before=before)
-            supervisor.link.receive()
+            supervisor.channel.receive()
             seen = counted
             _until(lambda seen=seen: counted > seen + 1)
         over.set()
@@ -208,7 +208,7 @@ def test_a_request_of_any_moment_of_a_change_can_be_counted(supervisor: Supervis
     thread.start()
     while not over.is_set():
         try:
-            follower.tally.add(_verdict(follower, LISTED), page=True)
+            follower.counter.add(_verdict(follower, LISTED), page=True)
             counted += 1
         except KeyError as error:
             faults.append(error)
@@ -221,7 +221,7 @@ def test_a_request_of_any_moment_of_a_change_can_be_counted(supervisor: Supervis
 def test_what_was_counted_can_be_read_once_the_worker_is_gone(supervisor: Supervisor):
     def work() -> None:
         follower = supervisor.follower()
-        follower.tally.add(_verdict(follower, LISTED), page=True)
+        follower.counter.add(_verdict(follower, LISTED), page=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
     pid = os.fork()
@@ -239,13 +239,13 @@ def test_what_was_counted_can_be_read_once_the_worker_is_gone(supervisor: Superv
 
 
 def test_what_was_handed_down_is_the_workers_own():
-    ours, theirs = Link.pair()
+    ours, theirs = WorkerChannel.pair()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
         task = {"link": os.dup(theirs.fileno()), "listening": [["127.0.0.1", 8080, [os.dup(listening.fileno())]]]}
     theirs.close()
-    board = Board.make()
-    file = os.dup(board.file)
+    counters = SharedCounters.make()
+    file = os.dup(counters.file)
     for each in (*task["listening"][0][2], task["link"], file):
         os.set_inheritable(each, True)  # as it is after the start of a program
     worker = Worker(task | {"board": file, "own": [["127.0.0.1", 9464]], "has_all": False})
@@ -253,16 +253,16 @@ def test_what_was_handed_down_is_the_workers_own():
     with handed:
         assert handed.getsockname() == address
         assert not handed.get_inheritable()
-        assert not worker.link.connection.get_inheritable()
-        assert not os.get_inheritable(worker.board.file)
+        assert not worker.channel.connection.get_inheritable()
+        assert not os.get_inheritable(worker.counters.file)
         assert not worker.has_all
         assert worker.own == [("127.0.0.1", 9464)]
-        worker.board.numbers[3] = 21
-        assert board.numbers[3] == 21
+        worker.counters.numbers[3] = 21
+        assert counters.numbers[3] == 21
         worker.release()
         assert ours.receive() == (Word.RELEASED, [])
         ours.close()
         worker.release()
-    worker.link.close()
-    worker.board.close()
-    board.close()
+    worker.channel.close()
+    worker.counters.close()
+    counters.close()

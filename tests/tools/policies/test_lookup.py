@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist.tools.policies import lookup
-from stoplist.tools.policies.lookup import Asker
+from stoplist.tools.policies.lookup import HostLookup
 from tests.fixed_time import NOW
 from tests.rulesets import ruleset, signed
 
-ASKER = Asker(ruleset(signed("listed.example", "xn--bcher-kva.example")), NOW.timestamp())
+ASKER = HostLookup(ruleset(signed("listed.example", "xn--bcher-kva.example")), NOW.timestamp())
 STOP = "stop, listed (worst-of, serial 1)"
 REFUSE = "refuse, a host that cannot be read"
 

@@ -22,7 +22,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.hosts import CHECK_HOST, Host
-from stoplist.core.lists.guard import Change
+from stoplist.core.lists.guard import DomainChanges
 from stoplist.core.lists.signed_list import (
     Envelope,
     KeyFileError,
@@ -336,7 +336,7 @@ def test_a_list_is_compared_with_the_one_before_it(desk: Path) -> None:
     ).comparison
     assert comparison is not None
     assert (comparison.file, comparison.old.serial) == (desk / "before", 1)
-    assert comparison.change == Change(3, 4, 2, 1, same_key=True)
+    assert comparison.change == DomainChanges(3, 4, 2, 1, same_key=True)
     assert publish.review(desk / "worst-of.stoplist", desk / "before").comparison == comparison
 
 
@@ -344,7 +344,7 @@ def test_a_list_may_be_compared_with_the_file_it_replaces(desk: Path) -> None:
     build(desk, text="a.example")
     comparison = build(desk, text="b.example\nc.example", serial=2, compare_with="worst-of.stoplist").comparison
     assert comparison is not None
-    assert comparison.change == Change(1, 2, 2, 1, same_key=True)
+    assert comparison.change == DomainChanges(1, 2, 2, 1, same_key=True)
 
 
 def test_under_another_list_key_only_the_sizes_are_compared(desk: Path) -> None:
@@ -353,7 +353,7 @@ def test_under_another_list_key_only_the_sizes_are_compared(desk: Path) -> None:
     publish.make_list_key(desk / "listkey", force=True)
     comparison = build(desk, text="c.example", serial=2, compare_with="before").comparison
     assert comparison is not None
-    assert comparison.change == Change(2, 1, 0, 1, same_key=False)
+    assert comparison.change == DomainChanges(2, 1, 0, 1, same_key=False)
 
 
 def test_another_list_is_not_what_to_compare_with_and_nothing_is_written(desk: Path) -> None:

@@ -26,7 +26,7 @@ from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools.reports import report as reporting
-from stoplist.tools.reports.report import Change, Coverage, Report
+from stoplist.tools.reports.report import Coverage, ListEvent, Report
 from stoplist.tools.reports.report_output import FORMATS, as_csv, as_html, as_json, as_table, format_of
 from stoplist.tools.selftest import checks
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest
@@ -502,10 +502,10 @@ def test_changes_of_lists_are_told_in_order_and_without_reasons_paths_or_names(s
     state.close()
     report = site.report()
     assert report.changes == (
-        Change(1, start, "activated", "test", 5, 1),
-        Change(1, start + timedelta(days=1), "refused", None, None, 0),
-        Change(1, start + timedelta(days=2), "held", "test", 6, 1),
-        Change(1, start + timedelta(days=3), "released", "test", 6, 0),
+        ListEvent(1, start, "activated", "test", 5, 1),
+        ListEvent(1, start + timedelta(days=1), "refused", None, None, 0),
+        ListEvent(1, start + timedelta(days=2), "held", "test", 6, 1),
+        ListEvent(1, start + timedelta(days=3), "released", "test", 6, 0),
     )
     for text in all_formats(report).values():
         assert "secret" not in text
@@ -656,9 +656,9 @@ def test_self_tests_are_summed_up_over_the_days_of_the_report(week: Site) -> Non
         passed=3,
         passed_periods=1,
         not_passed=(
-            NotPassed(1, night, night, 1, checks.State.CRITICAL, tuple(CheckName)),
-            NotPassed(1, night.replace(hour=23), later, 3, checks.State.UNKNOWN, ("http",)),
-            NotPassed(1, noon, noon, 1, checks.State.WARNING, ("list age",)),
+            NotPassed(1, night, night, 1, checks.CheckState.CRITICAL, tuple(CheckName)),
+            NotPassed(1, night.replace(hour=23), later, 3, checks.CheckState.UNKNOWN, ("http",)),
+            NotPassed(1, noon, noon, 1, checks.CheckState.WARNING, ("list age",)),
         ),
     )
     fact = "3 of 8 passed; days with all passed: 1 of 6"
@@ -775,7 +775,7 @@ def test_self_tests_are_told_in_the_policys_time_zone_and_hours(site: Site) -> N
 
 def test_a_year_of_self_tests_is_good_at_80_columns(site: Site) -> None:
     report = site.report("2026-11-01", "2026-11-20")
-    stretch = NotPassed(12, NOW, NOW + timedelta(days=300), 1_234_567, checks.State.CRITICAL, tuple(CheckName))
+    stretch = NotPassed(12, NOW, NOW + timedelta(days=300), 1_234_567, checks.CheckState.CRITICAL, tuple(CheckName))
     many = replace(report, self_tests=SelfTests(12, 1_234_567, 1_234_000, 8_760, (stretch,)), length="hour")
     assert max(len(line) for line in as_table(many).decode().splitlines()) <= 80
 

@@ -28,7 +28,7 @@ from stoplist.cli import main
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import checks
-from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State, Wanted, as_text
+from stoplist.tools.selftest.checks import Check, CheckName, CheckState, Result, SelfTest, Wanted, as_text
 from stoplist.tools.selftest.proxy_client import MAX_BYTES, Proxy
 from stoplist.tools.selftest.results import as_line
 from tests.e2e.network import SECONDS
@@ -186,7 +186,7 @@ def _named(found: SelfTest, name: str) -> Check:
     return next(check for check in found.checks if check.name == name)
 
 
-def _expect(found: SelfTest, state: State, name: str, words: str) -> None:
+def _expect(found: SelfTest, state: CheckState, name: str, words: str) -> None:
     """This state, for the reason that a check says in these words, and with a remedy."""
     check = _named(found, name)
     assert found.state is state, as_text(found)
@@ -198,7 +198,7 @@ def test_all_is_fine(proxy: FakeProxy, wanted: Wanted):
     found = checks.run(wanted)
     assert set(_results(found).values()) == {"ok"}, as_text(found)
     assert list(_results(found)) == list(CheckName)
-    assert (found.state, found.list_age) == (State.OK, 3)
+    assert (found.state, found.list_age) == (CheckState.OK, 3)
     first, *others = as_text(found).splitlines()
     assert re.fullmatch(
         r"STOPLIST OK - 5 checks fine \| http=\d\.\d{3}s https=\d\.\d{3}s control=\d\.\d{3}s list_age=3", first
@@ -234,9 +234,9 @@ def test_nothing_but_the_proxy_is_resolved_or_contacted(
 def test_an_older_gate_says_no_age(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = proxy.stop_inside = STOPPED_IN_WORDS
     found = checks.run(wanted)
-    assert (found.state, found.list_age, _results(found)["list age"]) == (State.OK, None, "skipped")
+    assert (found.state, found.list_age, _results(found)["list age"]) == (CheckState.OK, None, "skipped")
     assert "4 checks fine, 1 skipped" in as_text(found)
-    _expect(checks.run(replace(wanted, max_age=7)), State.UNKNOWN, "list age", "does not say how old")
+    _expect(checks.run(replace(wanted, max_age=7)), CheckState.UNKNOWN, "list age", "does not say how old")
 
 
 @pytest.mark.parametrize(
@@ -247,18 +247,18 @@ def test_an_age_that_is_none_is_no_age(proxy: FakeProxy, wanted: Wanted, age: st
     assert _results(checks.run(wanted))["list age"] == "skipped"
 
 
-@pytest.mark.parametrize(("max_age", "state"), [(2, State.WARNING), (3, State.OK), (4, State.OK)])
-def test_an_old_list_is_a_warning_where_that_is_asked_for(wanted: Wanted, max_age: int, state: State):
+@pytest.mark.parametrize(("max_age", "state"), [(2, CheckState.WARNING), (3, CheckState.OK), (4, CheckState.OK)])
+def test_an_old_list_is_a_warning_where_that_is_asked_for(wanted: Wanted, max_age: int, state: CheckState):
     found = checks.run(replace(wanted, max_age=max_age))
     assert found.state is state
     assert f" list_age=3;{max_age}" in as_text(found)
-    if state is State.WARNING:
+    if state is CheckState.WARNING:
         _expect(found, state, "list age", f"3 days old, more than {max_age}")
 
 
 def test_without_the_ca_trust_is_not_tested_and_that_is_said(proxy: FakeProxy, wanted: Wanted):
     found = checks.run(replace(wanted, ca=None))
-    assert found.state is State.OK
+    assert found.state is CheckState.OK
     assert "--ca" in _named(found, "https").seen
 
 
@@ -270,7 +270,7 @@ def _only_unknown(found: SelfTest, words: str) -> None:
         "http": "unknown",
         **dict.fromkeys(("https", "control", "untouched", "list age"), "skipped"),
     }
-    _expect(found, State.UNKNOWN, "http", words)
+    _expect(found, CheckState.UNKNOWN, "http", words)
 
 
 def test_no_proxy(wanted: Wanted):
@@ -329,7 +329,7 @@ def test_a_password(proxy: FakeProxy, wanted: Wanted):
     wrong = replace(wanted.proxy, credentials="anna:nonsense")
     _only_unknown(checks.run(replace(wanted, proxy=wrong)), "does not take this name and password")
     found = checks.run(replace(wanted, proxy=replace(wanted.proxy, credentials=proxy.password)))
-    assert found.state is State.OK
+    assert found.state is CheckState.OK
     inside = [head for head in proxy.heard if head.startswith("GET / ")]
     assert inside
     assert not any("Authorization" in head for head in inside)
@@ -390,7 +390,7 @@ NO_STOPS = [
 def test_an_answer_over_http_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.stop = answer
     found = checks.run(wanted)
-    _expect(found, State.CRITICAL, "http", words)
+    _expect(found, CheckState.CRITICAL, "http", words)
     assert _results(found)["https"] == "ok"
 
 
@@ -398,25 +398,25 @@ def test_an_answer_over_http_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, a
 def test_an_answer_over_https_that_is_no_stop(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.stop_inside = answer
     found = checks.run(wanted)
-    _expect(found, State.CRITICAL, "https", words)
+    _expect(found, CheckState.CRITICAL, "https", words)
     assert _results(found)["http"] == "ok"
 
 
 def test_a_length_that_no_memory_holds(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = _answer(**STOP).replace(b"Content-Length: 0", b"Content-Length: %d" % 10**30)
-    assert checks.run(wanted).state is State.OK
+    assert checks.run(wanted).state is CheckState.OK
 
 
 def test_a_status_for_legal_reasons(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = proxy.stop_inside = STOPPED.replace(b" 403 ", b" 451 ")
     found = checks.run(wanted)
-    assert found.state is State.OK
+    assert found.state is CheckState.OK
     assert "(451)" in _named(found, "http").seen
 
 
 def test_a_front_proxy_may_add_its_own_status(proxy: FakeProxy, wanted: Wanted):
     proxy.stop = STOPPED.replace(b"http_request_denied", b"http_request_denied, front.example; fwd=miss")
-    assert checks.run(wanted).state is State.OK
+    assert checks.run(wanted).state is CheckState.OK
 
 
 def test_what_an_answer_says_is_shown_short_and_printable(proxy: FakeProxy, wanted: Wanted):
@@ -434,33 +434,33 @@ def test_what_an_answer_says_is_shown_short_and_printable(proxy: FakeProxy, want
 def test_a_connect_that_is_refused_is_a_stop_without_a_page(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
     found = checks.run(wanted)
-    assert found.state is State.OK
+    assert found.state is CheckState.OK
     assert "CONNECT is refused (403)" in _named(found, "https").seen
     assert found.list_age == 3
 
 
 def test_a_connect_that_something_else_refuses(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CHECK_HOST] = SQUID
-    _expect(checks.run(wanted), State.CRITICAL, "https", "not by a stop")
+    _expect(checks.run(wanted), CheckState.CRITICAL, "https", "not by a stop")
 
 
 @pytest.mark.parametrize("ca", ["stranger", "origin"])
 def test_another_ca_than_the_gates(wanted: Wanted, authorities: Authorities, ca: str):
     found = checks.run(replace(wanted, ca=authorities.file(ca)))
-    _expect(found, State.CRITICAL, "https", "that does not verify: unable to get local issuer certificate")
+    _expect(found, CheckState.CRITICAL, "https", "that does not verify: unable to get local issuer certificate")
     assert "--ca" in _named(found, "https").remedy
 
 
 def test_a_certificate_for_another_name(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CHECK_HOST] = authorities.gate.issue_cert("other.stoplist.invalid")
-    _expect(checks.run(wanted), State.CRITICAL, "https", "Hostname mismatch")
+    _expect(checks.run(wanted), CheckState.CRITICAL, "https", "Hostname mismatch")
 
 
 @pytest.mark.parametrize("name", ["https", "control"])
 @pytest.mark.parametrize("junk", [b"no TLS at all\r\n", b"\x16\x03\x03\xff\xff", b""], ids=["words", "half", "closed"])
 def test_a_tunnel_without_tls(proxy: FakeProxy, wanted: Wanted, name: str, junk: bytes):
     proxy.connect[CHECK_HOST if name == "https" else CONTROL] = ESTABLISHED + junk
-    _expect(checks.run(wanted), State.CRITICAL, name, "TLS fails")
+    _expect(checks.run(wanted), CheckState.CRITICAL, name, "TLS fails")
 
 
 # The control host
@@ -477,7 +477,7 @@ def test_a_tunnel_without_tls(proxy: FakeProxy, wanted: Wanted, name: str, junk:
 def test_a_control_host_that_does_not_pass(proxy: FakeProxy, wanted: Wanted, answer: bytes, words: str):
     proxy.connect[CONTROL] = answer
     found = checks.run(wanted)
-    _expect(found, State.CRITICAL, "control", words)
+    _expect(found, CheckState.CRITICAL, "control", words)
     assert _results(found)["untouched"] == "skipped"
 
 
@@ -504,7 +504,7 @@ def test_a_control_host_that_the_gate_decrypts(
             control_ca=authorities.file("gate" if is_trusted else "origin"),
         )
     )
-    _expect(found, State.CRITICAL, "untouched", "decrypted by the gate")
+    _expect(found, CheckState.CRITICAL, "untouched", "decrypted by the gate")
     assert "tls: intercept" in _named(found, "untouched").remedy
     assert _results(found)["control"] == "ok"
 
@@ -515,7 +515,7 @@ def test_a_control_host_that_the_gate_decrypts_where_it_shows_no_page(
     proxy.connect[CHECK_HOST] = STOPPED_IN_WORDS
     proxy.leaf_of[CONTROL] = authorities.gate.issue_cert(CONTROL)
     found = checks.run(replace(wanted, control_ca=authorities.file("gate")))
-    _expect(found, State.CRITICAL, "untouched", "decrypted by the gate")
+    _expect(found, CheckState.CRITICAL, "untouched", "decrypted by the gate")
 
 
 def test_a_ca_that_signs_for_the_control_host_too_decrypts_nothing(
@@ -525,16 +525,16 @@ def test_a_ca_that_signs_for_the_control_host_too_decrypts_nothing(
     under_it = authorities.origin.create_child_ca()
     proxy.leaf_of[CHECK_HOST] = under_it.issue_cert(CHECK_HOST)
     found = checks.run(replace(wanted, ca=authorities.file("origin")))
-    assert found.state is State.OK, as_text(found)
+    assert found.state is CheckState.OK, as_text(found)
     proxy.leaf_of[CONTROL] = under_it.issue_cert(CONTROL)
-    _expect(checks.run(replace(wanted, ca=authorities.file("origin"))), State.CRITICAL, "untouched", "by the gate")
+    _expect(checks.run(replace(wanted, ca=authorities.file("origin"))), CheckState.CRITICAL, "untouched", "by the gate")
 
 
 def test_the_ca_may_be_named_without_the_root_above_it(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     under_it = authorities.origin.create_child_ca()
     proxy.leaf_of[CHECK_HOST] = under_it.issue_cert(CHECK_HOST)
     under_it.cert_pem.write_to_path(str(authorities.file("intermediate")))
-    assert checks.run(replace(wanted, ca=authorities.file("intermediate"))).state is State.OK
+    assert checks.run(replace(wanted, ca=authorities.file("intermediate"))).state is CheckState.OK
 
 
 def test_a_root_of_the_old_style_is_trusted(proxy: FakeProxy, wanted: Wanted, tmp_path: Path):
@@ -585,13 +585,13 @@ def test_a_check_host_that_passes_says_nothing_about_the_gates_ca(
 def test_a_control_host_that_somebody_else_decrypts(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CONTROL] = authorities.stranger.issue_cert(CONTROL)
     found = checks.run(wanted)
-    _expect(found, State.CRITICAL, "untouched", "not trusted (unable to get local issuer certificate)")
+    _expect(found, CheckState.CRITICAL, "untouched", "not trusted (unable to get local issuer certificate)")
     assert "Testing CA" in _named(found, "untouched").seen  # who issued it
 
 
 def test_a_control_host_under_another_name(proxy: FakeProxy, wanted: Wanted, authorities: Authorities):
     proxy.leaf_of[CONTROL] = authorities.origin.issue_cert("other.pass.test")
-    _expect(checks.run(wanted), State.CRITICAL, "untouched", "Hostname mismatch")
+    _expect(checks.run(wanted), CheckState.CRITICAL, "untouched", "Hostname mismatch")
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -713,10 +713,10 @@ def test_wrong_usage_leaves_all_unknown(arguments: list[str]):
 
 
 def test_a_failure_is_worse_than_what_is_not_known():
-    def state(*results: Result) -> State:
+    def state(*results: Result) -> CheckState:
         return SelfTest(tuple(Check("-", result, "-") for result in results)).state
 
-    assert state(Result.UNKNOWN, Result.FAILED, Result.WARNING) is State.CRITICAL
-    assert state(Result.UNKNOWN, Result.WARNING, Result.OK) is State.UNKNOWN
-    assert state(Result.OK, Result.WARNING, Result.SKIPPED) is State.WARNING
-    assert state(Result.OK, Result.SKIPPED) is State.OK
+    assert state(Result.UNKNOWN, Result.FAILED, Result.WARNING) is CheckState.CRITICAL
+    assert state(Result.UNKNOWN, Result.WARNING, Result.OK) is CheckState.UNKNOWN
+    assert state(Result.OK, Result.WARNING, Result.SKIPPED) is CheckState.WARNING
+    assert state(Result.OK, Result.SKIPPED) is CheckState.OK

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stoplist.core.counts import Period
 from stoplist.errors import StoplistError
-from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest, State
+from stoplist.tools.selftest.checks import Check, CheckName, CheckState, Result, SelfTest
 from stoplist.tools.selftest.results import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
 from tests.examples import examples
 from tests.fixed_time import NOW
@@ -88,7 +88,7 @@ def test_what_is_written_is_read(file: Path, results: dict[CheckName, Result], w
     file.write_text(line(minutes, results, words))
     found = read(file)
     state = result_of(results).state
-    assert (found.tests, found.passed) == (1, state is State.OK)
+    assert (found.tests, found.passed) == (1, state is CheckState.OK)
     time = MORNING + timedelta(minutes=minutes)
     bad = (Result.WARNING, Result.FAILED, Result.UNKNOWN)
     names = tuple(name for name in CheckName if results.get(name) in bad)
@@ -100,9 +100,9 @@ def test_a_file_of_every_state(file: Path):
     found = read(file)
     assert (found.files, found.tests, found.passed, found.passed_periods) == (1, 5, 2, 0)
     assert [(each.state, each.checks) for each in found.not_passed] == [
-        (State.WARNING, ("list age",)),
-        (State.CRITICAL, ("https", "control")),
-        (State.UNKNOWN, ("http",)),
+        (CheckState.WARNING, ("list age",)),
+        (CheckState.CRITICAL, ("https", "control")),
+        (CheckState.UNKNOWN, ("http",)),
     ]
 
 

@@ -22,7 +22,7 @@ from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
 from stoplist.tools.trial import trial as trying
 from stoplist.tools.trial.logs.reading import Batch
-from stoplist.tools.trial.trial import NO_DAY, DistinctHosts, Outcomes, Trial, Wanted
+from stoplist.tools.trial.trial import NO_DAY, DistinctHosts, Outcomes, Trial, TrialOptions
 from stoplist.tools.trial.trial_output import FORMATS, as_html, as_json, as_table
 from tests.examples import examples
 from tests.fixed_time import NOW
@@ -58,7 +58,7 @@ class Site:
         for number, log in enumerate(logs):
             (self.folder / f"{number}.log").write_bytes(log)
             names.append(str(self.folder / f"{number}.log"))
-        wanted = Wanted(self.publisher.policy, tuple(names), format_name, None, self.known, is_exact, reveals)
+        wanted = TrialOptions(self.publisher.policy, tuple(names), format_name, None, self.known, is_exact, reveals)
         return trying.run(wanted, io.BytesIO(), NOW, lambda batches, _: batches)
 
     def trial(self, *logs: bytes, is_exact: bool = True, reveals: bool = False) -> Trial:
@@ -171,7 +171,7 @@ def test_days_without_end_are_not_all_kept(site: Site) -> None:
 
 def test_what_is_judged_is_forgotten_when_it_is_too_much(site: Site, tmp_path: Path) -> None:
     loaded = trying.loading.load(site.publisher.policy, now=NOW)
-    judging = trying._Judging.of(loaded.ruleset, Wanted(site.publisher.policy, ("x",)), NOW)
+    judging = trying._Judging.of(loaded.ruleset, TrialOptions(site.publisher.policy, ("x",)), NOW)
     for start in range(0, 250_000, 50_000):
         requests = {(b"%08d" % at, b"h%d.listed.test" % at): 1 for at in range(start, start + 50_000)}
         judging.judge(Batch(requests, 0, 0, (), 0))
@@ -314,7 +314,7 @@ def test_json_has_a_field_for_each_number(site: Site) -> None:
 
 
 def test_an_input_that_cannot_be_opened_is_told_before_any_is_read(site: Site, tmp_path: Path) -> None:
-    wanted = Wanted(site.publisher.policy, (str(tmp_path / "gone.log"),))
+    wanted = TrialOptions(site.publisher.policy, (str(tmp_path / "gone.log"),))
     read: list[object] = []
     with pytest.raises(StoplistError) as caught:
         trying.run(wanted, io.BytesIO(), NOW, lambda batches, _: read or batches)
@@ -330,7 +330,7 @@ def test_a_pipe_is_read_once(site: Site, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, squid((0, "listed.test", 3)))
     os.close(writing)
-    wanted = Wanted(site.publisher.policy, (f"/dev/fd/{reading}", "-"), is_exact=True)
+    wanted = TrialOptions(site.publisher.policy, (f"/dev/fd/{reading}", "-"), is_exact=True)
     found = trying.run(wanted, io.BytesIO(b"listed.test\n"), NOW, lambda batches, _: batches)
     os.close(reading)
     assert totals(found.trial) == {("test", "stopped"): 4}
@@ -348,5 +348,5 @@ def test_the_sizes_of_batches_add_up_to_that_of_the_files(site: Site) -> None:
     log = squid((0, "pass.test", 20_000))
     (site.folder / "a.log").write_bytes(log)
     name = str(site.folder / "a.log")
-    trying.run(Wanted(site.publisher.policy, (name, name)), io.BytesIO(), NOW, track)
+    trying.run(TrialOptions(site.publisher.policy, (name, name)), io.BytesIO(), NOW, track)
     assert seen == [2 * len(log)] * 2

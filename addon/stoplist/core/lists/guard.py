@@ -32,7 +32,7 @@ ALLOWANCE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DomainChanges:
     """How a list differs from the one before it, in domains.
 
     Without the `same_key` only the sizes were compared: `added` and `removed` are then the least
@@ -46,18 +46,18 @@ class Change:
     same_key: bool
 
     @classmethod
-    def between(cls, old: SignedList, new: SignedList) -> Change:
+    def between(cls, old: SignedList, new: SignedList) -> DomainChanges:
         return cls._between(old.header, old.digests.high_halves(), new.header, new.digests.high_halves())
 
     @classmethod
-    def between_unverified(cls, old: Envelope, new: Envelope) -> Change:
+    def between_unverified(cls, old: Envelope, new: Envelope) -> DomainChanges:
         """The same of list files that nobody has verified. Raises ListError where one is no list."""
         return cls._between(old.header, high_halves(old.digests), new.header, high_halves(new.digests))
 
     @classmethod
     def _between(
         cls, old: ListHeader, old_halves: NDArray[np.uint64], new: ListHeader, new_halves: NDArray[np.uint64]
-    ) -> Change:
+    ) -> DomainChanges:
         before, after = len(old_halves), len(new_halves)
         if old.key_id != new.key_id:
             return cls(before, after, max(0, after - before), max(0, before - after), same_key=False)
@@ -65,7 +65,7 @@ class Change:
         return cls(before, after, after - both, before - both, same_key=True)
 
 
-class ListHeld(ListError):  # noqa: N818  it is no error of the list
+class HeldListError(ListError):
     """A list that verified, `signed`, and waits for a person's release."""
 
     def __init__(self, signed: SignedList, message: str) -> None:
@@ -78,22 +78,24 @@ class ListHeld(ListError):  # noqa: N818  it is no error of the list
         )
 
 
-def check(new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]) -> Change | None:
-    """Let a verified list pass, or raise ListHeld. `old` is the list in force, None if there is none; how the two
+def check(
+    new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]
+) -> DomainChanges | None:
+    """Let a verified list pass, or raise HeldListError. `old` is the list in force, None if there is none; how the two
     differ is returned."""
     check_host = new.header.check_host
     unexpected = sum(1 for host in never_block if host.name == check_host or new.digests.longest_suffix(host))
     if unexpected:
-        raise ListHeld(new, f"it lists {unexpected} of the names in 'never_block'")
+        raise HeldListError(new, f"it lists {unexpected} of the names in 'never_block'")
     if old is None:
         return None
     if check_host != old.header.check_host:
-        raise ListHeld(new, "its check host is another one than before; self-tests have to know it")
-    change = Change.between(old, new)
+        raise HeldListError(new, "its check host is another one than before; self-tests have to know it")
+    change = DomainChanges.between(old, new)
     if _is_beyond(change.added, change.before, guard.grow):
-        raise ListHeld(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")
+        raise HeldListError(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")
     if _is_beyond(change.removed, change.before, guard.shrink):
-        raise ListHeld(new, f"it removes {change.removed} domains of {change.before}, more than {guard.shrink}%")
+        raise HeldListError(new, f"it removes {change.removed} domains of {change.before}, more than {guard.shrink}%")
     return change
 
 

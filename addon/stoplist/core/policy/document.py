@@ -22,7 +22,7 @@ from stoplist.errors import Place, Problems, StoplistError
 type Path = tuple[str | int, ...]
 """Where a value stands in a document: keys and positions, such as ``("lists", 0, "file")``."""
 
-type Kind = Literal["syntax", "unknown-key", "duplicate-key", "missing-key", "value", "input", "test"]
+type ProblemKind = Literal["syntax", "unknown-key", "duplicate-key", "missing-key", "value", "input", "test"]
 """What sort of fault it is, for programs: of the YAML, of a key, of a value, of a file that a value names, or of a
 test."""
 
@@ -32,7 +32,7 @@ _BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 class PolicyError(StoplistError):
     """One fault of a policy. `place` is ``file:line:column``."""
 
-    def __init__(self, message: str, *, hint: str, place: str | Place, kind: Kind = "input") -> None:
+    def __init__(self, message: str, *, hint: str, place: str | Place, kind: ProblemKind = "input") -> None:
         super().__init__(message, hint=hint, place=place)
         self.kind = kind
 
@@ -213,7 +213,7 @@ class _Conversion:
         self.document.faulty.add(path)
         self._fault(node, f"{name(path)}: {message}", hint, "value")
 
-    def _fault(self, node: yaml.Node, message: str, hint: str, kind: Kind) -> None:
+    def _fault(self, node: yaml.Node, message: str, hint: str, kind: ProblemKind) -> None:
         self.document.problems.append(PolicyError(message, hint=hint, place=self._place(node), kind=kind))
 
 

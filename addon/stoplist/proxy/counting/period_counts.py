@@ -1,4 +1,4 @@
-"""Ledger: takes what the boards of a gate have counted, on a fixed beat, into the periods that the state keeps.
+"""PeriodCounts: adds what the processes of a gate have counted to the periods in its state, on a fixed beat.
 
 One for each gate, in the process that has its state. When a period has closed, what may be shown of it is
 written to the log, once, and is what metrics show until the next one closes.
@@ -7,7 +7,7 @@ Rules
   - The beat follows no request: every `BEAT_SECONDS`, and when a period closes. Each time every row of the open
     period is written, whether or not anything was counted.
   - What could not be written is kept, and written later. Nothing is counted twice: a number is taken from a
-    board once, and added to the state in one transaction.
+    process once, and added to the state in one transaction.
   - A period does not begin anew when the clock is set back, and ends when it closes, whatever the policy says by
     then: another length or time zone applies from the next one on.
 """
@@ -27,7 +27,7 @@ from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting import verdict_counter
-from stoplist.proxy.counting.shared_counters import FIRST_CELL, Board, Layout, Number
+from stoplist.proxy.counting.shared_counters import FIRST_CELL, Layout, Number, SharedCounters
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.state import State
 
@@ -39,7 +39,7 @@ _LATER = 0.01
 
 
 class Kept(TypedDict):
-    """A ledger's cells, in the order of their places, and what it could not write; as JSON has them."""
+    """The cells, in the order of their places, and what it could not write; as JSON has them."""
 
     cells: Sequence[Sequence[Any]]
     unwritten: Sequence[Sequence[Any]]
@@ -57,8 +57,8 @@ class _Entry:
     expired: int = 0
 
 
-class Ledger:
-    """Counts of the gate with this state. `kept` is what an earlier ledger of the same gate had to `keep`.
+class PeriodCounts:
+    """Counts of the gate with this state. `kept` is what an earlier one of the same gate had to `keep`.
 
     `follow` must be called before the first beat. Times are POSIX seconds.
     """
@@ -68,7 +68,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._beating = threading.Lock()
         """Held through a beat: what one has taken is written, or kept, before the next one takes any."""
-        self._boards: list[Board] = []
+        self._all_counters: list[SharedCounters] = []
         self._layout = Layout(_cell(*cell) for cell in kept["cells"])
         self._policy: Policy | None = None
         self._expiry: dict[Cell, float] = {}
@@ -85,7 +85,7 @@ class Ledger:
         """What is shown of the period that closed last."""
 
     def keep(self) -> Kept:
-        """What a ledger must know that takes over from this one: plain values."""
+        """What the PeriodCounts that takes over from this one must know: plain values."""
         with self._lock:
             return {
                 "cells": [astuple(cell) for cell in self._layout.by_place()],
@@ -96,7 +96,7 @@ class Ledger:
             }
 
     def follow(self, ruleset: Ruleset, now: float) -> Mapping[Cell, int]:
-        """This ruleset is in force in a moment: where its cells stand on the boards, and those of the one before."""
+        """This ruleset is in force in a moment: where its cells stand, and those of the one before."""
         with self._lock:
             self._take(now)
             before = self._expiry.keys() or dict(self._layout.items()).keys()  # all that were kept
@@ -112,23 +112,23 @@ class Ledger:
                 self._period = self._period_at(now)
             return self._layout.of(self._expiry.keys() | before)
 
-    def read(self, board: Board) -> None:
-        """A board belongs to the gate from now on."""
+    def read(self, counters: SharedCounters) -> None:
+        """These counters belong to the gate from now on."""
         with self._lock:
-            self._boards.append(board)
+            self._all_counters.append(counters)
 
-    def leave(self, board: Board) -> None:
-        """Nothing is counted on this board any more."""
+    def leave(self, counters: SharedCounters) -> None:
+        """Nothing is counted in these counters any more."""
         with self._lock:
-            self._collect(board)
-            self._boards.remove(board)
-            self._gone = _sum(self._gone, board)
+            self._collect(counters)
+            self._all_counters.remove(counters)
+            self._gone = _sum(self._gone, counters)
             self._gone[Number.TUNNELS] = 0
 
     def numbers(self) -> list[int]:
-        """The numbers that are no cells (see shared_counters.Number), added up over all boards there were."""
+        """The numbers that are no cells (see shared_counters.Number), added up over all counters there were."""
         with self._lock:
-            return functools.reduce(_sum, self._boards, self._gone)
+            return functools.reduce(_sum, self._all_counters, self._gone)
 
     @property
     def has_unwritten(self) -> bool:
@@ -170,8 +170,8 @@ class Ledger:
         """Take what was counted since the last time, for the open period."""
         elapsed = int(time.monotonic() - self._since)
         self._since += elapsed
-        for board in self._boards:
-            self._collect(board)
+        for counters in self._all_counters:
+            self._collect(counters)
         if self._period is None:
             return
         for cell in self._leaving:
@@ -181,13 +181,13 @@ class Ledger:
             fresh = elapsed if now < expires else 0
             self._add(self._period, cell, 0, fresh, elapsed - fresh)
 
-    def _collect(self, board: Board) -> None:
+    def _collect(self, counters: SharedCounters) -> None:
         assert self._period is not None
         for cell, place in self._layout.items():
-            counted = board.numbers[place]
-            if counted != board.taken[place]:
-                self._add(self._period, cell, counted - board.taken[place])
-                board.taken[place] = counted
+            counted = counters.numbers[place]
+            if counted != counters.taken[place]:
+                self._add(self._period, cell, counted - counters.taken[place])
+                counters.taken[place] = counted
 
     def _add(self, period: Period, cell: Cell, requests: int, fresh: int = 0, expired: int = 0) -> None:
         entry = self._unwritten.setdefault((period, cell), _Entry())
@@ -232,8 +232,8 @@ class Ledger:
             log_allowlist.say(records.CountsNotWritten(error))
 
 
-def _sum(numbers: list[int], board: Board) -> list[int]:
-    return [number + more for number, more in zip(numbers, board.numbers, strict=False)]
+def _sum(numbers: list[int], counters: SharedCounters) -> list[int]:
+    return [number + more for number, more in zip(numbers, counters.numbers, strict=False)]
 
 
 def _cell(list_id: str | None, serial: int | None, outcome: str) -> Cell:

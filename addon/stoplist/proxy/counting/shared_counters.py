@@ -1,7 +1,7 @@
-"""Board: numbers that one process of a gate writes, and its supervisor reads, in memory that both have.
+"""SharedCounters: numbers that one process of a gate writes, and its supervisor reads, in memory that both have.
 
 A worker that is killed has lost nothing of what stands there, and nobody is asked for it. A gate of one process
-has one board as well.
+has them as well.
 
 Rules
   - Numbers only, of fixed size, at fixed places. No host, no address, no time.
@@ -46,7 +46,7 @@ class Number(IntEnum):
     """How many opened within the first step of OPENED_WITHIN; the next ones follow, then those that took longer."""
 
 
-class Board:
+class SharedCounters:
     """The numbers of one process. `file` is the descriptor of their memory, None where nobody else can have it."""
 
     def __init__(self, file: int | None) -> None:
@@ -58,7 +58,7 @@ class Board:
 
     @classmethod
     def make(cls) -> Self:
-        """A board of zeros that can be passed on."""
+        """Counters at zero that can be passed on."""
         file = os.memfd_create("stoplist", os.MFD_CLOEXEC)
         os.ftruncate(file, 2 * NUMBERS * _SIZE)
         return cls(file)
@@ -76,7 +76,7 @@ class Board:
 
 
 class Layout:
-    """Which cell stands where on the boards of a gate: the same on all of them.
+    """Which cell stands where in the shared counters of a gate: the same in all of them.
 
     A place is given to another cell only when there is no other left, and the one that was not used for
     the longest time first.

@@ -1,4 +1,4 @@
-"""Tally: counts verdicts on a board.
+"""VerdictCounter: adds one to the cell of each verdict, in shared counters.
 
 Rules
   - A verdict comes in without its request; nothing else is ever known here.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from stoplist.core.counts import Cell, Outcome, cells_of
 from stoplist.core.decide import Action, Ruleset, Verdict
-from stoplist.proxy.counting.shared_counters import Board
+from stoplist.proxy.counting.shared_counters import SharedCounters
 
 _OUTCOMES = {
     Action.PASS: Outcome.PASSED,
@@ -22,11 +22,11 @@ _OUTCOMES = {
 }
 
 
-class Tally:
-    """Counts on `board`, where each cell stands as `layout` says."""
+class VerdictCounter:
+    """Counts in `counters`, where each cell stands as `layout` says."""
 
-    def __init__(self, board: Board, layout: Mapping[Cell, int]) -> None:
-        self.board = board
+    def __init__(self, counters: SharedCounters, layout: Mapping[Cell, int]) -> None:
+        self.counters = counters
         self._layout = layout
         self._places: dict[tuple[Verdict, bool], int] = {}
 
@@ -42,7 +42,7 @@ class Tally:
             if not verdict.is_counted:
                 return
             place = self._places[verdict, page] = self._layout[_cell_of(verdict, page=page)]
-        self.board.numbers[place] += 1
+        self.counters.numbers[place] += 1
 
 
 def _cell_of(verdict: Verdict, *, page: bool) -> Cell:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from stoplist.core.decide import Action, Verdict
 from stoplist.core.hosts import Host
-from stoplist.proxy.counting.shared_counters import Board
+from stoplist.proxy.counting.shared_counters import SharedCounters
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.lane.epoll import poll_for
 from stoplist.proxy.log.log_allowlist import Faults
@@ -25,7 +25,7 @@ call once mitmproxy has the connection. Raises what mitmproxy raises; the client
 """
 
 
-class Gate(Protocol):
+class AddOn(Protocol):
     """What the lane needs of the add-on."""
 
     judge: Judge
@@ -51,17 +51,17 @@ class Lane:
     """The lane of one listening address. `asks_for_passwords` says whether each CONNECT needs mitmproxy for that."""
 
     def __init__(
-        self, gate: Gate, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
+        self, gate: AddOn, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
     ) -> None:
-        assert gate.judge.tally is not None
+        assert gate.judge.counter is not None
         self.gate = gate
         self.loop = loop
         self.hand_over = hand_over
-        self.board = gate.judge.tally.board
+        self.counters = gate.judge.counter.counters
         self.poll = poll_for(loop, functools.partial(gate.faults.add, "lane"))
         self.waiting: dict[Waiting, float] = {}
         """Those that wait, the first one first, and until when they may."""
-        self._unread = Board(None)
+        self._unread = SharedCounters(None)
         self._asks_for_passwords = asks_for_passwords
         self._tasks: set[asyncio.Task[None]] = set()
         self._give_up_late()
@@ -72,9 +72,9 @@ class Lane:
         is_ours = policy.tls == "passthrough" and not self._asks_for_passwords and policy.tunnels.permits(port)
         return is_ours and (host.address, port) not in outbound.trusted
 
-    def board_of(self, verdict: Verdict) -> Board:
+    def counters_of(self, verdict: Verdict) -> SharedCounters:
         """Where a tunnel is counted: not where it is read, if it is observed."""
-        return self.board if verdict.action is Action.PASS else self._unread
+        return self.counters if verdict.action is Action.PASS else self._unread
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end."""

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable
 
 from stoplist.core.wire.conversations import Conversation
-from stoplist.proxy.counting.shared_counters import Board, Number
+from stoplist.proxy.counting.shared_counters import Number, SharedCounters
 from stoplist.proxy.lane.epoll import Poll
 
 CHUNK = 128 * 1024
@@ -32,7 +32,7 @@ class Relay:
 
     `first` are bytes of the client that were received already; `conversation` has a say in what is carried until it is
     over, None if nothing has. `clock` tells the time in seconds, and bytes are
-    counted on `board`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
+    counted in `counters`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
     """
 
     __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "conversation", "numbers", "seen", "used", "ways")
@@ -41,7 +41,7 @@ class Relay:
         self,
         poll: Poll,
         clock: Callable[[], float],
-        board: Board,
+        counters: SharedCounters,
         client: socket.socket,
         server: socket.socket,
         first: bytes,
@@ -58,7 +58,7 @@ class Relay:
         """How much of the buffer it has written to, in bytes."""
         self.ways = 2
         """How many directions have not ended."""
-        self.numbers = board.numbers
+        self.numbers = counters.numbers
         self.conversation = conversation
         from_server = conversation.from_server if conversation is not None else None
         from_client = conversation.from_client if conversation is not None else None

@@ -82,7 +82,7 @@ class Tunnel:
 
     __slots__ = (
         *(
-            "_board",
+            "_counters",
             "_client",
             "_data",
             "_hesitates",
@@ -106,7 +106,7 @@ class Tunnel:
         self._is_answered = False
         self._hesitates = False
         self._is_open = False
-        self._board = lane.board
+        self._counters = lane.counters
         self._server: socket.socket | None = None
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
@@ -148,7 +148,7 @@ class Tunnel:
         self._lane.gate.connections.tunnels.discard(self)
         if self._is_open:
             self._is_open = False
-            self._board.numbers[Number.TUNNELS] -= 1
+            self._counters.numbers[Number.TUNNELS] -= 1
 
     # The head of the request
 
@@ -198,7 +198,7 @@ class Tunnel:
     def _open(self, host: Host, port: int, verdict: Verdict) -> None:
         lane, outbound = self._lane, self._lane.gate.outbound
         self.hosts, self._port, self._verdict = (host,), port, verdict
-        self._board = lane.board_of(verdict)
+        self._counters = lane.counters_of(verdict)
         lane.gate.judge.count(verdict)
         lane.poll.remove_reader(self._client)
         try:
@@ -393,7 +393,7 @@ class Tunnel:
         if not verdict.passes:
             return False
         judge.count_more(verdict, self._verdict)
-        self._board = self._lane.board_of(verdict)
+        self._counters = self._lane.counters_of(verdict)
         if name is not None and name != target:
             self.hosts = (target, name)
         return True
@@ -414,11 +414,11 @@ class Tunnel:
         self._lane.waiting.pop(self, None)
         data, self._data = self._data, b""
         self._is_open = True
-        self._board.numbers[Number.TUNNELS] += 1
-        self._board.opened(self._took)
+        self._counters.numbers[Number.TUNNELS] += 1
+        self._counters.opened(self._took)
         lane = self._lane
         self._relay = Relay(
-            lane.poll, lane.loop.time, self._board, self._client, self._server, data, self._ended, conversation
+            lane.poll, lane.loop.time, self._counters, self._client, self._server, data, self._ended, conversation
         )
         self._is_ours = False
 

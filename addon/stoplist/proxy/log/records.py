@@ -30,7 +30,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class InForce(Record):
+class ListInForce(Record):
     event = "list in force"
     list: str
     serial: int

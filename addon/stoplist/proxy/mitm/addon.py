@@ -73,10 +73,10 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy.counting.period_counts import BEAT_SECONDS, Ledger
-from stoplist.proxy.counting.shared_counters import Board, Number
-from stoplist.proxy.counting.verdict_counter import Tally
-from stoplist.proxy.health import Checkup
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
+from stoplist.proxy.counting.shared_counters import Number, SharedCounters
+from stoplist.proxy.counting.verdict_counter import VerdictCounter
+from stoplist.proxy.health import HealthCheck
 from stoplist.proxy.judge import Judge, Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
@@ -89,8 +89,8 @@ from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, acce
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload import ruleset_store
-from stoplist.proxy.reload.ca_in_force import Keeper
-from stoplist.proxy.workers.listening_sockets import Listening
+from stoplist.proxy.reload.ca_in_force import CurrentCa
+from stoplist.proxy.workers.listening_sockets import ListeningSockets
 from stoplist.proxy.workers.worker import Follower, Worker
 from stoplist.proxy.workers.worker_channel import Word
 from stoplist.state import State
@@ -166,16 +166,16 @@ class Stoplist:
     def __init__(self, faults: log_allowlist.Faults | None = None, worker: Worker | None = None) -> None:
         self.faults = faults or log_allowlist.Faults()
         self.judge = Judge()
-        self.listening = worker.listening if worker is not None else Listening()
+        self.listening = worker.listening if worker is not None else ListeningSockets()
         self._is_recorded = False
         """Whether something else in this process may keep what is asked for."""
         self._worker = worker
         self._is_guest = faults is None
-        self._ledger: Ledger | None = None
+        self._period_counts: PeriodCounts | None = None
         self._endpoint: metrics.Endpoint | None = None
         self.is_ready = False
         """Whether requests are taken."""
-        self._keeper: Keeper | None = None
+        self._current_ca: CurrentCa | None = None
         self._certificate: GateCertificate | None = None
         self.connections = Connections()
         self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
@@ -205,45 +205,47 @@ class Stoplist:
         policy = Path(ctx.options.stoplist_policy)
         try:
             state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
-            opened, tally, ledger = self._open(policy, state_dir)
+            opened, counter, period_counts = self._open(policy, state_dir)
             wanted = opened.current.ruleset.policy
-            keeper = Keeper(wanted, policy, state_dir, clock.now(), speaks=self._worker is None)
+            current_ca = CurrentCa(wanted, policy, state_dir, clock.now(), speaks=self._worker is None)
             own = wanted.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
-            endpoint = self._serve_metrics(opened, ledger, keeper)
+            endpoint = self._serve_metrics(opened, period_counts, current_ca)
         except StoplistError as error:
             raise OptionsError(str(error)) from None
         was_running = bool(self._tasks)
         self._close()
-        self._keeper, self._certificate, self.judge.store = keeper, certificate, opened
-        self.judge.tally, self._ledger, self._endpoint = tally, ledger, endpoint
+        self._current_ca, self._certificate, self.judge.store = current_ca, certificate, opened
+        self.judge.counter, self._period_counts, self._endpoint = counter, period_counts, endpoint
         self.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
 
-    def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, Tally, Ledger | None]:
+    def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, VerdictCounter, PeriodCounts | None]:
         """Where rulesets come from, and where counts go. Raises StoplistError."""
         if self._worker is not None:
             follower = Follower(self._worker, self._changed, self._hear)
-            return follower, follower.tally, None
+            return follower, follower.counter, None
         state = State.open(state_dir, clock.now())
-        tally, ledger = Tally(Board(None), {}), Ledger(state)
+        counter, period_counts = VerdictCounter(SharedCounters(None), {}), PeriodCounts(state)
 
         def accept(ruleset: Ruleset) -> None:
-            tally.follow(ledger.follow(ruleset, time.time()))
+            counter.follow(period_counts.follow(ruleset, time.time()))
 
         opened = ruleset_store.RulesetStore(policy, state, self._changed, on_accept=accept)
-        ledger.read(tally.board)
-        return opened, tally, ledger
+        period_counts.read(counter.counters)
+        return opened, counter, period_counts
 
-    def _serve_metrics(self, opened: Rulesets, ledger: Ledger | None, keeper: Keeper) -> metrics.Endpoint | None:
+    def _serve_metrics(
+        self, opened: Rulesets, period_counts: PeriodCounts | None, current_ca: CurrentCa
+    ) -> metrics.Endpoint | None:
         """Answer who asks how the gate is, if the policy says so, and this is not a worker. Raises StoplistError."""
         wanted = opened.current.ruleset.policy.metrics
-        if wanted is None or ledger is None or not isinstance(opened, ruleset_store.RulesetStore):
+        if wanted is None or period_counts is None or not isinstance(opened, ruleset_store.RulesetStore):
             return None
         endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
-        checkup = Checkup(opened, ledger, keeper, lambda: self.is_ready)
-        endpoint.serve(functools.partial(checkup.answer, ctx.master.event_loop))
+        health_check = HealthCheck(opened, period_counts, current_ca, lambda: self.is_ready)
+        endpoint.serve(functools.partial(health_check.answer, ctx.master.event_loop))
         return endpoint
 
     def _hear(self, word: Word | None) -> None:
@@ -308,13 +310,13 @@ class Stoplist:
             task.cancel()
         self._tasks.clear()
         self.outbound.remove()
-        if self._ledger is not None:
-            self._ledger.beat(time.time())
+        if self._period_counts is not None:
+            self._period_counts.beat(time.time())
         if self.judge.store is not None:
             self.judge.store.close()
         self.faults.report()
-        self.judge.store = self.judge.tally = self._ledger = self._endpoint = None
-        self._keeper = self._certificate = None
+        self.judge.store = self.judge.counter = self._period_counts = self._endpoint = None
+        self._current_ca = self._certificate = None
 
     def _changed(self, _: ruleset_store.InForce) -> None:
         """Called by the store's thread when another ruleset is in force."""
@@ -326,16 +328,16 @@ class Stoplist:
             self._spawn(self._look_at_authority())
 
     async def _beat(self) -> None:
-        while (tally := self.judge.tally) is not None:
+        while (counter := self.judge.counter) is not None:
             seconds = BEAT_SECONDS
             try:
-                if self._ledger is not None:
-                    seconds = await asyncio.to_thread(self._ledger.beat, time.time())
+                if self._period_counts is not None:
+                    seconds = await asyncio.to_thread(self._period_counts.beat, time.time())
             except Exception as error:
                 self.faults.add("beat", error)
             await asyncio.sleep(seconds)
             gc.collect()  # what ended requests leave refers to itself, and would stay for as long as the gate is quiet
-            tally.board.numbers[Number.FAULTS] += self.faults.report()
+            counter.counters.numbers[Number.FAULTS] += self.faults.report()
             await self._close_stopped()
             loop = asyncio.get_running_loop()
             await self.connections.close_idle(loop.time() - ctx.options.tcp_timeout)
@@ -347,9 +349,9 @@ class Stoplist:
 
     async def _look_at_authority(self) -> None:
         try:
-            if (keeper := self._keeper) is not None:
-                await asyncio.to_thread(keeper.look, self.judge.policy, clock.now())
-                await asyncio.to_thread(prepare, keeper.current)
+            if (current_ca := self._current_ca) is not None:
+                await asyncio.to_thread(current_ca.look, self.judge.policy, clock.now())
+                await asyncio.to_thread(prepare, current_ca.current)
         except Exception as error:
             self.faults.add("keep_authority", error)
 
@@ -499,13 +501,13 @@ class Stoplist:
         raise AddonHalt
 
     def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
-        authority = self._keeper.current if self._keeper is not None else None
+        authority = self._current_ca.current if self._current_ca is not None else None
         return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
 
     @_guarded(_refuse_tls)
     def quic_start_client(self, data: QuicTlsData) -> None:
         host = self._host_to_stop(data.context)
-        authority = self._keeper.current if self._keeper is not None else None
+        authority = self._current_ca.current if self._current_ca is not None else None
         if host is not None and authority is not None and self._shows_pages():
             self.connections.end_here(data.context.client)
             data.settings = accept_quic(authority, host, clock.now())

@@ -38,7 +38,7 @@ from stoplist.proxy.mitm.addon import KEY_LOGS, Stoplist, say_where
 from stoplist.proxy.mitm.lane_mode import in_lane
 from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers
-from stoplist.proxy.workers.listening_sockets import Place, listen
+from stoplist.proxy.workers.listening_sockets import SocketAddress, listen
 from stoplist.proxy.workers.supervisor import TASK, Supervisor, cannot_listen, terminal_is_gone
 from stoplist.proxy.workers.worker import Worker
 from stoplist.proxy.workers.worker_channel import Word
@@ -100,7 +100,7 @@ class Gate:
             )
             asyncio.run(supervisor.run(task.get("kept")))
 
-    def _check(self, held: Collection[Place]) -> None:
+    def _check(self, held: Collection[SocketAddress]) -> None:
         """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
         self._options()
         loading.load(self.path, now=clock.now())
@@ -260,7 +260,7 @@ class _Ready:
         gc.freeze()  # what a gate is made of lives as long as it does: the collector need not look at it again
         gc.set_threshold(GARBAGE)
         if self._worker is not None:
-            self._worker.link.send(Word.READY)
+            self._worker.channel.send(Word.READY)
 
 
 class _UpstreamTls:

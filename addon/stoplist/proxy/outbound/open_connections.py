@@ -35,7 +35,7 @@ class Handler(Protocol):
     transports: Any
 
 
-class Tunnel(Protocol):
+class OpenTunnel(Protocol):
     """A connection in the lane (see lane/tunnel.py)."""
 
     @property
@@ -58,7 +58,7 @@ class Connections:
     """`tunnels` are those of the lane; all others are mitmproxy's."""
 
     def __init__(self) -> None:
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[OpenTunnel] = set()
         self._passed: weakref.WeakKeyDictionary[Any, dict[Host, None]] = weakref.WeakKeyDictionary()
         self._ended: weakref.WeakSet[Any] = weakref.WeakSet()
 

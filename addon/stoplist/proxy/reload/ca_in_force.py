@@ -1,4 +1,4 @@
-"""Keeper: the CA in force in a process, kept equal to its files.
+"""CurrentCa: the CA in force in a process, kept equal to its files.
 
 Rules
   - What does not load changes nothing: the last good CA stays, and that is said once.
@@ -25,7 +25,7 @@ from stoplist.proxy.log import log_allowlist, records
 WARN_EVERY = timedelta(days=1)
 
 
-class Keeper:
+class CurrentCa:
     """Opens the CA that a policy in the file `path` says; the gate's own is made where there is none.
 
     `current` is None where the policy needs none. Raises StoplistError where there is none that can be used.

@@ -224,7 +224,7 @@ class RulesetStore:
         with self._telling():
             self._state.except_(self.path, (f"{each.reason} (until {each.until})" for each in exceptions), now)
 
-    def _remember(self, fresh: Iterable[loading.Fresh], faults: Iterable[loading.Fault], now: datetime) -> None:
+    def _remember(self, fresh: Iterable[loading.Fresh], faults: Iterable[loading.FaultyList], now: datetime) -> None:
         with self._telling():
             for list_ in fresh:
                 self._state.activate(
@@ -308,6 +308,6 @@ def _is_alive(observer: BaseObserver | None) -> bool:
 def report(ruleset: Ruleset) -> None:
     """Log what is in force: each list with its serial, size and end; nothing of its contents."""
     for signed, verdict in ruleset.entries:
-        log_allowlist.say(records.InForce.of(signed, verdict.action))
+        log_allowlist.say(records.ListInForce.of(signed, verdict.action))
     if ruleset.policy.tls == "intercept":
         log_allowlist.say(records.Intercepting())

@@ -49,7 +49,7 @@ def share(ruleset: Ruleset) -> Ruleset:
 
 
 def pack(ruleset: Ruleset, page: StopPage, layout: Mapping[Cell, int]) -> list[int]:
-    """Descriptors of a ruleset that is shared, of its stop page, and of where its cells stand on boards.
+    """Descriptors of a ruleset that is shared, of its stop page, and of where its cells stand in the counters.
 
     The first is the receiver's only, the others are the ruleset's.
     """

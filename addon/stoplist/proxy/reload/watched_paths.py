@@ -23,7 +23,7 @@ _READ_EVENTS = {"opened", "closed_no_write"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WatchedPath:
     """A name in a folder; `identity` is the folder's device and inode."""
 
     folder: Path
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    places: frozenset[Place]
+    places: frozenset[WatchedPath]
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Places:
@@ -65,7 +65,7 @@ class Nudge(FileSystemEventHandler):
             self._look()
 
 
-def _places(path: Path) -> Iterator[Place]:
+def _places(path: Path) -> Iterator[WatchedPath]:
     """The file and its folder, and the same for what each symbolic link on the way names."""
     pending, links = [path], 0
     while pending:
@@ -80,11 +80,11 @@ def _places(path: Path) -> Iterator[Place]:
             pending.append(target / path.relative_to(link))
 
 
-def _place(path: Path) -> Iterator[Place]:
+def _place(path: Path) -> Iterator[WatchedPath]:
     """The place of one part of a path, if the folder it is in exists."""
     try:
         status = path.parent.stat()
     except OSError:
         return
     if path.name:
-        yield Place(path.parent, path.name, (status.st_dev, status.st_ino))
+        yield WatchedPath(path.parent, path.name, (status.st_dev, status.st_ino))

@@ -10,9 +10,9 @@ from typing import Any
 BACKLOG = 1024
 """How many connections may wait to be accepted; the system may allow fewer."""
 
-type Place = tuple[str, int]
+type SocketAddress = tuple[str, int]
 """Where to listen: a host and a port."""
-type Sockets = dict[Place, list[socket.socket]]
+type Sockets = dict[SocketAddress, list[socket.socket]]
 type Described = Sequence[tuple[str, int, Sequence[int]]]
 """Sockets as one process tells them to another: host, port, descriptors."""
 
@@ -65,7 +65,7 @@ def all_of(sockets: Sockets) -> list[socket.socket]:
     return [each for found in sockets.values() for each in found]
 
 
-class Listening:
+class ListeningSockets:
     """Where the process listens: at places for which it was handed sockets, and anywhere else by itself."""
 
     def __init__(self, handed: Sockets | None = None) -> None:

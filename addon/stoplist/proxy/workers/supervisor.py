@@ -1,7 +1,7 @@
 """Workers: several processes that serve one gate, and the supervisor that keeps them.
 
   supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
-  worker       a gate (gate_process.py) that is given all of that: rulesets in shared memory, sockets, and a board of
+  worker       a gate (gate_process.py) that is given all of that: rulesets in shared memory, sockets, and counters of
                numbers that the supervisor reads (shared_counters.py)
 
 Each worker has a listening socket of its own for each address, among which the system spreads new connections
@@ -39,15 +39,15 @@ from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.policy.models import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, Ledger
-from stoplist.proxy.counting.shared_counters import Board
-from stoplist.proxy.health import Checkup
+from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, PeriodCounts
+from stoplist.proxy.counting.shared_counters import SharedCounters
+from stoplist.proxy.health import HealthCheck
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.reload import shared_rulesets
-from stoplist.proxy.reload.ca_in_force import Keeper
+from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.reload.ruleset_store import InForce, RulesetStore
-from stoplist.proxy.workers.listening_sockets import Place, Sockets, adopt, all_of, describe, listen
-from stoplist.proxy.workers.worker_channel import Link, Word
+from stoplist.proxy.workers.listening_sockets import SocketAddress, Sockets, adopt, all_of, describe, listen
+from stoplist.proxy.workers.worker_channel import Word, WorkerChannel
 from stoplist.state import State
 
 TASK = "STOPLIST_TASK"
@@ -70,8 +70,8 @@ _HAD_TERMINAL = sys.stderr.isatty()
 class _Worker:
     slot: int
     pid: int
-    link: Link
-    board: Board
+    channel: WorkerChannel
+    counters: SharedCounters
     has_all: bool
     """Whether it has the modes that only one process can serve."""
     is_old: bool = False
@@ -93,7 +93,7 @@ class Supervisor:
     def __init__(
         self,
         path: Path,
-        places: Mapping[Place, str],
+        places: Mapping[SocketAddress, str],
         state_dir: Path,
         count: int,
         drain: float,
@@ -133,17 +133,19 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         state = State.open(self._state_dir, clock.now())
-        self._ledger = Ledger(state, inherited["ledger"] if inherited else NOTHING_KEPT)
+        self._period_counts = PeriodCounts(state, inherited["ledger"] if inherited else NOTHING_KEPT)
         self._store = RulesetStore(
             self._path, state, self._changed, place=shared_rulesets.share, on_accept=self._accept
         )
         policy = self._store.current.ruleset.policy
-        self._keeper = Keeper(policy, self._path, self._state_dir, clock.now(), speaks=True)
+        self._current_ca = CurrentCa(policy, self._path, self._state_dir, clock.now(), speaks=True)
         wanted = policy.metrics
         if wanted is not None:
             self._endpoint = metrics.Endpoint(wanted.listen.host, wanted.listen.port)
-            checkup = Checkup(self._store, self._ledger, self._keeper, self._is_ready, self._workers_health)
-            self._endpoint.serve(functools.partial(checkup.answer, loop))
+            health = HealthCheck(
+                self._store, self._period_counts, self._current_ca, self._is_ready, self._workers_health
+            )
+            self._endpoint.serve(functools.partial(health.answer, loop))
             log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         old = self._adopt(inherited) if inherited else []
         self._listen()
@@ -185,16 +187,16 @@ class Supervisor:
     # Workers
 
     def _start(self, slot: int, *, has_all: bool) -> None:
-        link, theirs = Link.pair()
-        board = Board.make()
+        channel, theirs = WorkerChannel.pair()
+        counters = SharedCounters.make()
         handed = {
             "listening": describe(self._sockets[slot]),
             "link": theirs.fileno(),
-            "board": board.file,
+            "board": counters.file,
             "has_all": has_all,
             "own": [self._endpoint.address] if self._endpoint else [],
         }
-        files = [theirs.fileno(), board.file, *(each.fileno() for each in all_of(self._sockets[slot]))]
+        files = [theirs.fileno(), counters.file, *(each.fileno() for each in all_of(self._sockets[slot]))]
         with theirs:
             pid = os.posix_spawn(
                 sys.executable,
@@ -202,7 +204,7 @@ class Supervisor:
                 os.environ | {TASK: json.dumps({"worker": handed})},
                 file_actions=[(os.POSIX_SPAWN_DUP2, file, file) for file in files],  # keeps them open over exec
             )
-        worker = _Worker(slot, pid, link, board, has_all)
+        worker = _Worker(slot, pid, channel, counters, has_all)
         self._keep(worker)
         try:
             self._give(worker)
@@ -211,18 +213,18 @@ class Supervisor:
 
     def _keep(self, worker: _Worker) -> None:
         self._workers.add(worker)
-        self._ledger.read(worker.board)
-        worker.link.connection.setblocking(False)
-        self._loop.add_reader(worker.link.connection, self._hear, worker)
+        self._period_counts.read(worker.counters)
+        worker.channel.connection.setblocking(False)
+        self._loop.add_reader(worker.channel.connection, self._hear, worker)
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            message = worker.link.receive()
+            message = worker.channel.receive()
         except BlockingIOError:
             return
         if message is None:
-            self._loop.remove_reader(worker.link.connection)
-            worker.link.close()
+            self._loop.remove_reader(worker.channel.connection)
+            worker.channel.close()
             self._spawn(self._bury, worker)
             return
         word, _ = message
@@ -243,7 +245,7 @@ class Supervisor:
             if other.slot == 0 and not other.is_leaving and not other.has_all:
                 other.has_all = True
                 with contextlib.suppress(OSError):
-                    other.link.send(Word.TAKE)
+                    other.channel.send(Word.TAKE)
 
     async def _bury(self, worker: _Worker) -> None:
         """See a worker end, which has closed its link; start another where it was not told to."""
@@ -254,8 +256,8 @@ class Supervisor:
             self._kill(worker, signal.SIGKILL)
         status = await ended
         self._workers.discard(worker)
-        self._ledger.leave(worker.board)
-        worker.board.close()
+        self._period_counts.leave(worker.counters)
+        worker.counters.close()
         worker.gone.set()
         if worker.is_leaving or self._ending.is_set():
             self._release(worker)
@@ -328,7 +330,7 @@ class Supervisor:
             spread.result(ANSWER_SECONDS * (len(self._workers) + 1))
 
     def _accept(self, ruleset: Ruleset) -> None:
-        self._layout = self._ledger.follow(ruleset, time.time())
+        self._layout = self._period_counts.follow(ruleset, time.time())
 
     async def _spread(self) -> None:
         """Give each worker the ruleset in force, one after the other."""
@@ -354,7 +356,7 @@ class Supervisor:
         in_force = self._store.current
         files = shared_rulesets.pack(in_force.ruleset, in_force.page, self._layout)
         try:
-            worker.link.send(Word.RULESET, files=files)
+            worker.channel.send(Word.RULESET, files=files)
         finally:
             os.close(files[0])
 
@@ -363,7 +365,7 @@ class Supervisor:
         while True:
             seconds = BEAT_SECONDS
             try:
-                seconds = await asyncio.to_thread(self._ledger.beat, time.time())
+                seconds = await asyncio.to_thread(self._period_counts.beat, time.time())
             except Exception as error:
                 self._faults.add("beat", error)
             await asyncio.sleep(seconds)
@@ -374,7 +376,7 @@ class Supervisor:
         while True:
             policy = self._store.current.ruleset.policy
             try:
-                await asyncio.to_thread(self._keeper.look, policy, clock.now())
+                await asyncio.to_thread(self._current_ca.look, policy, clock.now())
             except Exception as error:
                 self._faults.add("keep_authority", error)
             await asyncio.sleep(policy.watch.poll)
@@ -393,7 +395,7 @@ class Supervisor:
             for unused in all_of(sockets):
                 unused.close()
 
-    def _bind(self, place: Place) -> list[socket.socket]:
+    def _bind(self, place: SocketAddress) -> list[socket.socket]:
         host, port = place
         first = self._sockets[0].get(place)
         try:
@@ -440,7 +442,7 @@ class Supervisor:
         for worker in list(self._workers):
             self._dismiss(worker, self._ends_with)
         await asyncio.gather(*map(self._see_off, list(self._workers)))
-        await asyncio.to_thread(self._ledger.beat, time.time())
+        await asyncio.to_thread(self._period_counts.beat, time.time())
         self._store.close()
         self._faults.report()
         if self._endpoint is not None:
@@ -459,14 +461,14 @@ class Supervisor:
         await asyncio.to_thread(self._store.stop)
         if self._ending.is_set():
             return
-        await asyncio.to_thread(self._ledger.beat, time.time())
+        await asyncio.to_thread(self._period_counts.beat, time.time())
         self._store.close()
         self._faults.report()
         kept = {
-            "ledger": self._ledger.keep(),
+            "ledger": self._period_counts.keep(),
             "workers": [
                 [
-                    *(worker.slot, worker.pid, worker.link.connection.fileno(), worker.board.file),
+                    *(worker.slot, worker.pid, worker.channel.connection.fileno(), worker.counters.file),
                     *(worker.has_all, worker.is_leaving),
                 ]
                 for worker in self._workers
@@ -476,8 +478,8 @@ class Supervisor:
         for each in (*(each for sockets in self._sockets for each in all_of(sockets)), *self._links()):
             each.set_inheritable(True)
         for worker in self._workers:
-            assert worker.board.file is not None
-            os.set_inheritable(worker.board.file, True)
+            assert worker.counters.file is not None
+            os.set_inheritable(worker.counters.file, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until they are handled again
         os.execve(  # noqa: S606  this very program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TASK: json.dumps({"kept": kept})}
@@ -498,18 +500,25 @@ class Supervisor:
             return False
 
     def _links(self) -> list[socket.socket]:
-        return [worker.link.connection for worker in self._workers]
+        return [worker.channel.connection for worker in self._workers]
 
     def _adopt(self, kept: dict[str, Any]) -> list[_Worker]:
         """Take over sockets and workers of what this process was before."""
         self._sockets = [adopt(sockets) for sockets in kept["sockets"]]
         old = []
-        for slot, pid, link, board, has_all, is_leaving in kept["workers"]:
-            connection = Link(socket.socket(fileno=link))
+        for slot, pid, channel, counters, has_all, is_leaving in kept["workers"]:
+            connection = WorkerChannel(socket.socket(fileno=channel))
             worker = _Worker(
-                slot, pid, connection, Board(board), has_all, is_old=True, is_ready=True, is_leaving=is_leaving
+                slot,
+                pid,
+                connection,
+                SharedCounters(counters),
+                has_all,
+                is_old=True,
+                is_ready=True,
+                is_leaving=is_leaving,
             )
-            for file in (link, board):
+            for file in (channel, counters):
                 os.set_inheritable(file, False)
             self._keep(worker)
             old.append(worker)

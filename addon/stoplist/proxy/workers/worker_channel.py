@@ -1,7 +1,7 @@
 """Link: what supervisor and worker say to each other, over a socket pair.
 
 A message is one letter, which says what it is, and the descriptors that belong to it. No host, no address and
-no request is ever in one; counts are on the worker's board.
+no request is ever in one; counts are in the worker's counters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Word(Enum):
     """To the supervisor: the modes that only one process can serve are free."""
 
 
-class Link:
+class WorkerChannel:
     """One end, which is closed with it."""
 
     def __init__(self, connection: socket.socket) -> None:

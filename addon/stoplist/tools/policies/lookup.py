@@ -30,7 +30,7 @@ _MAX_LINE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class HostLookup:
     """Judges as the gate with this ruleset would at the POSIX time `now`.
 
     `served` says whether the gate would serve the client that asks, None where nobody said which client; `observes`
@@ -43,7 +43,7 @@ class Asker:
     observes: bool = False
 
     @classmethod
-    def of(cls, policy: Path, at: date | None, client: Address | None, *, now: datetime) -> Asker:
+    def of(cls, policy: Path, at: date | None, client: Address | None, *, now: datetime) -> HostLookup:
         """With the policy in this file: at a time, or the beginning of a day, or now; for a client, or for any.
         Raises Problems."""
         ruleset = loading.load(policy, now=now).ruleset
@@ -92,7 +92,7 @@ def _text(line: bytes) -> str:
     return line[:_MAX_LINE].decode("utf-8", "backslashreplace").strip()
 
 
-def as_text(asker: Asker, asked: Iterable[str], *, explained: bool) -> str:
+def as_text(asker: HostLookup, asked: Iterable[str], *, explained: bool) -> str:
     """Answers for people, one line each, and the steps beneath where they are wanted."""
     if not explained:
         verdict = asker.verdict
@@ -105,7 +105,7 @@ def as_text(asker: Asker, asked: Iterable[str], *, explained: bool) -> str:
     return text
 
 
-def as_json(asker: Asker, asked: Iterable[str], *, explained: bool) -> str:
+def as_json(asker: HostLookup, asked: Iterable[str], *, explained: bool) -> str:
     """Answers for scripts, one object a line."""
     dumps, verdict = json.dumps, asker.verdict
     served = "" if asker.served is None else f', "served": {dumps(asker.served)}'

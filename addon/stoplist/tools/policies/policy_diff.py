@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
-from stoplist.core.lists.guard import Change
+from stoplist.core.lists.guard import DomainChanges
 from stoplist.core.lists.signed_list import ListHeader
 from stoplist.core.policy.models import (
     ExceptionPolicy,
@@ -51,7 +51,7 @@ class ListChange:
 
     before: ListHeader
     after: ListHeader
-    change: Change
+    change: DomainChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _lists(before: Ruleset, after: Ruleset) -> Iterator[ListChange]:
     for signed in after.lists:
         was = old.get(signed.header.list)
         if was is not None and was.payload_digest != signed.payload_digest:
-            yield ListChange(was.header, signed.header, Change.between(was, signed))
+            yield ListChange(was.header, signed.header, DomainChanges.between(was, signed))
 
 
 def _verdicts(before: Ruleset, after: Ruleset, now: float) -> Iterator[VerdictChange]:

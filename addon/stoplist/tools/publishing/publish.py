@@ -16,7 +16,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from stoplist import files
-from stoplist.core.lists.guard import Change
+from stoplist.core.lists.guard import DomainChanges
 from stoplist.core.lists.signed_list import (
     LIST_KEY_SIZE,
     MAX_FILE_SIZE,
@@ -44,7 +44,7 @@ class Comparison:
 
     file: Path
     old: ListHeader
-    change: Change
+    change: DomainChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def compare(envelope: Envelope, old: Path | None) -> Comparison | None:
             hint="compare with the list that came before it",
             place=str(old),
         )
-    return Comparison(old, header, _at(old, lambda: Change.between_unverified(before, envelope)))
+    return Comparison(old, header, _at(old, lambda: DomainChanges.between_unverified(before, envelope)))
 
 
 def verify_list(path: Path, trusted: Sequence[Path], threshold: int, now: datetime) -> VerifiedPayload:

@@ -69,7 +69,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class GridLine:
     """A line across, at a number of requests."""
 
     y: float
@@ -91,7 +91,7 @@ class Plot:
     """A drawing: panels of one `height`, with the base line and lines across at the same places."""
 
     panels: tuple[Panel, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[GridLine, ...]
     base: float
     strip: float
     height: float
@@ -199,16 +199,16 @@ def _panel_name(part: Sequence[Period]) -> str:
     return f"{first:%Y}" if first.month != last.month or _hour(part[0]) is None else f"{first:%B %Y}"
 
 
-def _lines(up: int, down: int, base: float, scale: float) -> Iterator[Line]:
+def _lines(up: int, down: int, base: float, scale: float) -> Iterator[GridLine]:
     """Lines at round numbers, in both directions."""
     sizes = (size * 10**power for power in itertools.count() for size in (1, 2, 5))
     step = next(size for size in sizes if max(up, down) <= size * _MOST_LINES)
-    yield Line(base, "0")
+    yield GridLine(base, "0")
     for number in range(step, max(up, down) + 1, step):
         if number <= up:
-            yield Line(round(base - number * scale, 2), f"{number:,}")
+            yield GridLine(round(base - number * scale, 2), f"{number:,}")
         if number <= down:
-            yield Line(round(base + number * scale, 2), f"{number:,}")
+            yield GridLine(round(base + number * scale, 2), f"{number:,}")
 
 
 # Periods by the calendar: by their names, since gates may count in several time zones

@@ -47,7 +47,7 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ListEvent:
     """What happened to a list at a gate, which has the number of its place among those of the report, from 1 on."""
 
     gate: int
@@ -85,7 +85,7 @@ class Report:
     silent: frozenset[Period]
     rows: tuple[Row, ...]
     coverage: tuple[Coverage, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[ListEvent, ...]
     policy_tests: PolicyTests
     self_tests: SelfTests | None
 
@@ -172,10 +172,10 @@ def _check_distinct(states: Sequence[Path]) -> None:
             known.append(database)
 
 
-def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[Change]]:
+def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[ListEvent]]:
     """What each gate has counted, exactly, and what happened to lists, the oldest first."""
     gates: list[list[Count]] = []
-    changes: list[Change] = []
+    changes: list[ListEvent] = []
     for number, folder in enumerate(states, 1):
         state = State.open_read_only(folder)
         try:
@@ -191,8 +191,10 @@ def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[
     return gates, sorted(within, key=lambda change: change.time)
 
 
-def _change(gate: int, entry: Entry) -> Change:
-    return Change(gate, datetime.fromisoformat(entry.time), entry.result, entry.list, entry.serial, len(entry.signers))
+def _change(gate: int, entry: Entry) -> ListEvent:
+    return ListEvent(
+        gate, datetime.fromisoformat(entry.time), entry.result, entry.list, entry.serial, len(entry.signers)
+    )
 
 
 def _calendar(policy: Policy, days: _Days, first_counted: int | None) -> Iterator[Period]:

@@ -24,8 +24,8 @@ import jinja2
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
 from stoplist.tools.reports import plot
-from stoplist.tools.reports.report import Change, Coverage, Report
-from stoplist.tools.selftest.checks import CheckName, State
+from stoplist.tools.reports.report import Coverage, ListEvent, Report
+from stoplist.tools.selftest.checks import CheckName, CheckState
 from stoplist.tools.selftest.results import NotPassed
 
 _TEMPLATES = resources.files("stoplist.tools.reports") / "templates"
@@ -45,7 +45,7 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TableRow:
     """A period of a table, or several in which there is nothing to show: `note` says why."""
 
     name: str
@@ -71,7 +71,7 @@ class Section:
     """The table of a list, or of the requests that no list decided."""
 
     list: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
     totals: tuple[Total, ...]
     freshness: tuple[Freshness, ...]
 
@@ -110,7 +110,7 @@ def _freshness(report: Report, coverage: Sequence[Coverage]) -> Iterator[Freshne
             yield Freshness(found[0].list, is_enforced, fresh, len(report.periods), seconds)
 
 
-def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) -> Iterator[Line]:
+def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) -> Iterator[TableRow]:
     rows_of = _by_period(rows)
     coverage_of = _by_period(coverage)
     is_alike = len({tuple(each.is_enforced for each in found) for found in coverage_of.values()}) == 1
@@ -124,11 +124,11 @@ def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) ->
     for (why, _), group in itertools.groupby(report.periods, lambda each: (note(each), note(each) or each)):
         periods = list(group)
         if why:
-            yield Line(plot.span(periods[0], periods[-1]), note=why)
+            yield TableRow(plot.span(periods[0], periods[-1]), note=why)
             continue
         (period,) = periods
         found = coverage_of.get(period, [])
-        yield Line(
+        yield TableRow(
             period.name,
             " ".join(str(serial) for serial in sorted({serial for row in rows_of[period] for serial in row.serials})),
             {row.outcome: row.shown for row in rows_of[period]},
@@ -252,9 +252,9 @@ _MEANINGS = {
     Outcome.PASSED: "on no list, or let through by an exception of the policy",
 }
 _STATES = {
-    State.WARNING: "the filter worked, and the list was older than it should be",
-    State.CRITICAL: "the filter did not work, or what is not listed did not pass untouched",
-    State.UNKNOWN: "the gate could not be asked, or did not say all",
+    CheckState.WARNING: "the filter worked, and the list was older than it should be",
+    CheckState.CRITICAL: "the filter did not work, or what is not listed did not pass untouched",
+    CheckState.UNKNOWN: "the gate could not be asked, or did not say all",
 }
 _CHECKS = {
     CheckName.HTTP: "fine if the check host is stopped over HTTP",
@@ -388,7 +388,7 @@ def _change_cells(report: Report) -> list[list[str]]:
     return [_change(report, change) for change in report.changes]
 
 
-def _change(report: Report, change: Change) -> list[str]:
+def _change(report: Report, change: ListEvent) -> list[str]:
     return [
         f"{_moment(report, change.time)}{f' gate {change.gate}' if report.gates > 1 else ''}",
         change.result,

@@ -33,9 +33,9 @@ from stoplist import files
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest.proxy_client import (
-    Answer,
     Dialler,
     Proxy,
+    Response,
     SilentError,
     Tls,
     UnreachableError,
@@ -73,7 +73,7 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
-class State(IntEnum):
+class CheckState(IntEnum):
     """What a self-test comes to; the value is the exit code of a monitoring plugin."""
 
     OK = 0
@@ -122,22 +122,22 @@ class SelfTest:
     max_age: int | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> CheckState:
         """What the checks come to."""
         return worst(check.result for check in self.checks)
 
 
 _WORST_FIRST = {
-    Result.FAILED: State.CRITICAL,
-    Result.UNKNOWN: State.UNKNOWN,
-    Result.WARNING: State.WARNING,
+    Result.FAILED: CheckState.CRITICAL,
+    Result.UNKNOWN: CheckState.UNKNOWN,
+    Result.WARNING: CheckState.WARNING,
 }
 
 
-def worst(results: Iterable[Result]) -> State:
+def worst(results: Iterable[Result]) -> CheckState:
     """The state that the worst of these makes: a failure is worse than what is not known."""
     found = set(results)
-    return next((state for result, state in _WORST_FIRST.items() if result in found), State.OK)
+    return next((state for result, state in _WORST_FIRST.items() if result in found), CheckState.OK)
 
 
 def run(wanted: Wanted) -> SelfTest:
@@ -211,7 +211,7 @@ class _Tester:
         trust = "under a certificate of its CA" if self._wanted.ca else "whose CA is not known here: name it with --ca"
         return f"the check host is stopped ({answer.status}) by a page {trust}"
 
-    def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Answer, bool]:
+    def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Response, bool]:
         """How a tunnel to the check host is stopped, and whether by a page inside it."""
         host = self._check_host
         with self._dialler.tunnel(host, HTTPS_PORT) as (answer, tunnel):
@@ -297,15 +297,15 @@ class _Tester:
             return _have_one_issuer(shown, self._of_page)
         return any(_has_signed(authority, shown) for authority in self._authorities)
 
-    def _take_age(self, answer: Answer) -> None:
+    def _take_age(self, answer: Response) -> None:
         self.age = _list_age(answer) if self.age is None else self.age
 
 
-def _is_tunnel(answer: Answer) -> bool:
+def _is_tunnel(answer: Response) -> bool:
     return answer.status in range(200, 300)
 
 
-def _expect_stop(answer: Answer) -> None:
+def _expect_stop(answer: Response) -> None:
     """Raise StoplistError where an answer is not that of the gate to a stopped request."""
     status = answer.status
     if status in _STOPPED and _denied_by_stoplist(answer):
@@ -332,7 +332,7 @@ def _expect_stop(answer: Answer) -> None:
     raise StoplistError(f"the check host is answered, but not by a stop: {_described(answer)}", hint=_NO_GATE)
 
 
-def _denied_by_stoplist(answer: Answer) -> bool:
+def _denied_by_stoplist(answer: Response) -> bool:
     """Whether the gate says of itself that it denied the request (RFC 9209)."""
     for member in answer.values("Proxy-Status"):
         name, *parameters = (part.strip() for part in member.split(";"))
@@ -341,20 +341,20 @@ def _denied_by_stoplist(answer: Answer) -> bool:
     return False
 
 
-def _described(answer: Answer) -> str:
+def _described(answer: Response) -> str:
     """Status and who says so, as far as that is said."""
     fields = ((name, answer.fields.get(name.lower(), "")) for name in ("Proxy-Status", "Server", "Via"))
     known = [f"{name}: {_printable(value)}" for name, value in fields if value]
     return f"status {answer.status}" + (f" ({', '.join(known)})" if known else "")
 
 
-def _list_age(answer: Answer) -> int | None:
+def _list_age(answer: Response) -> int | None:
     """How many days old the list is, where the gate says so."""
     age = _member(answer, "list_age_days")
     return age if type(age) is int and 0 <= age <= _MAX_AGE else None
 
 
-def _member(answer: Answer, name: str) -> object:
+def _member(answer: Response, name: str) -> object:
     """A member of the object that a body is; None where it is none."""
     try:
         return json.loads(answer.body)[name]

@@ -71,7 +71,7 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An HTTP answer: its status, its fields, as far as it is read its body."""
 
     status: int
@@ -120,17 +120,17 @@ class Dialler:
             yield channel
 
     @contextmanager
-    def tunnel(self, host: Host, port: int) -> Iterator[tuple[Answer, Channel]]:
+    def tunnel(self, host: Host, port: int) -> Iterator[tuple[Response, Channel]]:
         """What CONNECT is answered with, and what is a tunnel where the status is 200."""
         with self.connect() as channel:
             authority = f"{host.name}:{port}"
             yield self.ask(channel, "CONNECT", authority, authority), channel
 
-    def get(self, channel: Channel, host: Host) -> Answer:
+    def get(self, channel: Channel, host: Host) -> Response:
         """The answer to a plain request for the first page of a host, asked of the proxy."""
         return self.ask(channel, "GET", f"http://{host.name}/", host.name)
 
-    def ask(self, channel: Channel, method: str, target: str, authority: str) -> Answer:
+    def ask(self, channel: Channel, method: str, target: str, authority: str) -> Response:
         """An answer of the proxy itself. Raises UnreachableError where it does not take the password."""
         fields = []
         if credentials := self._proxy.credentials:
@@ -221,7 +221,7 @@ def open_tls(tunnel: Channel, context: ssl.SSLContext, host: Host) -> Tls:
         raise StoplistError(f"TLS fails: {_reason(error)}", hint=_LOOK) from None
 
 
-def ask(channel: Channel, method: str, target: str, authority: str, *fields: str) -> Answer:
+def ask(channel: Channel, method: str, target: str, authority: str, *fields: str) -> Response:
     """Send a request and read its answer; what follows the head of an answer to CONNECT is left in the channel."""
     head = (f"{method} {target} HTTP/1.1", f"Host: {authority}", "Accept: application/json", *fields)
     closing = () if method == "CONNECT" else ("Connection: close",)
@@ -232,7 +232,7 @@ def ask(channel: Channel, method: str, target: str, authority: str, *fields: str
         response.begin()
         body = b"" if method == "CONNECT" else response.read(MAX_BYTES)
         fields_of = {name.lower(): ", ".join(response.headers.get_all(name, [])) for name in response.headers}
-        return Answer(response.status, fields_of, body)
+        return Response(response.status, fields_of, body)
     except TimeoutError:
         raise SilentError("no whole answer came in time", hint=_LOOK) from None
     except http.client.RemoteDisconnected:

@@ -24,7 +24,7 @@ from stoplist.core import strict_json
 from stoplist.core.counts import Period
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.selftest.checks import CheckName, Result, SelfTest, State, worst
+from stoplist.tools.selftest.checks import CheckName, CheckState, Result, SelfTest, worst
 
 MAX_LINE = 64 * 1024
 """The longest line that is read, in bytes."""
@@ -33,7 +33,7 @@ _SHOWN = 40
 _REMEDY = "a line is what 'stoplist selftest --format json' writes: remove this one, or name another file"
 _CHECKS = {each.value: each for each in CheckName}
 _RESULTS = {each.value: each for each in Result}
-_STATES = {each.word: each for each in State}
+_STATES = {each.word: each for each in CheckState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class NotPassed:
     first: datetime
     last: datetime
     tests: int
-    state: State
+    state: CheckState
     checks: tuple[CheckName, ...]
 
 
@@ -90,7 +90,7 @@ def sum_up(paths: Sequence[Path], periods: Iterable[Period], starts: float, ends
     return SelfTests(
         files=len(paths),
         tests=len(together),
-        passed=sum(each.state is State.OK for each in together),
+        passed=sum(each.state is CheckState.OK for each in together),
         passed_periods=_passed_periods(together, periods),
         not_passed=tuple(sorted(not_passed, key=lambda each: (each.first, each.file))),
     )
@@ -101,7 +101,7 @@ class _Tested:
     """What is kept of a line."""
 
     time: datetime
-    state: State
+    state: CheckState
     bad: tuple[CheckName, ...]
 
 
@@ -117,7 +117,7 @@ def _check_distinct(paths: Sequence[Path]) -> None:
 def _stretches(file: int, tested: Sequence[_Tested]) -> Iterator[NotPassed]:
     for (state, bad), group in itertools.groupby(tested, lambda each: (each.state, each.bad)):
         found = list(group)
-        if state is not State.OK:
+        if state is not CheckState.OK:
             yield NotPassed(file, found[0].time, found[-1].time, len(found), state, bad)
 
 
@@ -125,7 +125,7 @@ def _passed_periods(tested: Sequence[_Tested], periods: Iterable[Period]) -> int
     """`tested` are in order."""
     times = [each.time.timestamp() for each in tested]
     found = (tested[bisect_left(times, period.starts) : bisect_left(times, period.ends)] for period in periods)
-    return sum(bool(inside) and all(each.state is State.OK for each in inside) for inside in found)
+    return sum(bool(inside) and all(each.state is CheckState.OK for each in inside) for inside in found)
 
 
 # Lines

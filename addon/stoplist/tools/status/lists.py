@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stoplist import loading
 from stoplist.errors import StoplistError
-from stoplist.state import JOURNAL_ROWS, Entry, Held, InForce, State
+from stoplist.state import JOURNAL_ROWS, Entry, Held, RememberedList, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ListStatus:
     """What is known of one list file of a policy."""
 
     file: Path
-    in_force: InForce | None
+    in_force: RememberedList | None
     refusal: Entry | None
     held: Held | None
     now: datetime

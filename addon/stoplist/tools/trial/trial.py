@@ -56,7 +56,7 @@ _OUTCOMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TrialOptions:
     """What to try: the inputs by name, how to read them, and what to tell."""
 
     policy: Path
@@ -148,10 +148,10 @@ class Outcomes:
     faults: tuple[StoplistError, ...]
 
 
-type Track = Callable[[Iterator[Batch], int | None], Iterable[Batch]]
+type TrackBatches = Callable[[Iterator[Batch], int | None], Iterable[Batch]]
 
 
-def run(wanted: Wanted, stdin: BinaryIO, now: datetime, track: Track) -> Outcomes:
+def run(wanted: TrialOptions, stdin: BinaryIO, now: datetime, track: TrackBatches) -> Outcomes:
     """Try a policy on logs. `track` is handed the batches, and the size of all inputs where it is known.
 
     Raises StoplistError where the policy, the known sites or an input cannot be opened, or its format is unknown.
@@ -171,7 +171,7 @@ def run(wanted: Wanted, stdin: BinaryIO, now: datetime, track: Track) -> Outcome
 class _Reader:
     """All inputs, one after the other, and what was seen of them."""
 
-    wanted: Wanted
+    wanted: TrialOptions
     stdin: BinaryIO
     formats: set[str] = field(default_factory=set)
     unparsable: list[Unparsable] = field(default_factory=list)
@@ -236,7 +236,7 @@ class _Judging:
     """What was judged so far. `days` holds a number for each of `cells`, and one for what is not counted."""
 
     ruleset: Ruleset
-    wanted: Wanted
+    wanted: TrialOptions
     now: datetime
     cells: list[Cell]
     never_block: DigestSet
@@ -258,7 +258,7 @@ class _Judging:
         self.stopped = DistinctHosts(self.never_block, self.known)
 
     @classmethod
-    def of(cls, ruleset: Ruleset, wanted: Wanted, now: datetime) -> _Judging:
+    def of(cls, ruleset: Ruleset, wanted: TrialOptions, now: datetime) -> _Judging:
         lists = {
             (signed.header.list, signed.header.serial): verdict.action is Action.STOP
             for signed, verdict in ruleset.entries
