@@ -17,7 +17,7 @@ from mitmproxy.proxy.mode_specs import RegularMode
 
 from stoplist.proxy.lane.lane import Lane
 from stoplist.proxy.lane.listener import Listener
-from stoplist.proxy.mitm.first_layers import Continued
+from stoplist.proxy.mitm.layers.first_layers import Continued
 from stoplist.proxy.mitm.modes import parse
 from stoplist.proxy.outbound.connector import Opened, handing_over
 
