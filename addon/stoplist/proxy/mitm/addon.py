@@ -84,7 +84,7 @@ from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Guarded, Sentinel
 from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.mitm.layers.first_layers import first_layer
-from stoplist.proxy.mitm.next_layers import DNS_PORT, Refused, next_layer
+from stoplist.proxy.mitm.layers.next_layers import DNS_PORT, Refused, next_layer
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left

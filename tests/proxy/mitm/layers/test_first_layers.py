@@ -11,7 +11,7 @@ from mitmproxy.proxy.layer import NextLayerHook
 
 from stoplist.core.decide import PASS, PROTOCOL
 from stoplist.proxy.mitm.layers.first_layers import Transparent
-from stoplist.proxy.mitm.next_layers import next_layer
+from stoplist.proxy.mitm.layers.next_layers import next_layer
 from tests.proxy.judges import Store, judge_by
 from tests.rulesets import ruleset, signed
 
