@@ -82,8 +82,8 @@ from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Guarded, Sentinel
-from stoplist.proxy.mitm.http_layer import established, response
 from stoplist.proxy.mitm.layers.first_layers import first_layer
+from stoplist.proxy.mitm.layers.http_layer import established, response
 from stoplist.proxy.mitm.layers.next_layers import DNS_PORT, Refused, next_layer
 from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
 from stoplist.proxy.outbound.connector import Outbound, search_domains
