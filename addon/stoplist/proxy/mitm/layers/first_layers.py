@@ -32,7 +32,7 @@ from stoplist.core.hosts import Host
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.mitm.dns_layer import Dns
+from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import established, http_layer, is_refused, request, response
 from stoplist.proxy.mitm.layers.next_layers import Refused, Undecided, when_whole
 from stoplist.proxy.mitm.private_names import (

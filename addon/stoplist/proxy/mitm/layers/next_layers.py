@@ -36,7 +36,7 @@ from stoplist.core.wire.conversations import (
 from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
-from stoplist.proxy.mitm.dns_layer import Dns
+from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import http_layer
 from stoplist.proxy.mitm.private_names import starts_like_quic
 from stoplist.proxy.mitm.quic_layer import Datagrams, JudgeHello, Quic

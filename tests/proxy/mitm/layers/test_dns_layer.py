@@ -26,7 +26,7 @@ from mitmproxy.proxy.context import Context
 from stoplist.core.decide import Action, Reason, Ruleset, decide
 from stoplist.core.hosts import Host, HostError
 from stoplist.errors import StoplistError
-from stoplist.proxy.mitm.dns_layer import Dns
+from stoplist.proxy.mitm.layers.dns_layer import Dns
 from tests.examples import examples
 from tests.proxy.judges import Store, judge_by
 from tests.rulesets import ruleset, signed
