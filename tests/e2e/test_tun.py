@@ -19,7 +19,7 @@ from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
 from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need
 from tests.e2e.ways import ask, ask_inside_tls, get
-from tests.proxy.mitm.test_quic_layer import first_datagrams
+from tests.proxy.mitm.layers.test_quic_layer import first_datagrams
 
 HTTP3 = str(Path(__file__).parent / "http3.py")
 DEVICE = "stoplist0"

@@ -38,8 +38,8 @@ from stoplist.proxy.judge import Judge
 from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
 from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import http_layer
+from stoplist.proxy.mitm.layers.quic_layer import Datagrams, JudgeHello, Quic
 from stoplist.proxy.mitm.private_names import starts_like_quic
-from stoplist.proxy.mitm.quic_layer import Datagrams, JudgeHello, Quic
 from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 
 DNS_PORT = 53

@@ -14,7 +14,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from stoplist.core.decide import AMBIGUOUS, PASS, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.wire.client_hello import server_name
 from stoplist.core.wire.conversations import RefusedError
-from stoplist.proxy.mitm.quic_layer import MAX_HELLO_DATAGRAMS, Hellos
+from stoplist.proxy.mitm.layers.quic_layer import MAX_HELLO_DATAGRAMS, Hellos
 from tests.e2e.ways import client_hello
 
 STOP = Verdict(Action.STOP, Reason.LISTED, "test", 1)
