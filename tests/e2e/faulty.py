@@ -1,7 +1,7 @@
 """The command line, with a fault wherever a file says.
 
 Run as ``python faulty.py PLACE FIRED run POLICY ...``: whenever the process comes to the place that the
-file PLACE holds at that moment, `module:function` or, in a hook, `addon:line` and zero bytes to its end, an
+file PLACE holds at that moment, `module:function` or, in a hook, `hooks:line` and zero bytes to its end, an
 exception is raised there, and the file FIRED gets a line `fault at` the place. While PLACE holds `record`, FIRED
 gets a line for each place.
 """
@@ -31,7 +31,7 @@ def start(code: CodeType, _: int) -> object:
 
 def line(code: CodeType, number: int) -> object:
     others = ("answer", "count_fault", "client_disconnected", "_keep_authority", "_look_at_authority")
-    is_hook = code.co_qualname.startswith("Stoplist.") and code.co_name not in others
+    is_hook = code.co_qualname.startswith(("Hooks.", "Stoplist.")) and code.co_name not in others
     return at(code, str(number)) if is_hook else sys.monitoring.DISABLE
 
 

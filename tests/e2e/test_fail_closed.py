@@ -25,29 +25,29 @@ MODULES = {
     *("addresses", "client_hello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
-    *("addon", "http_layer", "first_layers", "lane_mode", "next_layers", "tls_settings"),
+    *("addon", "hooks", "http_layer", "request_checks", "first_layers", "lane_mode", "next_layers", "tls_settings"),
     *("connector", "judge", "open_connections", "verdict_counter"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
     *(
-        "addon:_guarded.<locals>.decorate.<locals>.guarded",
+        "hooks:_guarded.<locals>.decorate.<locals>.guarded",
         "fail_closed:Guarded.handle_event",
         "fail_closed:Guarded.__init__",
     ),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
-    *("addon:Stoplist.answer", "addon:Stoplist.count_fault", "http_layer:response", "refusals:refusal"),
-    *("log_allowlist:Faults.add", "addon:_refuse_client", "addon:_refuse_layer", "addon:_refuse_flow"),
-    *("addon:_refuse_tls", "addon:_kill_flow"),
+    *("hooks:Hooks.answer", "hooks:Hooks.count_fault", "http_layer:response", "refusals:refusal"),
+    *("log_allowlist:Faults.add", "hooks:_refuse_client", "hooks:_refuse_layer", "hooks:_refuse_flow"),
+    *("hooks:_refuse_tls", "hooks:_kill_flow"),
     *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
-    *("addon:_refuse_connection", "next_layers:Refused._handle_event"),
+    *("hooks:_refuse_connection", "next_layers:Refused._handle_event"),
 }
 AFTER = {
     *("tunnel:Tunnel._ended", "tunnel:Tunnel._forget", "epoll:_Epoll.close", "epoll:_Epoll.remove_reader"),
     *("connector:Opened.close", "epoll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
     "conversations:TlsConversation.held_back",  # asked for when the server has ended
-    *("addon:Stoplist.client_disconnected", "open_connections:close_left"),
+    *("hooks:Hooks.client_disconnected", "open_connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
 PLACE_SIZE = 256
@@ -89,7 +89,7 @@ class Faulty:
         result = request()
         self.at("")
         places = dict.fromkeys(self.fired.read_text()[before:].splitlines())
-        hooks = {line for line in places if re.fullmatch(r"addon:\d+", line)}
+        hooks = {line for line in places if re.fullmatch(r"(addon|hooks):\d+", line)}
         functions = {place for place in places if re.search(r":[A-Za-z_]", place) and place.split(":")[0] in MODULES}
         return result, [place for place in places if place in hooks | functions - GUARDS]
 

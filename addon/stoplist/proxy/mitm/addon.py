@@ -1,25 +1,7 @@
-"""Stoplist: the mitmproxy add-on. It turns what mitmproxy hands over into names, asks the judge, and
-does what the verdict says.
+"""Stoplist: the mitmproxy add-on, from its load to its end. Its hooks are in hooks.py.
 
-  client_connected   who may come, and the first layer of the connection (see first_layers.py)
-  next_layer         what the client's first bytes are (see core/wire/openings.py)
-
-A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
-  http_connect      judge the target                 requestheaders  judge the target and Host
-    stop: answer 200, contact nobody                   stop: the page
-    refuse: an error                                   refuse: an error
-  tls_clienthello   judge the target and the SNI
-    pass: relay the bytes, undecrypted             Both
-    stop: a certificate made on the spot, then       server_connect  the last door: no connection
-      `requestheaders` serves the page                 towards a listed host, whatever led there
-
-Rules
-  - Every name that a request claims is judged; the strictest verdict wins.
-  - A hook that raises refuses its request: each one that decides is `_guarded`.
-  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; nothing that came in a
-    tunnel which ends at the gate, for a page, is forwarded, not even by a parent proxy.
-  - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
-    connections that are open.
+It opens the policy and the state, or is handed both by a supervisor; serves metrics; and on a fixed beat writes counts,
+ends what does not pass any more, and takes up another CA.
 """
 
 from __future__ import annotations
@@ -27,67 +9,37 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import os
 import time
-import weakref
-from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import mitmproxy_rs
-from mitmproxy import ctx, http, tcp, tls
+from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
-from mitmproxy.connection import Client
-from mitmproxy.exceptions import AddonHalt, OptionsError
-from mitmproxy.master import Master
+from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import mode_specs
-from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layer import NextLayer
-from mitmproxy.proxy.layers.modes import ReverseProxy
-from mitmproxy.proxy.layers.quic import QuicTlsData
 from mitmproxy.proxy.mode_servers import ServerInstance
-from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist import clock, loading, metrics
-from stoplist.core.addresses import Address, is_client
 from stoplist.core.decide import (
-    AMBIGUOUS,
-    CLOSED,
-    DENIED,
-    FAULT,
-    NOT_FORWARDED,
-    PASS,
-    UNREADABLE,
-    Action,
-    Reason,
     Ruleset,
-    Verdict,
-    strictest,
 )
-from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.core.policy.models import ListenAddress
-from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
-from stoplist.page.answers import Answer, Subject
-from stoplist.page.asker import Asker
-from stoplist.page.refusals import refusal
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
 from stoplist.proxy.counting.shared_counters import Number, SharedCounters
 from stoplist.proxy.counting.verdict_counter import VerdictCounter
 from stoplist.proxy.health import HealthCheck
-from stoplist.proxy.judge import Judge, Rulesets
+from stoplist.proxy.judge import Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
-from stoplist.proxy.mitm.fail_closed import Guarded, Sentinel
-from stoplist.proxy.mitm.layers.first_layers import first_layer
-from stoplist.proxy.mitm.layers.http_layer import established, response
-from stoplist.proxy.mitm.layers.next_layers import DNS_PORT, Refused, next_layer
-from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, prepare, refuse, refuse_quic
-from stoplist.proxy.outbound.connector import Outbound, search_domains
-from stoplist.proxy.outbound.open_connections import Connections, close_left
+from stoplist.proxy.mitm.fail_closed import Sentinel
+from stoplist.proxy.mitm.hazards import hazards
+from stoplist.proxy.mitm.hooks import Hooks
+from stoplist.proxy.mitm.layers.next_layers import DNS_PORT
+from stoplist.proxy.mitm.tls_settings import GateCertificate, prepare
 from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.workers.listening_sockets import ListeningSockets
@@ -95,65 +47,8 @@ from stoplist.proxy.workers.worker import Follower, Worker
 from stoplist.proxy.workers.worker_channel import Word
 from stoplist.state import State
 
-KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
-"""Variables of the environment that name a file to which mitmproxy writes the keys of its TLS towards servers."""
-_RECORDERS = {"view", "eventstore"}
-"""Add-ons of mitmproxy's other programs, which keep every request or every record in memory."""
-MAX_STOPPED_BODY = 1024 * 1024
-"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
-bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
 
-
-def _guarded[D](
-    refuse: Callable[[Stoplist, D], None],
-) -> Callable[[Callable[[Stoplist, D], None]], Callable[[Stoplist, D], None]]:
-    """Make a hook fail closed: what it raises is counted as a fault, and `refuse` is done instead."""
-
-    def decorate(hook: Callable[[Stoplist, D], None]) -> Callable[[Stoplist, D], None]:
-        @functools.wraps(hook)
-        def guarded(self: Stoplist, data: D) -> None:
-            try:
-                hook(self, data)
-            except AddonHalt:
-                raise
-            except Exception as error:
-                self.faults.add(hook.__name__, error)
-                refuse(self, data)
-                self.count_fault()
-                raise AddonHalt from None  # no other add-on has a say in what is refused
-
-        return guarded
-
-    return decorate
-
-
-def _refuse_client(_: Stoplist, client: Client) -> None:
-    client.error = "refused"
-
-
-def _refuse_layer(_: Stoplist, nextlayer: NextLayer) -> None:
-    nextlayer.layer = Refused(nextlayer.context)
-
-
-def _refuse_flow(addon: Stoplist, flow: http.HTTPFlow) -> None:
-    addon.answer(flow, refusal(FAULT.reason))
-
-
-def _kill_flow(_: Stoplist, flow: http.HTTPFlow) -> None:
-    flow.kill()
-
-
-def _refuse_tls(_: Stoplist, data: Any) -> None:
-    """Without a TLS connection object mitmproxy closes the client's connection."""
-    if isinstance(data, tls.ClientHelloData):
-        data.ignore_connection = False
-
-
-def _refuse_connection(_: Stoplist, data: ServerConnectionHookData) -> None:
-    data.server.error = "refused"
-
-
-class Stoplist:
+class Stoplist(Hooks):
     """The add-on. Its options name a policy and a state directory; without a ruleset nothing passes.
 
     `faults` is where faults are counted by a process that writes its log by itself; without it the
@@ -164,28 +59,16 @@ class Stoplist:
     name = "stoplist"
 
     def __init__(self, faults: log_allowlist.Faults | None = None, worker: Worker | None = None) -> None:
-        self.faults = faults or log_allowlist.Faults()
-        self.judge = Judge()
-        self.listening = worker.listening if worker is not None else ListeningSockets()
-        self._is_recorded = False
-        """Whether something else in this process may keep what is asked for."""
+        super().__init__(
+            faults or log_allowlist.Faults(), worker.listening if worker is not None else ListeningSockets()
+        )
         self._worker = worker
         self._is_guest = faults is None
         self._period_counts: PeriodCounts | None = None
         self._endpoint: metrics.Endpoint | None = None
         self.is_ready = False
         """Whether requests are taken."""
-        self._current_ca: CurrentCa | None = None
-        self._certificate: GateCertificate | None = None
-        self.connections = Connections()
-        self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
-        self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
-        self._greeted: weakref.WeakSet[Client] = weakref.WeakSet()
-        """Whose ClientHello was counted: in HTTP/3 it comes twice."""
-        self._resolver: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-
-    # The life of the add-on
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
@@ -270,9 +153,8 @@ class Stoplist:
         self.outbound.trusted = frozenset(trusted)
 
     def _listening(self) -> list[tuple[str, int]]:
-        clients = [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
         others = self._worker.own if self._worker is not None else []
-        return clients + others + ([self._endpoint.address] if self._endpoint is not None else [])
+        return super()._listening() + others + ([self._endpoint.address] if self._endpoint is not None else [])
 
     def running(self) -> None:
         if self.judge.store is None:
@@ -369,304 +251,6 @@ class Stoplist:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def count_fault(self) -> None:
-        """Count a request that a fault refused; what counts may be what is broken."""
-        try:
-            self.judge.count(FAULT)
-        except Exception as error:
-            self.faults.add("count", error)
-
-    # Where a connection begins
-
-    def serves(self, address: str) -> bool:
-        """Whether who has this address is one of the policy's clients."""
-        return is_client(_address(address), self.judge.policy.clients)
-
-    @_guarded(_refuse_client)
-    def client_connected(self, client: Client) -> None:
-        if not self.serves(client.peername[0]):
-            client.error = "refused"
-            return
-        handler = ctx.master.addons.get("proxyserver").connections[client.id]
-        if isinstance(client.proxy_mode, mode_specs.DnsMode):
-            handler.layer.context.server.address = self._resolver
-        run_now = getattr(ctx.master.addons, "run_now", None)  # in mitmdump, hooks may wait
-        handler.layer = Guarded(first_layer(handler.layer, self.judge), self.faults, run_now)
-
-    def client_disconnected(self, client: Client) -> None:
-        close_left(ctx.master.addons.get("proxyserver").connections[client.id])
-
-    @_guarded(_refuse_layer)
-    def next_layer(self, nextlayer: NextLayer) -> None:
-        if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
-            return
-        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
-        if nextlayer.layer is None:
-            raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
-
-    # Tunnels
-
-    @_guarded(_refuse_flow)
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        if _is_asked_for_a_password(flow):
-            return
-        try:
-            host, port = parse_authority(flow.request.data.authority)
-        except HostError:
-            self._refuse(flow, UNREADABLE)
-            return
-        client = _address_of(flow.client_conn)
-        target = self.judge.verdict(host, client=client)
-        verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
-        if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and not _has_a_form_in_dns(host):
-            verdict = strictest((verdict, UNREADABLE))  # mitmproxy cannot ask a parent for it
-        if target.action is Action.STOP and self._shows_pages():
-            # Not counted yet: a browser may open a tunnel and never ask for anything in it.
-            self.connections.end_here(flow.client_conn)
-            flow.response = established()
-        elif Action.STOP in (target.action, verdict.action):  # an answer that no browser shows
-            self._stop(flow, strictest((target, verdict)), page=False)
-        elif verdict.action is Action.REFUSE:
-            self._refuse(flow, verdict)
-        else:
-            flow.request.data.host = host.address
-            self.connections.passed(flow.client_conn, host)
-            self.judge.count(verdict)
-
-    def _judge_port(self, port: int | None) -> Verdict:
-        return PASS if port is None or self.judge.policy.tunnels.permits(port) else CLOSED
-
-    def judge_hello(self, context: Context, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
-        """The verdict for a ClientHello that follows another one in the clear. Raises HostError."""
-        client, target, name = context.client, _target(context), server_name(extensions)
-        verdict = self.judge.verdict(target, name, client=_address_of(client))
-        if verdict.passes and name is not None:
-            self.judge.count_more(verdict, self.judge.verdict(target, client.sni, client=_address_of(client)))
-            self.connections.passed(client, name)
-        return verdict
-
-    @_guarded(_refuse_tls)
-    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        client, target = data.context.client, _target(data.context)
-        try:
-            name = server_name(data.client_hello.extensions)
-        except HostError:
-            name, verdict = None, UNREADABLE
-        else:
-            verdict = self.judge.verdict(target, name, client=_address_of(client)) if target or name else PASS
-        client.sni = name.name if name else None
-        if target is None and self._certificate is None:
-            verdict = strictest((verdict, UNREADABLE))
-        if verdict.action is Action.REFUSE:
-            if client not in self._refused:  # HTTP/3 comes here twice
-                self.judge.count(verdict)
-            self._refused.add(client)
-        elif verdict.action is not Action.STOP and target is not None:
-            if client not in self._greeted:
-                self._count(client, target, verdict)
-            self._greeted.add(client)
-            if name is not None:
-                self.connections.passed(client, name)
-            if self._intercepts(data.context):
-                data.establish_server_tls_first = True
-            else:
-                data.ignore_connection = True
-        # mitmproxy's own add-on would now connect to the server before it answers the client.
-        raise AddonHalt
-
-    def _shows_pages(self) -> bool:
-        """Whether who asks for a listed host by HTTPS is to see the page, and not an error."""
-        return self.judge.policy.https == "page"
-
-    def _intercepts(self, context: Context) -> bool:
-        return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
-
-    @_guarded(_refuse_tls)
-    def tls_start_client(self, data: tls.TlsData) -> None:
-        context = data.context
-        if context.client in self._refused or (_target(context) is None and self._host_to_stop(context)):
-            data.ssl_conn = refuse()
-        elif _target(context) is None:
-            assert self._certificate is not None
-            data.ssl_conn = self._certificate.accept()
-        elif host := self._host_to_stop(context):
-            self.connections.end_here(context.client)
-            data.ssl_conn = self._accept(host, HTTP) if self._shows_pages() else refuse()
-        elif self._intercepts(context):
-            host = Host.parse(context.client.sni or _target(context) or "")
-            spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
-            data.ssl_conn = self._accept(host, spoken)
-        else:
-            data.ssl_conn = refuse()  # it was listed at the ClientHello, and is not any more
-        raise AddonHalt
-
-    def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
-        authority = self._current_ca.current if self._current_ca is not None else None
-        return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
-
-    @_guarded(_refuse_tls)
-    def quic_start_client(self, data: QuicTlsData) -> None:
-        host = self._host_to_stop(data.context)
-        authority = self._current_ca.current if self._current_ca is not None else None
-        if host is not None and authority is not None and self._shows_pages():
-            self.connections.end_here(data.context.client)
-            data.settings = accept_quic(authority, host, clock.now())
-        else:
-            data.settings = refuse_quic()
-        raise AddonHalt
-
-    def _host_to_stop(self, context: Context) -> Host | None:
-        """The listed host that the client expects a certificate of; None if none of its names is listed."""
-        client = _address_of(context.client)
-        for name in (context.client.sni, _target(context)):
-            if name is not None and self.judge.verdict(name, client=client).action is Action.STOP:
-                return Host.parse(name)
-        return None
-
-    @_guarded(_refuse_tls)
-    def tls_failed_client(self, data: tls.TlsData) -> None:
-        """A client that does not trust the gate's CA sees no page, and was stopped all the same."""
-        client = data.context.client
-        verdict = self.judge.verdict(_target(data.context), client.sni, client=_address_of(client))
-        if verdict.action is Action.STOP:
-            self.judge.count(verdict)
-
-    # Requests
-
-    @_guarded(_refuse_flow)
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if _is_asked_for_a_password(flow):
-            return
-        request, client = flow.request, flow.client_conn
-        target = flow.server_conn.address[0] if flow.server_conn.address else None
-        address = _address_of(client)
-        names = (target, client.sni, request.data.host or None)
-        verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
-        if _is_multiplexed(request) and not _has_plain_target(request):
-            verdict = strictest((verdict, AMBIGUOUS))
-        if verdict.action is Action.STOP:
-            if not _has_short_body(request):
-                self.judge.count(verdict)
-                flow.kill()
-                return
-            self._stop(flow, verdict, page=True)
-            if self.connections.ends_here(client) and not _is_multiplexed(request):
-                # A page that was stopped may be off the list a moment later: ask again from the start.
-                assert flow.response is not None
-                flow.response.headers["Connection"] = "close"
-        elif verdict.action is Action.REFUSE:
-            self._refuse(flow, verdict)
-        elif self.connections.ends_here(client):
-            self._refuse(flow, NOT_FORWARDED)
-        else:
-            host = Host.parse(request.data.host or target or "")
-            request.data.host = host.address
-            request.stream = True
-            _remove_upgrade_to_http2(request)
-            if not _is_multiplexed(request) and _has_body(request):
-                # A server that leaves it unread takes it for the next request: there must be none.
-                request.headers["Connection"] = "close"
-            if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
-                request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
-            self.connections.passed(client, host)
-            self._count(client, target, verdict)
-
-    def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
-        """Count a request that passes, or what it adds to a tunnel that was counted when it was opened."""
-        names = (target, client.sni) if client in self._greeted else (target,)
-        if target is not None and (client in self._greeted or isinstance(client.proxy_mode, modes.EXPLICIT)):
-            self.judge.count_more(verdict, self.judge.verdict(*names, client=_address_of(client)))
-        else:
-            self.judge.count(verdict)
-
-    def _judge_fields(self, request: http.Request, client: str) -> Verdict:
-        """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
-        fields = [value for name, value in request.headers.fields if name.lower() == b"host"]
-        if len(fields) > 1:
-            return AMBIGUOUS
-        if request.data.authority:
-            fields.append(request.data.authority)
-        try:
-            hosts = [parse_authority(value)[0] for value in fields]
-        except HostError:
-            return UNREADABLE
-        agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
-        return strictest((self.judge.verdict(*hosts, client=client), agree)) if hosts else PASS
-
-    def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
-        in_force, request = self.judge.in_force, flow.request
-        asker = Asker.of(request.method, request.path, request.headers)
-        if not in_force.page.is_switch(asker):
-            self.judge.count(verdict, page=page)
-        if verdict.reason is Reason.CHECK_HOST:
-            self.answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, clock.now())))
-        else:
-            subject = Subject.RECORDED if self._is_recorded else Subject.STOPPED
-            self.answer(flow, in_force.page.answer(asker, subject))
-
-    def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
-        self.answer(flow, self.judge.refuse(verdict))
-
-    def answer(self, flow: http.HTTPFlow, answer: Answer) -> None:
-        """Answer a request by ourselves."""
-        flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
-        flow.response = response(answer)
-        if flow.request.method == "HEAD":
-            flow.response.raw_content = b""  # the length of a GET's answer stays in the head
-        if _is_multiplexed(flow.request):
-            flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
-
-    @_guarded(_kill_flow)
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Bodies are relayed as they come: none is kept in memory."""
-        if flow.response is not None and flow.response.status_code != 101:
-            flow.response.stream = True
-
-    # The last door, and what must not pile up
-
-    @_guarded(_refuse_connection)
-    def server_connect(self, data: ServerConnectionHookData) -> None:
-        client, address = data.client, data.server.address
-        if address is None:
-            raise StoplistError("a connection to nowhere")
-        if client.alpn == b"h2" and not data.server.tls:
-            data.server.alpn = b"h2"  # what came in HTTP/2 goes on in HTTP/2
-        if self.connections.ends_here(client):
-            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
-        elif self._is_forwarder(client, address):
-            return
-        elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
-            verdict = DENIED  # what one mode forwards to is no target for the clients of another
-        elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
-            verdict = DENIED
-        else:
-            verdict = self.judge.verdict(address[0], client=_address_of(client))
-        if verdict.action in (Action.STOP, Action.REFUSE):
-            data.server.error = verdict.reason.value
-            self.judge.count(verdict)
-        else:
-            self.connections.passed(client, Host.parse(address[0]))
-
-    def _permits_udp(self, address: tuple[str, int]) -> bool:
-        """UDP is not connected through `outbound`: only addresses are, never names."""
-        return self.outbound.permit(_address(address[0]), address[1])
-
-    def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
-        """Whether this is what the operator forwards to, by the mode that the client came in by."""
-        match client.proxy_mode:
-            case mode_specs.UpstreamMode():
-                return address == client.proxy_mode.address
-            case mode_specs.DnsMode():
-                return address == self._resolver and self.outbound.permit_resolver(address)
-        return False
-
-    def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        flow.messages.clear()
-
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        assert flow.websocket is not None
-        flow.websocket.messages.clear()
-
 
 def say_where(servers: Iterable[ServerInstance[Any]]) -> None:
     """Write to the log where clients come in."""
@@ -676,99 +260,3 @@ def say_where(servers: Iterable[ServerInstance[Any]]) -> None:
             log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode))
         if not server.listen_addrs:
             log_allowlist.say(records.Listening(None, mode))
-
-
-def hazards(master: Master) -> list[records.Hazard]:
-    """What of mitmproxy would break a promise as it is set, and which add-ons could."""
-    options = master.options
-    found = {
-        "flow_detail": (bool(getattr(options, "flow_detail", 0)), "prints every request; set it to 0"),
-        "save_stream_file": (
-            bool(getattr(options, "save_stream_file", None)),
-            "saves every request to a file; unset it",
-        ),
-        "hardump": (bool(getattr(options, "hardump", "")), "saves every request to a file; unset it"),
-        "stickyauth": (bool(getattr(options, "stickyauth", None)), "keeps passwords for later requests; unset it"),
-        "stickycookie": (bool(getattr(options, "stickycookie", None)), "keeps cookies for later requests; unset it"),
-        "ignore_hosts": (bool(options.ignore_hosts), "lets hosts pass that no list is asked about; unset it"),
-        "allow_hosts": (bool(options.allow_hosts), "lets hosts pass that no list is asked about; unset it"),
-        "show_ignored_hosts": (options.show_ignored_hosts, "records the bytes of tunnels; unset it"),
-        "store_streamed_bodies": (options.store_streamed_bodies, "keeps bodies in memory; unset it"),
-        "proxy_debug": (options.proxy_debug, "logs connections in detail; unset it"),
-    }
-    return [
-        *(records.Hazard(f"option {option}", hazard) for option, (is_set, hazard) in found.items() if is_set),
-        *(
-            records.Hazard(f"variable {name}", "has keys of TLS written to a file; unset it")
-            for name in KEY_LOGS
-            if os.environ.get(name)
-        ),
-        *(records.Hazard(f"add-on {name}", "can see and record every request; remove it") for name in _others(master)),
-    ]
-
-
-def _others(master: Master) -> list[str]:
-    """The add-ons that are neither ours nor of what mitmdump is made of."""
-
-    def is_ours(addon: object) -> bool:
-        if isinstance(addon, ModuleType):  # a script
-            return all(is_ours(each) for each in getattr(addon, "addons", (None,)))
-        return isinstance(addon, Stoplist | Sentinel)
-
-    return sorted(
-        name
-        for name, addon in master.addons.lookup.items()
-        if not is_ours(addon) and (not type(addon).__module__.startswith("mitmproxy.addons.") or name in _RECORDERS)
-    )
-
-
-def _has_short_body(request: http.Request) -> bool:
-    length = request.headers.get("content-length", "0")
-    return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
-
-
-def _has_body(request: http.Request) -> bool:
-    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
-
-
-def _has_a_form_in_dns(host: Host) -> bool:
-    """Whether no label of a name is longer than 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
-    return len(host.name) <= 253 and all(len(label) <= 63 for label in host.name.split("."))
-
-
-def _has_plain_target(request: http.Request) -> bool:
-    """Whether a request of HTTP/2 or HTTP/3 names no host in its path or scheme (RFC 9113, section 8.3.1)."""
-    path, scheme = request.data.path, request.data.scheme
-    is_path = path.startswith(b"/") or (path == b"*" and request.method == "OPTIONS")
-    return is_path and scheme in (b"http", b"https")
-
-
-def _is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
-    """Whether mitmproxy's own add-on has answered already: 401 is for what is not asked of a proxy."""
-    return flow.response is not None and flow.response.status_code in (401, 407)
-
-
-def _is_multiplexed(request: http.Request) -> bool:
-    return request.is_http2 or request.is_http3
-
-
-def _remove_upgrade_to_http2(request: http.Request) -> None:
-    """After an upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817) no request could be read."""
-    wanted = request.headers.get("upgrade", "").lower()
-    if "h2c" in wanted or "tls" in wanted:
-        for name in ("upgrade", "http2-settings"):
-            request.headers.pop(name, None)
-
-
-def _target(context: Context) -> str | None:
-    """Where a tunnel leads; None where the client speaks to the gate itself."""
-    return context.server.address[0] if context.server.address else None
-
-
-def _address_of(client: Client) -> str:
-    address: str = client.peername[0]
-    return address
-
-
-def _address(text: str) -> Address:
-    return ip_address(text.partition("%")[0])

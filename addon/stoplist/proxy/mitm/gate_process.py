@@ -34,7 +34,8 @@ from stoplist.errors import StoplistError
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
-from stoplist.proxy.mitm.addon import KEY_LOGS, Stoplist, say_where
+from stoplist.proxy.mitm.addon import Stoplist, say_where
+from stoplist.proxy.mitm.hazards import KEY_LOGS
 from stoplist.proxy.mitm.lane_mode import in_lane
 from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers

@@ -1,0 +1,474 @@
+"""Hooks: they turn what mitmproxy hands over into names, ask the judge, and do what the verdict says.
+
+  client_connected   who may come, and the first layer of the connection (see first_layers.py)
+  next_layer         what the client's first bytes are (see core/wire/openings.py)
+
+A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
+  http_connect      judge the target                 requestheaders  judge the target and Host
+    stop: answer 200, contact nobody                   stop: the page
+    refuse: an error                                   refuse: an error
+  tls_clienthello   judge the target and the SNI
+    pass: relay the bytes, undecrypted             Both
+    stop: a certificate made on the spot, then       server_connect  the last door: no connection
+      `requestheaders` serves the page                 towards a listed host, whatever led there
+
+Rules
+  - Every name that a request claims is judged; the strictest verdict wins.
+  - A hook that raises refuses its request: each one that decides is `_guarded`.
+  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; nothing that came in a
+    tunnel which ends at the gate, for a page, is forwarded, not even by a parent proxy.
+  - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
+    connections that are open.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from mitmproxy import ctx, http, tcp, tls
+from mitmproxy.connection import Client
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.proxy import mode_specs
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers.modes import ReverseProxy
+from mitmproxy.proxy.layers.quic import QuicTlsData
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+
+from stoplist import clock
+from stoplist.core.addresses import Address, is_client
+from stoplist.core.decide import (
+    AMBIGUOUS,
+    CLOSED,
+    DENIED,
+    FAULT,
+    NOT_FORWARDED,
+    PASS,
+    UNREADABLE,
+    Action,
+    Reason,
+    Verdict,
+    strictest,
+)
+from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.core.wire.client_hello import server_name
+from stoplist.errors import StoplistError
+from stoplist.page.answers import Answer, Subject
+from stoplist.page.asker import Asker
+from stoplist.page.refusals import refusal
+from stoplist.proxy.judge import Judge
+from stoplist.proxy.log import log_allowlist
+from stoplist.proxy.mitm import modes
+from stoplist.proxy.mitm.fail_closed import Guarded
+from stoplist.proxy.mitm.layers.first_layers import first_layer
+from stoplist.proxy.mitm.layers.http_layer import established, response
+from stoplist.proxy.mitm.layers.next_layers import Refused, next_layer
+from stoplist.proxy.mitm.request_checks import (
+    has_a_form_in_dns,
+    has_body,
+    has_plain_target,
+    has_short_body,
+    is_asked_for_a_password,
+    is_multiplexed,
+    remove_upgrade_to_http2,
+)
+from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, refuse, refuse_quic
+from stoplist.proxy.outbound.connector import Outbound, search_domains
+from stoplist.proxy.outbound.open_connections import Connections, close_left
+from stoplist.proxy.reload.ca_in_force import CurrentCa
+from stoplist.proxy.workers.listening_sockets import ListeningSockets
+
+MAX_STOPPED_BODY = 1024 * 1024
+"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
+bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
+
+
+def _guarded[D](
+    refuse: Callable[[Hooks, D], None],
+) -> Callable[[Callable[[Hooks, D], None]], Callable[[Hooks, D], None]]:
+    """Make a hook fail closed: what it raises is counted as a fault, and `refuse` is done instead."""
+
+    def decorate(hook: Callable[[Hooks, D], None]) -> Callable[[Hooks, D], None]:
+        @functools.wraps(hook)
+        def guarded(self: Hooks, data: D) -> None:
+            try:
+                hook(self, data)
+            except AddonHalt:
+                raise
+            except Exception as error:
+                self.faults.add(hook.__name__, error)
+                refuse(self, data)
+                self.count_fault()
+                raise AddonHalt from None  # no other add-on has a say in what is refused
+
+        return guarded
+
+    return decorate
+
+
+def _refuse_client(_: Hooks, client: Client) -> None:
+    client.error = "refused"
+
+
+def _refuse_layer(_: Hooks, nextlayer: NextLayer) -> None:
+    nextlayer.layer = Refused(nextlayer.context)
+
+
+def _refuse_flow(hooks: Hooks, flow: http.HTTPFlow) -> None:
+    hooks.answer(flow, refusal(FAULT.reason))
+
+
+def _kill_flow(_: Hooks, flow: http.HTTPFlow) -> None:
+    flow.kill()
+
+
+def _refuse_tls(_: Hooks, data: Any) -> None:
+    """Without a TLS connection object mitmproxy closes the client's connection."""
+    if isinstance(data, tls.ClientHelloData):
+        data.ignore_connection = False
+
+
+def _refuse_connection(_: Hooks, data: ServerConnectionHookData) -> None:
+    data.server.error = "refused"
+
+
+class Hooks:
+    """The hooks of mitmproxy that judge. Without a ruleset nothing passes.
+
+    `faults` is where faults are counted, `listening` the sockets that clients connect to.
+    """
+
+    def __init__(self, faults: log_allowlist.Faults, listening: ListeningSockets) -> None:
+        self.faults = faults
+        self.judge = Judge()
+        self.listening = listening
+        self.connections = Connections()
+        self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
+        self._is_recorded = False
+        """Whether something else in this process may keep what is asked for."""
+        self._current_ca: CurrentCa | None = None
+        self._certificate: GateCertificate | None = None
+        self._resolver: tuple[str, int] | None = None
+        self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._greeted: weakref.WeakSet[Client] = weakref.WeakSet()
+        """Clients whose ClientHello was counted: in HTTP/3 the hook runs twice for one."""
+
+    def _listening(self) -> list[tuple[str, int]]:
+        """Where the gate listens, (address, port)."""
+        return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
+
+    def count_fault(self) -> None:
+        """Count a request that a fault refused; what counts may be what is broken."""
+        try:
+            self.judge.count(FAULT)
+        except Exception as error:
+            self.faults.add("count", error)
+
+    # Where a connection begins
+
+    def serves(self, address: str) -> bool:
+        """Whether who has this address is one of the policy's clients."""
+        return is_client(_address(address), self.judge.policy.clients)
+
+    @_guarded(_refuse_client)
+    def client_connected(self, client: Client) -> None:
+        if not self.serves(client.peername[0]):
+            client.error = "refused"
+            return
+        handler = ctx.master.addons.get("proxyserver").connections[client.id]
+        if isinstance(client.proxy_mode, mode_specs.DnsMode):
+            handler.layer.context.server.address = self._resolver
+        run_now = getattr(ctx.master.addons, "run_now", None)  # in mitmdump, hooks may wait
+        handler.layer = Guarded(first_layer(handler.layer, self.judge), self.faults, run_now)
+
+    def client_disconnected(self, client: Client) -> None:
+        close_left(ctx.master.addons.get("proxyserver").connections[client.id])
+
+    @_guarded(_refuse_layer)
+    def next_layer(self, nextlayer: NextLayer) -> None:
+        if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
+            return
+        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
+        if nextlayer.layer is None:
+            raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
+
+    # Tunnels
+
+    @_guarded(_refuse_flow)
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        if is_asked_for_a_password(flow):
+            return
+        try:
+            host, port = parse_authority(flow.request.data.authority)
+        except HostError:
+            self._refuse(flow, UNREADABLE)
+            return
+        client = _address_of(flow.client_conn)
+        target = self.judge.verdict(host, client=client)
+        verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
+        if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and not has_a_form_in_dns(host):
+            verdict = strictest((verdict, UNREADABLE))  # mitmproxy cannot ask a parent for it
+        if target.action is Action.STOP and self._shows_pages():
+            # Not counted yet: a browser may open a tunnel and never ask for anything in it.
+            self.connections.end_here(flow.client_conn)
+            flow.response = established()
+        elif Action.STOP in (target.action, verdict.action):  # an answer that no browser shows
+            self._stop(flow, strictest((target, verdict)), page=False)
+        elif verdict.action is Action.REFUSE:
+            self._refuse(flow, verdict)
+        else:
+            flow.request.data.host = host.address
+            self.connections.passed(flow.client_conn, host)
+            self.judge.count(verdict)
+
+    def _judge_port(self, port: int | None) -> Verdict:
+        return PASS if port is None or self.judge.policy.tunnels.permits(port) else CLOSED
+
+    def judge_hello(self, context: Context, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
+        """The verdict for a ClientHello that follows another one in the clear. Raises HostError."""
+        client, target, name = context.client, _target(context), server_name(extensions)
+        verdict = self.judge.verdict(target, name, client=_address_of(client))
+        if verdict.passes and name is not None:
+            self.judge.count_more(verdict, self.judge.verdict(target, client.sni, client=_address_of(client)))
+            self.connections.passed(client, name)
+        return verdict
+
+    @_guarded(_refuse_tls)
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        client, target = data.context.client, _target(data.context)
+        try:
+            name = server_name(data.client_hello.extensions)
+        except HostError:
+            name, verdict = None, UNREADABLE
+        else:
+            verdict = self.judge.verdict(target, name, client=_address_of(client)) if target or name else PASS
+        client.sni = name.name if name else None
+        if target is None and self._certificate is None:
+            verdict = strictest((verdict, UNREADABLE))
+        if verdict.action is Action.REFUSE:
+            if client not in self._refused:  # HTTP/3 comes here twice
+                self.judge.count(verdict)
+            self._refused.add(client)
+        elif verdict.action is not Action.STOP and target is not None:
+            if client not in self._greeted:
+                self._count(client, target, verdict)
+            self._greeted.add(client)
+            if name is not None:
+                self.connections.passed(client, name)
+            if self._intercepts(data.context):
+                data.establish_server_tls_first = True
+            else:
+                data.ignore_connection = True
+        # mitmproxy's own add-on would now connect to the server before it answers the client.
+        raise AddonHalt
+
+    def _shows_pages(self) -> bool:
+        """Whether who asks for a listed host by HTTPS is to see the page, and not an error."""
+        return self.judge.policy.https == "page"
+
+    def _intercepts(self, context: Context) -> bool:
+        return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
+
+    @_guarded(_refuse_tls)
+    def tls_start_client(self, data: tls.TlsData) -> None:
+        context = data.context
+        if context.client in self._refused or (_target(context) is None and self._host_to_stop(context)):
+            data.ssl_conn = refuse()
+        elif _target(context) is None:
+            assert self._certificate is not None
+            data.ssl_conn = self._certificate.accept()
+        elif host := self._host_to_stop(context):
+            self.connections.end_here(context.client)
+            data.ssl_conn = self._accept(host, HTTP) if self._shows_pages() else refuse()
+        elif self._intercepts(context):
+            host = Host.parse(context.client.sni or _target(context) or "")
+            spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
+            data.ssl_conn = self._accept(host, spoken)
+        else:
+            data.ssl_conn = refuse()  # it was listed at the ClientHello, and is not any more
+        raise AddonHalt
+
+    def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
+        authority = self._current_ca.current if self._current_ca is not None else None
+        return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
+
+    @_guarded(_refuse_tls)
+    def quic_start_client(self, data: QuicTlsData) -> None:
+        host = self._host_to_stop(data.context)
+        authority = self._current_ca.current if self._current_ca is not None else None
+        if host is not None and authority is not None and self._shows_pages():
+            self.connections.end_here(data.context.client)
+            data.settings = accept_quic(authority, host, clock.now())
+        else:
+            data.settings = refuse_quic()
+        raise AddonHalt
+
+    def _host_to_stop(self, context: Context) -> Host | None:
+        """The listed host that the client expects a certificate of; None if none of its names is listed."""
+        client = _address_of(context.client)
+        for name in (context.client.sni, _target(context)):
+            if name is not None and self.judge.verdict(name, client=client).action is Action.STOP:
+                return Host.parse(name)
+        return None
+
+    @_guarded(_refuse_tls)
+    def tls_failed_client(self, data: tls.TlsData) -> None:
+        """A client that does not trust the gate's CA sees no page, and was stopped all the same."""
+        client = data.context.client
+        verdict = self.judge.verdict(_target(data.context), client.sni, client=_address_of(client))
+        if verdict.action is Action.STOP:
+            self.judge.count(verdict)
+
+    # Requests
+
+    @_guarded(_refuse_flow)
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if is_asked_for_a_password(flow):
+            return
+        request, client = flow.request, flow.client_conn
+        target = flow.server_conn.address[0] if flow.server_conn.address else None
+        address = _address_of(client)
+        names = (target, client.sni, request.data.host or None)
+        verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
+        if is_multiplexed(request) and not has_plain_target(request):
+            verdict = strictest((verdict, AMBIGUOUS))
+        if verdict.action is Action.STOP:
+            if not has_short_body(request):
+                self.judge.count(verdict)
+                flow.kill()
+                return
+            self._stop(flow, verdict, page=True)
+            if self.connections.ends_here(client) and not is_multiplexed(request):
+                # A page that was stopped may be off the list a moment later: ask again from the start.
+                assert flow.response is not None
+                flow.response.headers["Connection"] = "close"
+        elif verdict.action is Action.REFUSE:
+            self._refuse(flow, verdict)
+        elif self.connections.ends_here(client):
+            self._refuse(flow, NOT_FORWARDED)
+        else:
+            host = Host.parse(request.data.host or target or "")
+            request.data.host = host.address
+            request.stream = True
+            remove_upgrade_to_http2(request)
+            if not is_multiplexed(request) and has_body(request):
+                # A server that leaves it unread takes it for the next request: there must be none.
+                request.headers["Connection"] = "close"
+            if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
+                request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
+            self.connections.passed(client, host)
+            self._count(client, target, verdict)
+
+    def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
+        """Count a request that passes, or what it adds to a tunnel that was counted when it was opened."""
+        names = (target, client.sni) if client in self._greeted else (target,)
+        if target is not None and (client in self._greeted or isinstance(client.proxy_mode, modes.EXPLICIT)):
+            self.judge.count_more(verdict, self.judge.verdict(*names, client=_address_of(client)))
+        else:
+            self.judge.count(verdict)
+
+    def _judge_fields(self, request: http.Request, client: str) -> Verdict:
+        """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
+        fields = [value for name, value in request.headers.fields if name.lower() == b"host"]
+        if len(fields) > 1:
+            return AMBIGUOUS
+        if request.data.authority:
+            fields.append(request.data.authority)
+        try:
+            hosts = [parse_authority(value)[0] for value in fields]
+        except HostError:
+            return UNREADABLE
+        agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
+        return strictest((self.judge.verdict(*hosts, client=client), agree)) if hosts else PASS
+
+    def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
+        in_force, request = self.judge.in_force, flow.request
+        asker = Asker.of(request.method, request.path, request.headers)
+        if not in_force.page.is_switch(asker):
+            self.judge.count(verdict, page=page)
+        if verdict.reason is Reason.CHECK_HOST:
+            self.answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, clock.now())))
+        else:
+            subject = Subject.RECORDED if self._is_recorded else Subject.STOPPED
+            self.answer(flow, in_force.page.answer(asker, subject))
+
+    def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
+        self.answer(flow, self.judge.refuse(verdict))
+
+    def answer(self, flow: http.HTTPFlow, answer: Answer) -> None:
+        """Answer a request by ourselves."""
+        flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
+        flow.response = response(answer)
+        if flow.request.method == "HEAD":
+            flow.response.raw_content = b""  # the length of a GET's answer stays in the head
+        if is_multiplexed(flow.request):
+            flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
+
+    @_guarded(_kill_flow)
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Bodies are relayed as they come: none is kept in memory."""
+        if flow.response is not None and flow.response.status_code != 101:
+            flow.response.stream = True
+
+    # The last door, and what must not pile up
+
+    @_guarded(_refuse_connection)
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        client, address = data.client, data.server.address
+        if address is None:
+            raise StoplistError("a connection to nowhere")
+        if client.alpn == b"h2" and not data.server.tls:
+            data.server.alpn = b"h2"  # what came in HTTP/2 goes on in HTTP/2
+        if self.connections.ends_here(client):
+            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
+        elif self._is_forwarder(client, address):
+            return
+        elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
+            verdict = DENIED  # what one mode forwards to is no target for the clients of another
+        elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
+            verdict = DENIED
+        else:
+            verdict = self.judge.verdict(address[0], client=_address_of(client))
+        if verdict.action in (Action.STOP, Action.REFUSE):
+            data.server.error = verdict.reason.value
+            self.judge.count(verdict)
+        else:
+            self.connections.passed(client, Host.parse(address[0]))
+
+    def _permits_udp(self, address: tuple[str, int]) -> bool:
+        """UDP is not connected through `outbound`: only addresses are, never names."""
+        return self.outbound.permit(_address(address[0]), address[1])
+
+    def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
+        """Whether this is what the operator forwards to, by the mode that the client came in by."""
+        match client.proxy_mode:
+            case mode_specs.UpstreamMode():
+                return address == client.proxy_mode.address
+            case mode_specs.DnsMode():
+                return address == self._resolver and self.outbound.permit_resolver(address)
+        return False
+
+    def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        flow.messages.clear()
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        assert flow.websocket is not None
+        flow.websocket.messages.clear()
+
+
+def _target(context: Context) -> str | None:
+    """Where a tunnel leads; None where the client speaks to the gate itself."""
+    return context.server.address[0] if context.server.address else None
+
+
+def _address_of(client: Client) -> str:
+    address: str = client.peername[0]
+    return address
+
+
+def _address(text: str) -> Address:
+    return ip_address(text.partition("%")[0])

@@ -1,0 +1,49 @@
+"""Claims about a request of mitmproxy's, each of one line of a specification."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+
+from stoplist.core.hosts import Host
+
+MAX_STOPPED_BODY = 1024 * 1024
+"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
+bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
+
+
+def has_short_body(request: http.Request) -> bool:
+    length = request.headers.get("content-length", "0")
+    return "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MAX_STOPPED_BODY
+
+
+def has_body(request: http.Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
+
+
+def has_a_form_in_dns(host: Host) -> bool:
+    """Whether no label of a name is longer than 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
+    return len(host.name) <= 253 and all(len(label) <= 63 for label in host.name.split("."))
+
+
+def has_plain_target(request: http.Request) -> bool:
+    """Whether a request of HTTP/2 or HTTP/3 names no host in its path or scheme (RFC 9113, section 8.3.1)."""
+    path, scheme = request.data.path, request.data.scheme
+    is_path = path.startswith(b"/") or (path == b"*" and request.method == "OPTIONS")
+    return is_path and scheme in (b"http", b"https")
+
+
+def is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
+    """Whether mitmproxy's own add-on has answered already: 401 is for what is not asked of a proxy."""
+    return flow.response is not None and flow.response.status_code in (401, 407)
+
+
+def is_multiplexed(request: http.Request) -> bool:
+    return request.is_http2 or request.is_http3
+
+
+def remove_upgrade_to_http2(request: http.Request) -> None:
+    """After an upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817) no request could be read."""
+    wanted = request.headers.get("upgrade", "").lower()
+    if "h2c" in wanted or "tls" in wanted:
+        for name in ("upgrade", "http2-settings"):
+            request.headers.pop(name, None)
