@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stoplist import clock, loading
-from stoplist.core.policy.models import Policy, PolicyText
+from stoplist.core.policy.models import Policy
+from stoplist.core.policy.text import PolicyText
 
 # machine's clock: people copy them on any day
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stoplist import files, loading
-from stoplist.core.policy.models import Policy, _sections, names_file
+from stoplist.core.policy.models import Policy
+from stoplist.core.policy.text import _sections, names_file
 from stoplist.errors import Problems
 from stoplist.policyfile import MAX_DEPTH, read_policy
 from tests.fixed_time import NOW

@@ -33,7 +33,8 @@ from stoplist.core.lists.signed_list import (
     is_signature_of,
 )
 from stoplist.core.policy.document import PolicyError
-from stoplist.core.policy.models import ListKeySource, ListPolicy, PolicyText, Unsound, in_order
+from stoplist.core.policy.models import ListKeySource, ListPolicy
+from stoplist.core.policy.text import PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
 from stoplist.page import languages, rendering

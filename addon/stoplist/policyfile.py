@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stoplist import files
 from stoplist.core.policy.document import Document, PolicyError
-from stoplist.core.policy.models import MAX_POLICY_SIZE, PolicyText, Unsound, names_file
+from stoplist.core.policy.text import MAX_POLICY_SIZE, PolicyText, Unsound, names_file
 from stoplist.errors import Problems, StoplistError
 
 MAX_DEPTH = 4

@@ -22,7 +22,7 @@ from securesystemslib.signer import CryptoSigner
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.signed_list import ListKey, SignedList, TrustedKey, build
-from stoplist.core.policy.models import PolicyText
+from stoplist.core.policy.text import PolicyText
 from stoplist.tools.publishing.publish import public_pem
 
 POLICY = Path(__file__).parent.parent.parent / "policies" / "demo.yaml"

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stoplist.core.policy.models import Policy, PolicyText
+from stoplist.core.policy.models import Policy
+from stoplist.core.policy.text import PolicyText
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker, Kind
 from stoplist.page.template import Page

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from stoplist.core.policy.models import PolicyText
+from stoplist.core.policy.text import PolicyText
 from stoplist.errors import StoplistError
 from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage

@@ -13,7 +13,7 @@ import click
 from stoplist import loading
 from stoplist.cli.base import FILE, Command
 from stoplist.core.hosts import HostError
-from stoplist.core.policy.models import ListenAddress
+from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 
 _MAX_WORKERS = 256

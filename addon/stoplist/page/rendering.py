@@ -17,7 +17,8 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
-from stoplist.core.policy.models import HelpLine, Policy, SpokenText, StopPagePolicy
+from stoplist.core.policy.models import HelpLine, Policy, StopPagePolicy
+from stoplist.core.policy.values import SpokenText
 from stoplist.page import languages, template
 from stoplist.page.answers import AGE_MARK, PROXY_NAME, Answer, Headers, Key, StopPage, Subject
 from stoplist.page.asker import SWITCH, Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stoplist.core.policy.document import Document, PolicyError
-from stoplist.core.policy.models import PolicyText
+from stoplist.core.policy.text import PolicyText
 from stoplist.errors import Place, Problems
 from tests.core.policy.test_models import GOOD
 

@@ -15,15 +15,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from stoplist.core.hosts import Host
-from stoplist.core.policy.models import (
-    CountsPolicy,
-    LdapPolicy,
-    ListenAddress,
-    PolicyError,
-    PolicyText,
-    Span,
-    TestPolicy,
-)
+from stoplist.core.policy.document import PolicyError
+from stoplist.core.policy.models import CountsPolicy, LdapPolicy, TestPolicy
+from stoplist.core.policy.text import PolicyText
+from stoplist.core.policy.values import ListenAddress, Span
 from stoplist.errors import Problems
 from tests.examples import examples
 

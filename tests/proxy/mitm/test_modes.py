@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoplist.core.policy.models import ListenAddress
+from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy.mitm.modes import check_passwords_can_be_asked, place
 

@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.policy.models import Policy, PolicyText
+from stoplist.core.policy.models import Policy
+from stoplist.core.policy.text import PolicyText
 from stoplist.errors import Problems
 from stoplist.tools.policies import schema
 from tests.core.policy.test_models import GOOD, NETWORK, PIECES, SHORTEST

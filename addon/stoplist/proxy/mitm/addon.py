@@ -25,7 +25,7 @@ from stoplist import clock, loading, metrics
 from stoplist.core.decide import (
     Ruleset,
 )
-from stoplist.core.policy.models import ListenAddress
+from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
 from stoplist.proxy.counting.shared_counters import Number, SharedCounters

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Socks5Mode, UpstreamMode
 
-from stoplist.core.policy.models import ListenAddress
+from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 
 EXPLICIT = (RegularMode, UpstreamMode, Socks5Mode)

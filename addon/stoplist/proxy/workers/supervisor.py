@@ -37,7 +37,7 @@ from typing import Any
 from stoplist import clock, metrics
 from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
-from stoplist.core.policy.models import ListenAddress
+from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, NOTHING_KEPT, PeriodCounts
 from stoplist.proxy.counting.shared_counters import SharedCounters

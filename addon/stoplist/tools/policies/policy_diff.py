@@ -24,16 +24,9 @@ from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.guard import DomainChanges
 from stoplist.core.lists.signed_list import ListHeader
-from stoplist.core.policy.models import (
-    ExceptionPolicy,
-    HelpLine,
-    ListKeySource,
-    ListPolicy,
-    Policy,
-    SpokenText,
-    TestPolicy,
-    is_file,
-)
+from stoplist.core.policy.models import ExceptionPolicy, HelpLine, ListKeySource, ListPolicy, Policy, TestPolicy
+from stoplist.core.policy.text import is_file
+from stoplist.core.policy.values import SpokenText
 
 
 @dataclass(frozen=True, slots=True)
