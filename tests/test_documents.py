@@ -14,7 +14,12 @@ import pytest
 from stoplist.cli import main
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CHANGELOG = ROOT / "CHANGELOG.md"
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", CHANGELOG),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+DECISIONS = ROOT / "docs" / "decisions"
 
 
 def _commands(group: click.Group, context: click.Context) -> dict[str, click.Command]:
@@ -105,6 +110,19 @@ def test_every_command_in_a_document_exists(path: Path):
 def test_every_linked_file_exists(path: Path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", [each for each in DOCUMENTS if each != CHANGELOG], ids=lambda path: path.name)
+def test_every_module_that_a_document_names_exists(path: Path):
+    named = set(re.findall(r"(?<![\w/.])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|html))\b", path.read_text()))
+    folders = (ROOT, ROOT / "addon" / "stoplist", ROOT / "addon" / "stoplist" / "proxy" / "mitm" / "layers")
+    assert [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_the_index_of_decisions_is_complete():
+    index = (DECISIONS / "README.md").read_text()
+    titles = {each.name: each.read_text().splitlines()[0].lstrip("# 0123456789.:") for each in DECISIONS.glob("0*.md")}
+    assert dict(re.findall(r"\[(.*)\]\((\d.*\.md)\)", index)) == {title: name for name, title in titles.items()}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
