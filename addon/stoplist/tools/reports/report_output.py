@@ -23,7 +23,7 @@ import jinja2
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
-from stoplist.tools.reports import plot
+from stoplist.tools.output import plot
 from stoplist.tools.reports.report import Coverage, ListEvent, Report
 from stoplist.tools.selftest.checks import CheckName, CheckState
 from stoplist.tools.selftest.results import NotPassed

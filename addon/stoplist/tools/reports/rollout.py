@@ -22,7 +22,7 @@ from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.reports import plot
+from stoplist.tools.output import plot
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Report
 from stoplist.tools.reports.report_output import columns, numbered, range_of, rules, utc, wrapped, write

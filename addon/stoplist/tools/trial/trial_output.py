@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
-from stoplist.tools.reports import plot
+from stoplist.tools.output import plot
 from stoplist.tools.reports.report_output import columns, page, wrapped, write, write_total
 from stoplist.tools.trial.trial import MAX_HOSTS, NO_DAY, Trial
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoplist.core.counts import Outcome, Period, PeriodLength, Shown
-from stoplist.tools.reports import plot
-from stoplist.tools.reports.plot import Plot
+from stoplist.tools.output import plot
+from stoplist.tools.output.plot import Plot
 
 PARIS = ZoneInfo("Europe/Paris")
 
