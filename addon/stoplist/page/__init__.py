@@ -2,7 +2,7 @@
 
   asker.py      who asks, by the head of the request: for what kind of answer, in which language
   answers.py    StopPage: every answer there is under one policy, and the right one for an asker
-  report_output.py  the texts: templates, what the policy says, one page for each language and country
+  rendering.py  the texts: templates, what the policy says, one page for each language and country
   template.py   the operator's own template, and what it must not leave out
   languages.py  the catalogues of translations
   refusals.py   the answers to what is refused, not stopped

@@ -27,7 +27,10 @@ from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Coverage, ListEvent, Report
-from stoplist.tools.reports.report_output import FORMATS, as_csv, as_html, as_json, as_table, format_of
+from stoplist.tools.reports.report_data import as_csv, as_json
+from stoplist.tools.reports.report_html import as_html
+from stoplist.tools.reports.report_output import FORMATS, format_of
+from stoplist.tools.reports.report_table import as_table
 from stoplist.tools.selftest import checks
 from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest
 from stoplist.tools.selftest.results import NotPassed, SelfTests, as_line

@@ -23,9 +23,10 @@ from stoplist.core.policy.models import Policy
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools.output import plot
+from stoplist.tools.output.text import columns, numbered, utc, wrapped, write
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.report_output import columns, numbered, range_of, rules, utc, wrapped, write
+from stoplist.tools.reports.words import range_of, rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
 from stoplist.tools.output import plot
-from stoplist.tools.reports.report_output import columns, page, wrapped, write, write_total
+from stoplist.tools.output.html import page
+from stoplist.tools.output.text import columns, wrapped, write, write_total
 from stoplist.tools.trial.trial import MAX_HOSTS, NO_DAY, Trial
 
 EXACT = "exact numbers can show that a single request was made; keep them to yourself"
