@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stoplist.tools.output.text import columns, wrapped, write, write_total
 from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.sections import Section, sections
+from stoplist.tools.reports.sections import ListSection, sections
 from stoplist.tools.reports.words import (
     CHANGES,
     MEANINGS,
@@ -41,7 +41,7 @@ def as_table(report: Report) -> bytes:
     return "\n".join([*parts, ""]).encode()
 
 
-def _table_of(report: Report, section: Section) -> list[str]:
+def _table_of(report: Report, section: ListSection) -> list[str]:
     name = f"List {section.list}" if section.list else "Requests that no list decided"
     outcomes = [each.outcome for each in section.totals]
     head = [report.length, *(["serials"] if section.list else []), *outcomes]

@@ -46,7 +46,7 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ListSection:
     """The table of a list, or of the requests that no list decided."""
 
     list: str | None
@@ -55,7 +55,7 @@ class Section:
     freshness: tuple[Freshness, ...]
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: Report) -> list[ListSection]:
     """A table for each list, those that were enforced first, and one for the requests that no list decided."""
     names = {row.list for row in report.rows}
     enforced = {each.list for each in report.coverage if each.is_enforced}
@@ -63,10 +63,10 @@ def sections(report: Report) -> list[Section]:
     return [_section(report, name) for name in order]
 
 
-def _section(report: Report, name: str | None) -> Section:
+def _section(report: Report, name: str | None) -> ListSection:
     rows = [row for row in report.rows if row.list == name]
     coverage = [each for each in report.coverage if each.list == name]
-    return Section(
+    return ListSection(
         name, tuple(_lines(report, rows, coverage)), tuple(_totals(rows)), tuple(_freshness(report, coverage))
     )
 
