@@ -30,6 +30,8 @@ take up to 12 characters for one."""
 # What the host parser would return unchanged: lower-case labels without punycode, where the last
 # one cannot be the last part of an IPv4 address (URL Standard, "ends in a number").
 _CANONICAL = re.compile(r"(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z_][a-z0-9_-]*")
+# The URL Standard lets more pass, which no name in use has, and which some servers end a name at, such as a comma.
+_NAME = re.compile(r"[a-z0-9._-]+")
 # Characters that end a host in a URL, or that a URL parser drops silently.
 _NOT_IN_A_HOST = re.compile(r"[/?#@\\\t\n\r]")
 # A URL whose host needs no parser: what follows it can only be a port, a path, a query or a fragment.
@@ -82,7 +84,10 @@ class Host:
         name = url.hostname.removesuffix(".")
         if not name or name.endswith(".") or len(name) > MAX_LENGTH:
             raise HostError("the host cannot be read by the URL Standard")
-        return cls(name, url.host_type != ada_url.HostType.DEFAULT)
+        is_address = url.host_type != ada_url.HostType.DEFAULT
+        if not is_address and not _NAME.fullmatch(name):
+            raise HostError("the host holds a character that no host name has")
+        return cls(name, is_address)
 
     @property
     def address(self) -> str:

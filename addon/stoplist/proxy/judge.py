@@ -19,7 +19,7 @@ from stoplist.core.addresses import Address
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict, strictest, verdict_of
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy.models import Policy
-from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end
+from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end, is_hopeless
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
 from stoplist.page.refusals import refusal
@@ -77,7 +77,7 @@ class Judge:
         if (len(data) if end is None else end) > MAX_HEAD:
             return AMBIGUOUS
         if end is None:
-            return None
+            return AMBIGUOUS if is_hopeless(data) else None
         try:
             head = RequestHead.parse(data[:end])
         except HostError:

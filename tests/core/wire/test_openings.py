@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_text, may_ask_more, recognise
+from stoplist.core.wire.openings import MAX_LINE, Opening, RequestSearch, asks, is_text, recognise
 from tests.examples import examples
 from tests.pace import million_steps
 
@@ -248,18 +248,57 @@ def test_a_line_and_later_a_host_are_a_request(line: bytes, end: bytes, host: by
     assert not asks(line + end)
 
 
-@pytest.mark.parametrize("cut", range(1, 40))
-def test_what_asked_for_nothing_is_looked_at_again_when_it_may(cut: int) -> None:
-    """`may_ask_more` leaves nothing out, wherever the bytes are cut."""
-    for data in (
-        b"\xff\nGET / x",
-        b"\xffGET / HTTP/1.1\r\n",
-        b"a b\r\nHost: listed.test\r\n",
-        b"GET http://l/\r\n",
-        b"\xff\nPUT *\n",
-    ):
-        if asks(data[: cut + 1]) and not asks(data[:cut]):
-            assert may_ask_more(data[cut : cut + 1])
+PIECES = (
+    b"\xff\nGET / x\n",
+    b"\xff\nGET / HTTP/1.1\r\n",
+    b"a b\r\nHost: listed.test\r\n",
+    b"a b\rHost: listed.test\r",
+    b"a b\r \t host : listed.test\r\n",
+    b"GET http://l/\r\n",
+    b"GET ht%74p%3a//l/\xff\r\n",
+    b"\xff\nPUT *\n",
+    b"GET x y HTTP/1.1\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"(" * 12 + b"GET http://l/\n",
+)
+
+
+@pytest.mark.parametrize("data", PIECES)
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_a_request_is_found_wherever_its_bytes_are_cut(data: bytes, size: int) -> None:
+    search = RequestSearch()
+    assert any(search.finds(data[start : start + size]) for start in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("much", [b"x: " + b"a" * 3000 + b"\n", b"\r\n", b"\xff" * 999, b"\xff\xff \n"])
+@pytest.mark.parametrize("data", PIECES[:5])
+def test_a_request_is_found_however_much_came_before(much: bytes, data: bytes) -> None:
+    search = RequestSearch()
+    for _ in range(200_000 // len(much)):
+        assert not search.finds(much)
+    assert search.finds(b"\n" + data)
+
+
+@pytest.mark.parametrize("much", [b"a" * 999, b" " * 999, b" GET" + b" " * 999], ids=["a word", "space", "a method"])
+def test_a_line_that_never_ends_and_may_begin_a_request_is_taken_for_one(much: bytes) -> None:
+    search = RequestSearch()
+    assert any(search.finds(much.lstrip() if count == 1 and much.strip() else much) for count in range(70))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"\r" * 65_000, b"\n " * 32_000, b"host " * 13_000, b"x " * 32_000, b" HTTP/" * 10_000, b"GET " + b" " * 60_000],
+    ids=["returns", "lines", "hosts", "words", "versions", "spaces"],
+)
+def test_what_is_made_to_be_slow_is_looked_at_in_one_go(piece: bytes) -> None:
+    search = RequestSearch()
+
+    def look() -> None:
+        search.finds(b"\xff" + piece)
+        for _ in range(50):
+            search.finds(b":")
+        search.finds(b"\n")
+
+    assert million_steps(look) < 20
 
 
 @pytest.mark.parametrize(

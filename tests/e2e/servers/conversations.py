@@ -505,8 +505,25 @@ def _continued() -> bytes:
     return PREFACE + SettingsFrame(0).serialize() + first + rest
 
 
+def _found_in_an_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
+    """What a tester found who had an hour."""
+    for host in (b",", b",x", b",x.example", b",:{port}", b";x", b"$x"):
+        yield f"listed{host.decode()} as Host", (get(LISTED + host),)
+    yield (
+        "h2c, listed,x as host field",
+        (_h2_fields([(b":scheme", b"http"), (b":path", b"/"), (b"host", LISTED + b",x")], scheme=False),),
+    )
+    much = b"".join(b"X%d: " % number + b"a" * 3800 + b"\r\n" for number in range(18))
+    for line in (b"GET x\xff", b"GET x", b"GET %2F FOO\xff", b"GET %2F FOO"):
+        yield f"Host after 64 KiB, {line!r}", (line + b"\r\n" + much, b"Host: " + LISTED + b"\r\n\r\n")
+    yield "a URL after 64 KiB of empty lines", (b"\r\n" * 20, b"", b"\r\n" * 33_000, b"GET " + _ABSOLUTE + b"\r\n")
+    for scheme in (b"ht%74p:", b"http%3a", b"%68ttp%3A"):
+        for end in (b"\xff\r\n\r\n", b"\r\n\r\n"):
+            yield f"{scheme.decode()}// as target, {end!r}", (b"GET " + scheme + b"//" + LISTED + b"/" + end,)
+
+
 def _all() -> Iterator[tuple[str, Conversation]]:
-    for group in (_first_lines, _separators, _after_an_error, _bodies, _hosts, _http2):
+    for group in (_first_lines, _separators, _after_an_error, _bodies, _hosts, _http2, _found_in_an_hour):
         for name, sends in group():
             yield name, Conversation(sends)
     for name, sends in _h2_to_http1():

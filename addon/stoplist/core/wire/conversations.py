@@ -21,12 +21,14 @@ from typing import Protocol
 from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import HelloError, extensions_of, length_of
-from stoplist.core.wire.openings import MAX_LINE, TLS_RECORDS, asks, may_ask_more
+from stoplist.core.wire.openings import MAX_LINE, TLS_RECORDS, RequestSearch
 from stoplist.errors import StoplistError
 
 type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello, by its extensions, (type, body). Raises HostError."""
 
+MAX_HELLOS = 8
+"""How many ClientHellos a client may say in one connection: RFC 8446 knows two."""
 MAX_SPACE = 1024
 """How much white space a server that is one of the web may begin with, in bytes."""
 _ALERT, _HANDSHAKE, _APPLICATION_DATA = 21, 22, 23
@@ -60,6 +62,9 @@ class Conversation(Protocol):
 
     def from_client(self, data: bytes) -> bytes:
         """What the client says next in, what the server may be told out. Raises RefusedError."""
+
+    def client_ended(self) -> None:
+        """The client says nothing any more: some servers take that for the end of a line. Raises RefusedError."""
 
     def from_server(self, data: bytes) -> bytes:
         """What the server says next in, what the client may be told out. Raises RefusedError."""
@@ -118,7 +123,7 @@ class OtherConversation:
 
     def __init__(self) -> None:
         self.is_over = False
-        self._said = b""
+        self._search = RequestSearch()
         self._answer = b""
 
     @property
@@ -126,11 +131,12 @@ class OtherConversation:
         return self._answer
 
     def from_client(self, data: bytes) -> bytes:
-        if not self.is_over and len(self._said) < MAX_LINE:
-            self._said += data
-            if may_ask_more(data) and asks(self._said):
-                raise RefusedError(PROTOCOL)
+        if not self.is_over and self._search.finds(data):
+            raise RefusedError(PROTOCOL)
         return data
+
+    def client_ended(self) -> None:
+        self.from_client(b"\n")
 
     def from_server(self, data: bytes) -> bytes:
         if self.is_over:
@@ -141,7 +147,7 @@ class OtherConversation:
                 return b""
             case Words.OTHER:
                 self.is_over = True
-                answer, self._said, self._answer = self._answer, b"", b""
+                answer, self._search, self._answer = self._answer, RequestSearch(), b""
                 return answer
         raise RefusedError(PROTOCOL)
 
@@ -154,7 +160,8 @@ class TlsConversation:
         self.is_over = False
         self._judged = judged
         self._may_be_other = may_be_other
-        self._has_begun = False
+        self._hellos = 0
+        """How many whole ones the client has said."""
         self._records = b""
         """Of the client, the last one not whole."""
         self._answer = b""
@@ -172,28 +179,34 @@ class TlsConversation:
             return data
         self._records += data
         end = 0
-        while (length := self._record(self._records[end:])) is not None:
+        while (length := self._record(end)) is not None:
             end += length
         may_go, self._records = self._records[:end], self._records[end:]
         return may_go
 
-    def _record(self, data: bytes) -> int | None:
+    def client_ended(self) -> None:
+        """A record that is not whole was not told to the server."""
+
+    def _record(self, start: int) -> int | None:
         """How long what a client says next is, a record or a ClientHello of several; None if it is not whole."""
-        if len(data) < 5:
+        said = self._records
+        if len(said) - start < 5:
             return None
-        if data[0] not in TLS_RECORDS or data[1] != 3:
+        if said[start] not in TLS_RECORDS or said[start + 1] != 3:
             raise RefusedError(AMBIGUOUS)
-        if data[0] == _HANDSHAKE:
-            return self._hello(data)
-        length = 5 + int.from_bytes(data[3:5])
-        if length > 5 + _MAX_RECORD or not self._has_begun:
+        if said[start] == _HANDSHAKE:
+            return self._hello(said[start:])
+        length = 5 + int.from_bytes(said[start + 3 : start + 5])
+        if not 5 < length <= 5 + _MAX_RECORD or not self._hellos:
             raise RefusedError(AMBIGUOUS)
-        return length if len(data) >= length else None
+        return length if len(said) - start >= length else None
 
     def _hello(self, data: bytes) -> int | None:
         try:
             length = length_of(data)
-            if length is not None and self._has_begun:
+            if length is not None and self._hellos >= MAX_HELLOS:
+                raise RefusedError(AMBIGUOUS)
+            if length is not None and self._hellos:
                 verdict = self._judged(extensions_of(data) or ())
                 if not verdict.passes:
                     raise RefusedError(verdict)
@@ -201,7 +214,7 @@ class TlsConversation:
             raise RefusedError(AMBIGUOUS) from None
         except HostError:
             raise RefusedError(UNREADABLE) from None
-        self._has_begun = self._has_begun or length is not None
+        self._hellos += length is not None
         return length
 
     def from_server(self, data: bytes) -> bytes:

@@ -105,6 +105,13 @@ def find_end(data: bytes) -> int | None:
     return match.end() if match else None
 
 
+def is_hopeless(data: bytes) -> bool:
+    """Whether the head at the start of `data`, which is not whole, has a request line that is none."""
+    start = _start(data)
+    end = data.find(b"\n", start)
+    return end >= 0 and not _REQUEST_LINE.match(data[: end + 1], start)
+
+
 def _start(data: bytes) -> int:
     """Where the request line begins: after the empty lines before it (RFC 9112, section 2.2)."""
     match = _EMPTY_LINES.match(data)

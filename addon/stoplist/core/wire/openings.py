@@ -27,26 +27,32 @@ _BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
 
 _SPACE = rb"[\x00\x09\x0b-\x0d\x1c-\x20\x7f\x85\xa0]"
 """What some server takes for white space within a line: NUL, and what Latin-1 calls a space."""
+_SPACE_BUT_CR = rb"[\x00\x09\x0b\x0c\x1c-\x20\x7f\x85\xa0]"
 _WORD = rb"[^\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]"
-_START = rb"(?:\A|(?<=\n))" + _SPACE + rb"*+"
-_METHOD_OF_SOME_SERVER = rb"(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
+_METHOD_OF_SOME_SERVER = _SPACE + rb"*+(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
 _NAMES_A_TARGET = re.compile(
     # Methods that servers know have three letters or more. What mixes small letters with others is none.
-    _START + rb"(?![0-9]++" + _SPACE + rb")(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
+    _SPACE + rb"*+(?![0-9]++" + _SPACE + rb")(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
     rb"(?!(?i:\*|rtspu?s?://)[^\n]*" + _SPACE + rb"RTSP/)"
-    rb"(?:/|\*(?=[\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]|\Z)|[A-Za-z][A-Za-z0-9+.-]*+://)"
+    # A path, an asterisk or a URL; some servers decode what stands percent-encoded in it.
+    rb"(?:/|\*(?=[\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]|\Z)|[A-Za-z%][A-Za-z0-9+.%-]*?(?::|%3[Aa])(?:/|%2[Ff]))"
 )
 _VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
-    # As the second word, as the third, or as the last.
-    _START + _METHOD_OF_SOME_SERVER + rb"(?:"
-    rb"(?:" + _WORD + rb"++" + _SPACE + rb"++)?+" + _VERSION + rb"|"
-    rb"[^\n]*?(?<=" + _SPACE + rb")" + _VERSION + _WORD + rb"*+" + _SPACE + rb"*+\n)"
+    # As the second word, or as the third.
+    _METHOD_OF_SOME_SERVER + rb"(?:" + _WORD + rb"++" + _SPACE + rb"++)?+" + _VERSION
 )
-_NAMES_A_HOST = re.compile(rb"[\r\n]" + _SPACE + rb"*+(?i:host)" + _SPACE + rb"*+:")
-_HAS_TWO_WORDS = re.compile(_START + _WORD + rb"++" + _SPACE + rb"++" + _WORD)
-_LAST_BYTES = re.compile(rb"[/*:\n]")
-"""One of them ends whatever shows a request."""
+_ENDS_IN_A_VERSION = re.compile(
+    _METHOD_OF_SOME_SERVER + rb"[^\n]*?(?<=" + _SPACE + rb")" + _VERSION + _WORD + rb"*+" + _SPACE + rb"*+\n"
+)
+_NAMES_A_HOST = re.compile(rb"(?:\A|\r)" + _SPACE_BUT_CR + rb"*+(?i:host)" + _SPACE_BUT_CR + rb"*+:")
+_HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"++" + _WORD)
+_MAY_BEGIN_A_REQUEST = re.compile(_SPACE + rb"*+(?:\Z|[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:\Z|" + _SPACE + rb"))")
+_PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"
+"""Version 2 of the PROXY protocol, a binary header after which a server reads a request in the same line
+(https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2)."""
+_TAIL = 1024
+"""How much is kept of a line that has become too long to begin a request."""
 
 
 class Opening(StrEnum):
@@ -85,22 +91,61 @@ def may_be_tls(data: bytes) -> bool:
 
 
 def asks(data: bytes) -> bool:
-    """Whether some server could take what is in `data` for a request, whatever stands around it.
-
-    That is a line with a method, and a path, URL or version; or any line of two words, and later one that names a host.
+    """Whether some server could take what is in `data` for a request, whatever stands around it (see RequestSearch).
 
     >>> asks(b"\\x05hello\\nGET\\xa0/ RTSP/1.1\\n")
     True
+    >>> asks(b"\\x05hello\\nEHLO mail.example\\n")
+    False
     """
-    if _NAMES_A_TARGET.search(data) or _NAMES_A_VERSION.search(data):
-        return True
-    host = _NAMES_A_HOST.search(data)
-    return host is not None and _HAS_TWO_WORDS.search(data, 0, host.start()) is not None
+    search = RequestSearch()
+    return search.finds(data) or search.finds(b"\n")
 
 
-def may_ask_more(data: bytes) -> bool:
-    """Whether what asked for nothing may do so with `data` after it."""
-    return _LAST_BYTES.search(data) is not None
+class RequestSearch:
+    """Looks in what a client says, piece by piece, for what some server could take for a request.
+
+    That is a line with a method, and a path, URL or version; or any line of two words, and later one that names a host;
+    or a header of the PROXY protocol. Each line is looked at once when it is whole, and by its first words before.
+    """
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._line = b""
+        """The last line, of which the end has not come."""
+        self._has_two_words = False
+        """Whether a line before had two words."""
+
+    def finds(self, data: bytes) -> bool:
+        """Whether there is a request with these bytes, the next ones; b"\\n" where the client has ended."""
+        if len(self._start) < len(_PROXY_HEADER):
+            self._start += data[: len(_PROXY_HEADER) - len(self._start)]
+            if self._start == _PROXY_HEADER:
+                return True
+        looked_at = len(self._line)
+        *lines, self._line = (self._line + data).split(b"\n")
+        if any(self._asks(line + b"\n") for line in lines):
+            return True
+        if len(self._line) > MAX_LINE:
+            if _MAY_BEGIN_A_REQUEST.match(self._line):
+                return True
+            self._line = b"\x01" + self._line[-_TAIL:]
+        last_return = self._line.rfind(b"\r", 0, 0 if lines else looked_at)
+        return _begins_a_request(self._line) or self._names_a_host(self._line, max(0, last_return))
+
+    def _asks(self, line: bytes) -> bool:
+        if _begins_a_request(line) or _ENDS_IN_A_VERSION.match(line) or self._names_a_host(line, 0):
+            return True
+        self._has_two_words = self._has_two_words or _HAS_TWO_WORDS.match(line) is not None
+        return False
+
+    def _names_a_host(self, line: bytes, start: int) -> bool:
+        host = _NAMES_A_HOST.search(line, start)
+        return host is not None and (self._has_two_words or _HAS_TWO_WORDS.match(line, 0, host.start()) is not None)
+
+
+def _begins_a_request(line: bytes) -> bool:
+    return bool(_NAMES_A_TARGET.match(line) or _NAMES_A_VERSION.match(line))
 
 
 def is_text(data: bytes) -> bool:

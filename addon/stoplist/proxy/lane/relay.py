@@ -165,7 +165,9 @@ class _Way:
 
     def _end(self) -> None:
         conversation, self._look = self._relay.conversation if self._look is not None else None, None
-        if conversation is not None and self._number == Number.TO_CLIENTS:
+        if conversation is not None and self._number == Number.FROM_CLIENTS:
+            conversation.client_ended()
+        elif conversation is not None:
             rest = conversation.held_back
             if rest and not self._carry(rest):
                 return

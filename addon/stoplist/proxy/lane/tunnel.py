@@ -38,7 +38,15 @@ from stoplist.core.wire.conversations import (
     words_of,
 )
 from stoplist.core.wire.heads import RequestHead, find_end
-from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
+from stoplist.core.wire.openings import (
+    MAX_LINE,
+    Opening,
+    RequestSearch,
+    is_other_at_its_end,
+    is_text,
+    may_be_tls,
+    recognise,
+)
 from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.counting.shared_counters import Number
 from stoplist.proxy.lane.lane import Lane
@@ -93,6 +101,7 @@ class Tunnel:
             "_lane",
             "_port",
             "_relay",
+            "_search",
             "_seen",
             "_server",
         ),
@@ -111,6 +120,8 @@ class Tunnel:
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._data = b""
+        self._search: RequestSearch | None = None
+        """Set while text is held back from a server that has not spoken."""
         self._verdict = PASS
         self._judged_by: InForce | None = None
         self._port = 0
@@ -268,11 +279,15 @@ class Tunnel:
     @_step
     def _read_first(self) -> None:
         more = self._receive()
-        if more:
+        if more and self._search is not None:
+            self._hold(more, self._search)
+        elif more:
             self._judge()
         elif more is not None:
-            if is_other_at_its_end(self._data):
-                self._lane.poll.remove_reader(self._client)
+            self._lane.poll.remove_reader(self._client)
+            if self._search is not None:
+                self._hold(b"\n", self._search)
+            elif is_other_at_its_end(self._data):
                 self._relay_other()
             else:
                 self.end()
@@ -321,7 +336,9 @@ class Tunnel:
             case Opening.INCOMPLETE:
                 if may_be_tls(self._data):
                     self._lane.poll.remove_reader(self._server)
-                self._hesitate()
+                    self._wait()
+                else:
+                    self._hesitate()
             case Opening.TLS:
                 may_relay = self._may_relay_hello()
                 if may_relay:
@@ -337,10 +354,10 @@ class Tunnel:
 
     def _hesitate(self) -> None:
         """Some protocols begin with a word and wait. It is no request yet: without a web, it goes on watched."""
-        if self._port_is_web():
+        if self._port_is_web() and is_text(self._data):
             self._wait()
             return
-        if self._hesitates or not is_text(self._data):
+        if self._hesitates:
             return
         self._hesitates = True
         length = len(self._data)
@@ -363,13 +380,18 @@ class Tunnel:
         if self._tunnels.other == "refuse":
             raise RefusedError(CLOSED)
         if self._port_is_web() and is_text(self._data):
-            if asks(self._data):
-                raise RefusedError(PROTOCOL)
-            self._wait()
-            if len(self._data) > MAX_LINE:
-                self._lane.poll.remove_reader(self._client)
+            self._search = RequestSearch()
+            self._hold(self._data, self._search)
         else:
             self._carry(OtherConversation())
+
+    def _hold(self, data: bytes, search: RequestSearch) -> None:
+        """Keep text back until the server has spoken; it gets none of it if there is a request in it."""
+        if search.finds(data):
+            raise RefusedError(PROTOCOL)
+        self._wait()
+        if len(self._data) > MAX_LINE:
+            self._lane.poll.remove_reader(self._client)
 
     def _wait(self) -> None:
         """Give up in a minute, unless more is said until then."""

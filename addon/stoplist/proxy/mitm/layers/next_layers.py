@@ -33,7 +33,15 @@ from stoplist.core.wire.conversations import (
     Words,
     words_of,
 )
-from stoplist.core.wire.openings import MAX_LINE, Opening, asks, is_other_at_its_end, is_text, may_be_tls, recognise
+from stoplist.core.wire.openings import (
+    MAX_LINE,
+    Opening,
+    RequestSearch,
+    is_other_at_its_end,
+    is_text,
+    may_be_tls,
+    recognise,
+)
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
 from stoplist.proxy.mitm.layers.dns_layer import Dns
@@ -61,6 +69,13 @@ class Undecided(NextLayer):
         self.hears = False
         """Whether it is the server that is waited for."""
         self._wakeup: commands.RequestWakeup | None = None
+        self._search = RequestSearch()
+        self._searched = 0
+
+    def has_request(self) -> bool:
+        """Whether there is a request in what the client has said. Each byte is looked at once."""
+        new, self._searched = self._said[self._searched :], len(self._said)
+        return self._search.finds(new + b"\n" if self.has_ended else new)
 
     @property
     def _said(self) -> bytes:
@@ -115,6 +130,8 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
     if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], modes.TransparentProxy) and data:
         return Dns(context, judge)
     match recognise(data):
+        case Opening.TLS if undecided.data_server():
+            return _refused(context, judge, PROTOCOL)  # a server of TLS says nothing before the client
         case Opening.TLS:
             return when_whole(data, functools.partial(tls_layer, judge=judge, judge_hello=judge_hello), context)
         case Opening.HTTP1:
@@ -135,6 +152,10 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     has_ended = waiting is not None and waiting.has_ended
     is_other = recognise(data) is Opening.OTHER or (has_ended and is_other_at_its_end(data))
     if may_be_tls(data) and not is_other:
+        if waiting is not None:
+            if waiting.is_late:
+                return _refused(context, judge, PROTOCOL)
+            waiting.wait = CONNECT_SECONDS
         return None
     if words is Words.OTHER or is_other:
         if tunnels.other == "refuse":
@@ -149,14 +170,14 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     if waiting is None:
         return None
     if is_other:
-        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or asks(data):
+        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or waiting.has_request():
             return _refused(context, judge, PROTOCOL)
         waiting.wait, waiting.hears = CONNECT_SECONDS, True
     elif data and is_held:
         if waiting.is_late:
             return _refused(context, judge, PROTOCOL)
         waiting.wait = CONNECT_SECONDS
-    elif data and is_text(data):
+    elif data:
         if waiting.is_late:
             return Relayed(context, judge, OtherConversation())
         waiting.wait = HESITATION_SECONDS
@@ -230,21 +251,23 @@ class Relayed(TCPLayer):
 
     def relay_messages(self, event: events.Event) -> CommandGenerator[None]:
         is_server = isinstance(event, events.ConnectionEvent) and event.connection == self.context.server
-        if isinstance(event, events.DataReceived):
-            conversation = self._conversation
-            try:
+        conversation = self._conversation
+        try:
+            if isinstance(event, events.DataReceived):
                 data = (conversation.from_server if is_server else conversation.from_client)(event.data)
-            except RefusedError as error:
-                self._judge.count(error.verdict)
-                self._handle_event = self.done
-                yield commands.CloseConnection(self.context.server)
-                yield commands.CloseConnection(self.context.client)
-                return
-            if not data:
-                return
-            event = events.DataReceived(event.connection, data)
-        elif isinstance(event, events.ConnectionClosed) and is_server and self._conversation.held_back:
-            yield commands.SendData(self.context.client, self._conversation.held_back)
+                if not data:
+                    return
+                event = events.DataReceived(event.connection, data)
+            elif isinstance(event, events.ConnectionClosed) and not is_server:
+                conversation.client_ended()
+        except RefusedError as error:
+            self._judge.count(error.verdict)
+            self._handle_event = self.done
+            yield commands.CloseConnection(self.context.server)
+            yield commands.CloseConnection(self.context.client)
+            return
+        if isinstance(event, events.ConnectionClosed) and is_server and conversation.held_back:
+            yield commands.SendData(self.context.client, conversation.held_back)
         yield from super().relay_messages(event)
 
 

@@ -52,7 +52,11 @@ _LONG, _FIXED = 0x80, 0x40
 _VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 _CLIENT_HELLO = 1
 MAX_CONNECTIONS = 16
-"""How many connections of one flow are known, the last ones."""
+"""How many connections of one flow are known, the last ones. The Initials of those before go nowhere."""
+MAX_FORGOTTEN = 4096
+"""How many connections before those a flow may have had."""
+MIN_DATAGRAM = 1200
+"""A server takes no Initial in a smaller datagram (RFC 9000, section 14.1)."""
 
 
 class Quic(Layer):
@@ -149,6 +153,7 @@ class Hellos:
         self._is_quic = is_quic
         self._begun: dict[tuple[int, bytes], _Begun] = {}
         """What is known of a connection, by its version and the connection id that its keys come from."""
+        self._forgotten: set[tuple[int, bytes]] = set()
 
     def take(self, datagram: bytes) -> list[bytes]:
         """A datagram in; those that may go on out, in the order they came in. Raises RefusedError."""
@@ -161,7 +166,11 @@ class Hellos:
                 if self._is_quic:
                     return []
                 continue
+            if (version, destination) in self._forgotten:
+                return []
             begun, payload = self._opened(version, destination, packet, start)
+            if begun is not None and len(datagram) < MIN_DATAGRAM:
+                return []
             if begun is None:
                 if self._is_quic:
                     return []
@@ -191,9 +200,16 @@ class Hellos:
                 continue
             self._begun[key] = begun
             if len(self._begun) > MAX_CONNECTIONS:
-                del self._begun[next(iter(self._begun))]
+                self._forget(next(iter(self._begun)))
             return begun, payload
         return None, b""
+
+    def _forget(self, key: tuple[int, bytes]) -> None:
+        """What is judged anew without what was said before would be judged by something that the server never saw."""
+        del self._begun[key]
+        self._forgotten.add(key)
+        if len(self._forgotten) > MAX_FORGOTTEN:
+            raise RefusedError(AMBIGUOUS)
 
 
 class _Begun:
