@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import string
 import traceback
 from collections.abc import Callable
@@ -310,8 +309,7 @@ def toascii_cases() -> list[object]:
 
 @pytest.mark.parametrize(("text", "expected"), toascii_cases())
 def test_web_platform_tests_for_toascii(text: str, expected: str | None) -> None:
-    """But for names with characters that no name in use has: those are refused."""
-    if expected is None or not re.fullmatch(r"[a-z0-9._-]+", expected):
+    if expected is None:
         with pytest.raises(HostError):
             Host.parse(text)
     else:
@@ -319,7 +317,7 @@ def test_web_platform_tests_for_toascii(text: str, expected: str | None) -> None
 
 
 @pytest.mark.parametrize("character", list("!\"$&'()*+,;=`{}~"))
-def test_a_character_that_no_name_has_is_refused(character: str) -> None:
+def test_a_character_that_no_site_has_in_its_name_is_refused(character: str) -> None:
     """Some servers end a name there: HAProxy takes `listed.test,x` for `listed.test`."""
     for text in (
         f"listed.test{character}",
@@ -328,7 +326,7 @@ def test_a_character_that_no_name_has_is_refused(character: str) -> None:
         f"x.a{character}b.test",
     ):
         with pytest.raises(HostError):
-            Host.parse(text)
+            parse_authority(text)
 
 
 SEEN = "seen-by-nobody"

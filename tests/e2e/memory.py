@@ -18,7 +18,7 @@ from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network
 
 HOST = "127.0.0.1"
 """Where it must listen, on any port."""
-FORGOTTEN_SECONDS = 200
+FORGOTTEN_SECONDS = 600
 """How long after its connection a request may be held: a gate that is quiet clears up each minute, if the machine has
 time."""
 LOOK_SECONDS = 15

@@ -83,6 +83,7 @@ def _from_the_client(net: Network, port: int) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("program", "outwards", "intercepts"),
     [

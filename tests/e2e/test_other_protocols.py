@@ -164,7 +164,54 @@ def test_text_passes_where_there_is_no_web(door: Door, script: Callable[..., Scr
     assert server.all_heard == line
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(
+            b"0\x20\x02\x01\x01\x60\x1b\x02\x01\x03\x04\x0fcn=admin,dc=h\x80\x05abcde", id="LDAP, 32 bytes long"
+        ),
+        pytest.param(b"A \x80\x01\x02\x03", id="a word and bytes"),
+    ],
+)
+def test_bytes_that_begin_as_a_word_does_pass_where_there_is_no_web(
+    door: Door, script: Callable[..., Script], message: bytes
+):
+    server = script(OTHER, answer=b"0\x0c\x02")
+    with tunnel(door, OTHER) as client:
+        client.sendall(message)
+        assert receive(client, 3) == b"0\x0c\x02"
+    assert server.all_heard == message
+
+
 # What a web server would answer
+
+
+@pytest.mark.parametrize("line", [b"get /key", b"GET /", b"gopher /x"])
+def test_a_line_that_is_no_request_line_is_refused_at_once(door: Door, script: Callable[..., Script], line: bytes):
+    server = script(OTHER)
+    with tunnel(door, OTHER) as client:
+        client.sendall(line + b"\r\n")
+        assert b" 400 " in read_all(client)
+    assert server.all_heard == b""
+
+
+@pytest.mark.parametrize("host", [b"listed.test,", b"listed.test,x.example", b"listed.test;x"])
+def test_a_host_with_a_character_that_no_site_has_is_refused(door: Door, script: Callable[..., Script], host: bytes):
+    server = script(WEB, answer=ANSWER)
+    with tunnel(door, WEB) as client:
+        client.sendall(get(host))
+        assert b" 400 " in read_all(client)
+    assert server.all_heard == b""
+
+
+@pytest.mark.parametrize("before", [b"\xffGET x\r\n", b"\xff\r\n" * 30_000])
+def test_a_request_after_64_kib_never_arrives(door: Door, script: Callable[..., Script], before: bytes):
+    server = script(OTHER)
+    with tunnel(door, OTHER) as client, suppress(OSError):
+        client.sendall(before + b"x: " + b"a" * 70_000 + b"\r\n")
+        client.sendall(LISTED)
+        wait_until(lambda: has_ended(client), "its end")
+    assert b"Host" not in server.all_heard
 
 
 @pytest.mark.parametrize("port", [WEB, OTHER])
@@ -280,6 +327,21 @@ def test_a_server_that_begins_with_http2_changes_nothing(
         client.settimeout(SECONDS)
         assert PAGE in ask_h2(client, b"listed.test")
     assert b"listed" not in server.all_heard
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "socks5", "upstream"])
+def test_tls_after_a_server_has_spoken_is_no_fault(
+    doors: Callable[[str], Door], script: Callable[..., Script], mode: str
+):
+    """`gate_of_doors` must end without one."""
+    script(WEB, banner=SETTINGS)
+    with tunnel(doors(mode), WEB) as client, suppress(OSError):
+        client.settimeout(1)
+        with suppress(TimeoutError):
+            client.recv(1)
+        client.settimeout(SECONDS)
+        client.sendall(client_hello("pass.test"))
+        read_all(client)
 
 
 # TLS, until it is encrypted

@@ -262,7 +262,7 @@ def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
 
     pair = _watched(net, desk, tmp_path, act, *options)
     open_until, busy, idle = pair.closes - 1, pair.sights["busy"], pair.sights["idle"]
-    assert _changed(busy.metrics_until(open_until)) == []
+    assert _changed(busy.metrics_until(open_until)) == [], busy.log_until(open_until)
     assert busy.metrics_until(open_until) == idle.metrics_until(open_until)
     _assert_files_and_logs_are_alike(pair)
 

@@ -30,8 +30,8 @@ take up to 12 characters for one."""
 # What the host parser would return unchanged: lower-case labels without punycode, where the last
 # one cannot be the last part of an IPv4 address (URL Standard, "ends in a number").
 _CANONICAL = re.compile(r"(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z_][a-z0-9_-]*")
-# The URL Standard lets more pass, which no name in use has, and which some servers end a name at, such as a comma.
-_NAME = re.compile(r"[a-z0-9._-]+")
+# The URL Standard lets more pass. No site has such a name, and some servers end a name there: HAProxy at a comma.
+_NAME_OF_A_SITE = re.compile(r"[a-z0-9._-]+")
 # Characters that end a host in a URL, or that a URL parser drops silently.
 _NOT_IN_A_HOST = re.compile(r"[/?#@\\\t\n\r]")
 # A URL whose host needs no parser: what follows it can only be a port, a path, a query or a fragment.
@@ -84,10 +84,7 @@ class Host:
         name = url.hostname.removesuffix(".")
         if not name or name.endswith(".") or len(name) > MAX_LENGTH:
             raise HostError("the host cannot be read by the URL Standard")
-        is_address = url.host_type != ada_url.HostType.DEFAULT
-        if not is_address and not _NAME.fullmatch(name):
-            raise HostError("the host holds a character that no host name has")
-        return cls(name, is_address)
+        return cls(name, url.host_type != ada_url.HostType.DEFAULT)
 
     @property
     def address(self) -> str:
@@ -113,7 +110,8 @@ def name_in_url(text: str) -> str:
 def parse_authority(text: str | bytes) -> tuple[Host, int | None]:
     """Parse ``host[:port]`` as in a CONNECT target or a Host header (RFC 9110, section 7.2).
 
-    Returns the host and the port, None where there is none. Userinfo is refused. Raises HostError.
+    Returns the host and the port, None where there is none. Userinfo is refused, and a character that no name of a
+    site has. Raises HostError.
     """
     if isinstance(text, bytes):
         try:
@@ -126,4 +124,7 @@ def parse_authority(text: str | bytes) -> tuple[Host, int | None]:
     port = int(match["port"]) if match["port"] else None
     if port is not None and not 0 < port < 65536:
         raise HostError("the port is not between 1 and 65535")
-    return Host.parse(match["host"]), port
+    host = Host.parse(match["host"])
+    if not host.is_address and not _NAME_OF_A_SITE.fullmatch(host.name):
+        raise HostError("the host holds a character that no name of a site has")
+    return host, port

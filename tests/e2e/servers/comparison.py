@@ -14,7 +14,7 @@ from tests.e2e.network import Network, Space
 from tests.e2e.servers.conversations import SEEDS, Conversation
 from tests.e2e.servers.fuzzer import Fuzzer
 from tests.e2e.servers.server import SERVED_AS_LISTED, Server
-from tests.e2e.servers.ways import WAYS, Way, ask_directly, ask_through, one_of_each
+from tests.e2e.servers.ways import ENDLESS, WAYS, Way, ask_directly, ask_through, one_of_each
 
 DIRECTLY = 160
 """Connections to servers at once: nearly all of their time is waiting."""
@@ -112,8 +112,8 @@ class Comparison:
         )
 
     def answers(self, server: Server, ways: Sequence[Way], conversation: Conversation) -> list[bytes]:
-        """What comes back on each way."""
-        return list(self._far.map(lambda way: ask_through(way, server, conversation), ways))
+        """What comes back on each way, for which a client waits."""
+        return list(self._far.map(lambda way: ask_through(way, server, conversation, ENDLESS), ways))
 
     def learn(self, fuzzer: Fuzzer, conversations: Sequence[Conversation]) -> None:
         """Tell a fuzzer by which servers each of them is served as listed."""

@@ -80,6 +80,8 @@ class Patience:
 
 SHORT = Patience(0.2, 0.4, 0.15)
 LONG = Patience(0.4, 1.0, 0.4)
+ENDLESS = Patience(60, 60, 2)
+"""For an answer that must come."""
 _SETTLED = 0.03
 _TLS_TO_THE_GATE = ssl.create_default_context()
 _TLS_TO_THE_GATE.check_hostname = False  # other tests look at whether the gate is who it says
@@ -96,13 +98,13 @@ def ask_directly(server: Server, conversation: Conversation) -> bytes:
         return b""
 
 
-def ask_through(way: Way, server: Server, conversation: Conversation) -> bytes:
+def ask_through(way: Way, server: Server, conversation: Conversation, patience: Patience = LONG) -> bytes:
     """What a server answers through the gate, as seen from the client's namespace."""
     port = way.port_of(server)
     sends = conversation.to(port)
     try:
         with _enter(way, port) as connection:
-            return play(connection, _as_proxy_request(sends, port) if way.form is Form.PLAIN else sends, LONG)
+            return play(connection, _as_proxy_request(sends, port) if way.form is Form.PLAIN else sends, patience)
     except (OSError, RefusedError):
         return b""
 

@@ -14,7 +14,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from stoplist.core.decide import AMBIGUOUS, PASS, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.wire.client_hello import server_name
 from stoplist.core.wire.conversations import RefusedError
-from stoplist.proxy.mitm.layers.quic_layer import MAX_HELLO_DATAGRAMS, Hellos
+from stoplist.proxy.mitm.layers.quic_layer import MAX_CONNECTIONS, MAX_HELLO_DATAGRAMS, Hellos
 from tests.e2e.ways import client_hello
 
 STOP = Verdict(Action.STOP, Reason.LISTED, "test", 1)
@@ -38,11 +38,12 @@ def initial(
     number: int = 0,
     version: int = V1,
     fixed: int = 0x40,
+    size: int = 1260,
 ) -> bytes:
     """A datagram with a packet Initial, encrypted as for a connection that began with the id `keys`."""
     to = keys if to is None else to
     payload = b"".join(b"\x06" + encode_uint_var(offset) + encode_uint_var(len(data)) + data for offset, data in pieces)
-    payload += bytes(max(0, 1100 - len(payload)))
+    payload += bytes(max(0, size - 60 - len(payload)))
     kind = 0x10 if version == V2 else 0
     header = bytes([0x80 | fixed | kind | 1]) + version.to_bytes(4) + bytes([len(to)]) + to + b"\0\0"
     header += (len(payload) + 2 + 16 | 0x4000).to_bytes(2) + number.to_bytes(2)
@@ -131,6 +132,22 @@ def test_a_name_that_cannot_be_read_is_refused(hellos: Hellos) -> None:
     with pytest.raises(RefusedError) as raised:
         take(hellos, initial((0, hello("www.pass.test").replace(b"www.pass", b"www pass"))))
     assert raised.value.verdict is UNREADABLE
+
+
+def test_a_connection_that_was_forgotten_is_not_judged_anew(hellos: Hellos) -> None:
+    """Its server remembers what was said before: with a new beginning it would read another hello than we do."""
+    first = initial((0, hello("www.pass.test")))
+    assert take(hellos, first) == [first]
+    for number in range(MAX_CONNECTIONS):
+        take(hellos, initial((0, hello("www.pass.test")), keys=b"other%d" % number))
+    assert take(hellos, first) == []
+    assert take(hellos, initial((0, hello("www.listed.test")))) == []
+
+
+def test_an_initial_in_a_datagram_that_no_server_takes_goes_nowhere_and_is_not_read(hellos: Hellos) -> None:
+    assert take(hellos, initial((0, hello("www.pass.test")[:40]), size=300)) == []
+    good = initial((0, hello("pass.test")), number=1)
+    assert take(hellos, good) == [good]
 
 
 def test_a_hello_that_never_ends_is_refused(hellos: Hellos) -> None:
