@@ -239,7 +239,18 @@ def test_a_request_line_is_seen_wherever_it_stands(before: bytes, space: bytes, 
 
 
 @pytest.mark.parametrize(
-    "line", [b"GET %2F FOO/1.0", b"GET %2F \xff", b"GET ?", b"GET x\xff", b"GX:ET y", b"GET \x01", b"GET9 a", b"a b"]
+    "line",
+    [
+        b"GET %2F FOO/1.0",
+        b"GET %2F \xff",
+        b"GET ?",
+        b"GET x\xff",
+        b"GX:ET y",
+        b"GET \x01",
+        b"GET9 a",
+        b"a b",
+        b"GET\r\0",
+    ],
 )
 @pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r"])
 @pytest.mark.parametrize("host", [b"Host: listed.test", b"hOST :listed.test", b"X: y\r\n Host\t: listed.test"])

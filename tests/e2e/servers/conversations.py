@@ -513,6 +513,7 @@ def _found_in_an_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
         "h2c, listed,x as host field",
         (_h2_fields([(b":scheme", b"http"), (b":path", b"/"), (b"host", LISTED + b",x")], scheme=False),),
     )
+    yield "NUL as the second word", (b"GET\r\0\nHost: " + LISTED + b"\r\n\r\n",)
     much = b"".join(b"X%d: " % number + b"a" * 3800 + b"\r\n" for number in range(18))
     for line in (b"GET x\xff", b"GET x", b"GET %2F FOO\xff", b"GET %2F FOO"):
         yield f"Host after 64 KiB, {line!r}", (line + b"\r\n" + much, b"Host: " + LISTED + b"\r\n\r\n")

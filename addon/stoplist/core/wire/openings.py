@@ -46,7 +46,8 @@ _ENDS_IN_A_VERSION = re.compile(
     _METHOD_OF_SOME_SERVER + rb"[^\n]*?(?<=" + _SPACE + rb")" + _VERSION + _WORD + rb"*+" + _SPACE + rb"*+\n"
 )
 _NAMES_A_HOST = re.compile(rb"(?:\A|\r)" + _SPACE_BUT_CR + rb"*+(?i:host)" + _SPACE_BUT_CR + rb"*+:")
-_HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"++" + _WORD)
+_HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"+?(?:" + _WORD + rb"|\x00)")
+"""NUL is a word to Python's `str.split`."""
 _MAY_BEGIN_A_REQUEST = re.compile(_SPACE + rb"*+(?:\Z|[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:\Z|" + _SPACE + rb"))")
 _PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"
 """Version 2 of the PROXY protocol, a binary header after which a server reads a request in the same line
