@@ -61,7 +61,7 @@ class Judge:
         `client` is the address of who asks; for None, where it is not known, what is enforced is enforced.
         """
         ruleset, now = self.in_force.ruleset, time.time()
-        observes = bool(ruleset.observed) and client is not None and ruleset.observes(_address(client))
+        observes = bool(ruleset.observed) and client is not None and ruleset.observes(parse_address(client))
         verdicts = [verdict_of(ruleset, name, now, observes=observes) for name in {*names} if name is not None]
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
@@ -102,5 +102,6 @@ class Judge:
         return refusal(verdict.reason)
 
 
-def _address(client: str) -> Address:
+def parse_address(client: str) -> Address:
+    """The address in a text, without the zone that an address of IPv6 may have (RFC 4007, section 11)."""
     return ip_address(client.partition("%")[0])

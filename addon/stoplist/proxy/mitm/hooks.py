@@ -26,7 +26,6 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from typing import Any
 
 from mitmproxy import ctx, http, tcp, tls
@@ -40,7 +39,7 @@ from mitmproxy.proxy.layers.quic import QuicTlsData
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist import clock
-from stoplist.core.addresses import Address, is_client
+from stoplist.core.addresses import is_client
 from stoplist.core.decide import (
     AMBIGUOUS,
     CLOSED,
@@ -60,7 +59,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import refusal
-from stoplist.proxy.judge import Judge
+from stoplist.proxy.judge import Judge, parse_address
 from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.fail_closed import Guarded
@@ -81,10 +80,6 @@ from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.workers.listening_sockets import ListeningSockets
-
-MAX_STOPPED_BODY = 1024 * 1024
-"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
-bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
 
 
 def _guarded[D](
@@ -172,7 +167,7 @@ class Hooks:
 
     def serves(self, address: str) -> bool:
         """Whether who has this address is one of the policy's clients."""
-        return is_client(_address(address), self.judge.policy.clients)
+        return is_client(parse_address(address), self.judge.policy.clients)
 
     @_guarded(_refuse_client)
     def client_connected(self, client: Client) -> None:
@@ -441,7 +436,7 @@ class Hooks:
 
     def _permits_udp(self, address: tuple[str, int]) -> bool:
         """UDP is not connected through `outbound`: only addresses are, never names."""
-        return self.outbound.permit(_address(address[0]), address[1])
+        return self.outbound.permit(parse_address(address[0]), address[1])
 
     def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
         """Whether this is what the operator forwards to, by the mode that the client came in by."""
@@ -468,7 +463,3 @@ def _target(context: Context) -> str | None:
 def _address_of(client: Client) -> str:
     address: str = client.peername[0]
     return address
-
-
-def _address(text: str) -> Address:
-    return ip_address(text.partition("%")[0])
