@@ -25,7 +25,7 @@ from stoplist.core.counts import Outcome
 from stoplist.core.lists.signed_list import build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, STOPLIST, Gate, Network, Process, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, STOPLIST, Gate, Network, Process, wait_until
 from tests.e2e.processes import children, workers_of
 from tests.e2e.ways import Door, View, ask, get, read_answer, read_head, seen, view
 from tests.fixed_time import EXPIRES
@@ -233,6 +233,16 @@ def test_every_mode_is_served_by_all_workers(net: Network, start: Start):
                 results = {seen(lambda door=door, host=host: _through(door, host)) for _ in range(8)}
                 assert results == {wanted}, mode
     assert _says_nothing_of_anybody(gate)
+
+
+@pytest.mark.parametrize("mode", ["regular", "socks5", "transparent", f"upstream:http://{ORIGIN_ADDRESS}:9"])
+def test_workers_are_where_the_gate_says_that_it_listens(start: Start, mode: str):
+    """It says which free port it found; workers that looked for one themselves would be at another."""
+    gate = start("--workers", "2", "--mode", mode)
+    with gate.connect() as connection:
+        connection.sendall(b"\x05\x01\x00" if mode == "socks5" else get(b"listed.test", target=b"http://listed.test/"))
+        with suppress(ConnectionResetError):  # in transparent mode, which has no address to lead to
+            assert connection.recv(100) or mode == "transparent"
 
 
 def _through(door: Door, host: bytes) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 
 from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
-from stoplist.proxy.mitm.modes import check_passwords_can_be_asked, place
+from stoplist.proxy.mitm.modes import at_ports, check_passwords_can_be_asked, place
 
 LISTEN = ListenAddress("127.0.0.1", 8080)
 
@@ -64,3 +64,9 @@ def test_passwords_are_for_modes_that_can_ask(mode: str):
     check_passwords_can_be_asked(["regular", "socks5@1080", "upstream:http://proxy.example:3128@8081"])
     with pytest.raises(StoplistError, match="cannot be asked for a password"):
         check_passwords_can_be_asked(["regular", mode])
+
+
+def test_modes_that_several_processes_serve_are_at_the_ports_that_were_found_for_them():
+    placed = ["regular@127.0.0.1:0", "socks5@127.0.0.1:1080", "dns@127.0.0.1:0", "tun:gate0"]
+    ports = {("127.0.0.1", 0): 40123, ("127.0.0.1", 1080): 1080}
+    assert at_ports(placed, ports) == ["regular@127.0.0.1:40123", *placed[1:]]

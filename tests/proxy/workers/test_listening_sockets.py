@@ -199,6 +199,15 @@ def test_what_was_not_handed_down_is_listened_on_here(opened: Listen):
         assert own.getsockname() != handed[LOOPBACK, 8080][0].getsockname()
 
 
+def test_where_any_free_port_was_wanted_the_one_that_was_handed_down_is_listened_at(opened: Listen):
+    """mitmproxy asks for no port 0: it looks for a free one itself."""
+    handed: Sockets = {(LOOPBACK, 0): opened(LOOPBACK, 0), (LOOPBACK, 8080): opened(LOOPBACK, 0)}
+    port = handed[LOOPBACK, 0][0].getsockname()[1]
+    listening = ListeningSockets(handed)
+    assert listening.ports == {(LOOPBACK, 0): port, (LOOPBACK, 8080): 8080}
+    assert listening.sockets(LOOPBACK, port) == handed[LOOPBACK, 0]
+
+
 @pytest.mark.parametrize("factory", [new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 def test_an_event_loop_serves_what_was_handed_down(opened: Listen, factory: Callable[[], asyncio.AbstractEventLoop]):
     handed: Sockets = {(LOOPBACK, 8080): [*opened(LOOPBACK, 0), *opened(LOOPBACK, 0)]}

@@ -145,6 +145,7 @@ async def _serve(wanted: dict[str, Any], faults: log_allowlist.Faults, drain: fl
     all_modes = wanted["mode"]
     if worker is not None:
         worker.listening.install(loop)
+        wanted["mode"] = all_modes = modes.at_ports(all_modes, worker.listening.ports)
         worker.on_take = lambda: master.options.update(mode=all_modes)
         worker.on_end = ending.drain
         if not worker.has_all:

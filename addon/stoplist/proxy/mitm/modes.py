@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode, ReverseMode, Socks5Mode, UpstreamMode
 
@@ -61,6 +61,17 @@ def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
             raise StoplistError(f"'{text}' has no port of its own", hint="with --workers, give each mode a port")
         places[place] = name(mode)
     return places
+
+
+def at_ports(placed: Iterable[str], ports: Mapping[tuple[str, int], int]) -> list[str]:
+    """The modes that several processes serve, with the ports that their places got."""
+    found = []
+    for text in placed:
+        mode = parse(text)
+        host, port = mode.listen_host(), mode.listen_port() or 0
+        is_known = is_shared(text) and (host, port) in ports
+        found.append(f"{text.rpartition('@')[0]}@{host}:{ports[host, port]}" if is_known else text)
+    return found
 
 
 def is_shared(text: str) -> bool:

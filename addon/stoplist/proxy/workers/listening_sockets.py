@@ -69,7 +69,10 @@ class ListeningSockets:
     """Where the process listens: at places for which it was handed sockets, and anywhere else by itself."""
 
     def __init__(self, handed: Sockets | None = None) -> None:
-        self._handed = handed or {}
+        handed = handed or {}
+        self.ports = {place: place[1] or found[0].getsockname()[1] for place, found in handed.items()}
+        """The port at each place that was handed down: where any free one was wanted, which one it is."""
+        self._handed = {(host, self.ports[host, port]): found for (host, port), found in handed.items()}
 
     def sockets(self, host: str, port: int) -> list[socket.socket]:
         """Raises OSError."""
