@@ -26,7 +26,7 @@ MODULES = {
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
     *("addon", "hooks", "http_layer", "request_checks", "first_layers", "lane_mode", "next_layers", "tls_settings"),
-    *("connector", "judge", "open_connections", "verdict_counter"),
+    *("background_tasks", "connector", "judge", "open_connections", "verdict_counter"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {

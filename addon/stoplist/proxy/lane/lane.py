@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from stoplist.core.decide import Action, Verdict
 from stoplist.core.hosts import Host
+from stoplist.proxy.background_tasks import BackgroundTasks
 from stoplist.proxy.counting.shared_counters import SharedCounters
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.lane.epoll import poll_for
@@ -63,7 +64,7 @@ class Lane:
         """Those that wait, the first one first, and until when they may."""
         self._unread = SharedCounters(None)
         self._asks_for_passwords = asks_for_passwords
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks()
         self._give_up_late()
 
     def takes(self, host: Host, port: int) -> bool:
@@ -75,12 +76,6 @@ class Lane:
     def counters_of(self, verdict: Verdict) -> SharedCounters:
         """Where a tunnel is counted: not where it is read, if it is observed."""
         return self.counters if verdict.action is Action.PASS else self._unread
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine to its end."""
-        task = self.loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _give_up_late(self) -> None:
         """One timer for all that wait: each second, end those that have waited for too long."""

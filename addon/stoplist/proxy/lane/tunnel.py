@@ -477,5 +477,5 @@ class Tunnel:
                 if opened is not None:
                     opened.close()
 
-        self._lane.spawn(serve())
+        self._lane.tasks.start(serve())
         self._is_ours = False

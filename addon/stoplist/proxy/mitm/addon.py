@@ -27,6 +27,7 @@ from stoplist.core.decide import (
 )
 from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
+from stoplist.proxy.background_tasks import BackgroundTasks
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
 from stoplist.proxy.counting.shared_counters import Number, SharedCounters
 from stoplist.proxy.counting.verdict_counter import VerdictCounter
@@ -68,7 +69,7 @@ class Stoplist(Hooks):
         self._endpoint: metrics.Endpoint | None = None
         self.is_ready = False
         """Whether requests are taken."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
@@ -176,8 +177,8 @@ class Stoplist(Hooks):
         if self._endpoint is not None:
             log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         self.is_ready = True
-        self._spawn(self._beat())
-        self._spawn(self._keep_authority())
+        self._tasks.start(self._beat())
+        self._tasks.start(self._keep_authority())
 
     def done(self) -> None:
         Sentinel.of(ctx.master).stand_in(self)
@@ -188,9 +189,7 @@ class Stoplist(Hooks):
         self.is_ready = False
         if self._endpoint is not None:
             self._endpoint.close()
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
+        self._tasks.cancel()
         self.outbound.remove()
         if self._period_counts is not None:
             self._period_counts.beat(time.time())
@@ -206,8 +205,8 @@ class Stoplist(Hooks):
 
     def _follow(self) -> None:
         if self.judge.store is not None:
-            self._spawn(self._close_stopped())
-            self._spawn(self._look_at_authority())
+            self._tasks.start(self._close_stopped())
+            self._tasks.start(self._look_at_authority())
 
     async def _beat(self) -> None:
         while (counter := self.judge.counter) is not None:
@@ -245,11 +244,6 @@ class Stoplist(Hooks):
         except Exception as error:
             self.faults.add("close_stopped", error)
             self.connections.abort_all(handlers)
-
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def say_where(servers: Iterable[ServerInstance[Any]]) -> None:

@@ -39,10 +39,12 @@ from stoplist.proxy.mitm.hazards import KEY_LOGS
 from stoplist.proxy.mitm.lane_mode import in_lane
 from stoplist.proxy.mitm.lean_master import LeanMaster
 from stoplist.proxy.outbound.open_connections import Handlers
-from stoplist.proxy.workers.listening_sockets import SocketAddress, listen
-from stoplist.proxy.workers.supervisor import TASK, Supervisor, cannot_listen, terminal_is_gone
+from stoplist.proxy.workers.listening_sockets import SocketAddress, cannot_listen, listen
+from stoplist.proxy.workers.renewal import terminal_is_gone
+from stoplist.proxy.workers.supervisor import Supervisor
 from stoplist.proxy.workers.worker import Worker
 from stoplist.proxy.workers.worker_channel import Word
+from stoplist.proxy.workers.worker_process import TASK
 
 SWITCH_SECONDS = 0.0005
 """How long the store's thread may hold the interpreter while the event loop waits for it. A request

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from stoplist.core.policy.values import ListenAddress
+from stoplist.errors import StoplistError
+from stoplist.proxy.log import log_allowlist, records
 
 BACKLOG = 1024
 """How many connections may wait to be accepted; the system may allow fewer."""
@@ -61,8 +65,69 @@ def adopt(described: Described) -> Sockets:
     return sockets
 
 
+def cannot_listen(error: BaseException) -> StoplistError:
+    return StoplistError(
+        f"cannot listen: {error}",
+        hint="choose another address with --listen HOST:PORT, or with --mode MODE@HOST:PORT",
+    )
+
+
 def all_of(sockets: Sockets) -> list[socket.socket]:
     return [each for found in sockets.values() for each in found]
+
+
+class SharedSockets:
+    """For each of `count` workers, a socket at each of `places`, which have the names of their modes.
+
+    The system spreads new connections among the sockets of one place (SO_REUSEPORT).
+    """
+
+    def __init__(self, places: Mapping[SocketAddress, str], count: int) -> None:
+        self._places = places
+        self.count = count
+        self._sockets: list[Sockets] = []
+
+    def open(self, kept: Sequence[Described] = ()) -> None:
+        """Have all of them; those that were `kept`, and are wanted still, stay. Raises StoplistError."""
+        before = [adopt(described) for described in kept]
+        for slot in range(self.count):
+            old = before[slot] if slot < len(before) else {}
+            self._sockets.append({})
+            for place in self._places:
+                self._sockets[slot][place] = old.pop(place) if place in old else self._bind(place)
+        for sockets in before:
+            for unused in all_of(sockets):
+                unused.close()
+
+    def _bind(self, place: SocketAddress) -> list[socket.socket]:
+        host, port = place
+        first = self._sockets[0].get(place)
+        try:
+            return listen(host, first[0].getsockname()[1] if first else port, shared=True)
+        except OSError as error:
+            raise cannot_listen(error) from None
+
+    def of(self, slot: int) -> Sockets:
+        """The sockets of one worker."""
+        return self._sockets[slot]
+
+    def say_where(self) -> None:
+        """Write to the log where clients come in."""
+        for place, mode in self._places.items():
+            for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
+                log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode, self.count))
+
+    def keep(self) -> list[Described]:
+        """What `open` is told after this process has executed itself anew; they stay open from now on."""
+        for sockets in self._sockets:
+            for each in all_of(sockets):
+                each.set_inheritable(True)
+        return [describe(sockets) for sockets in self._sockets]
+
+    def close(self) -> None:
+        for sockets in self._sockets:
+            for each in all_of(sockets):
+                each.close()
 
 
 class ListeningSockets:
