@@ -13,15 +13,9 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from stoplist.core.hosts import CHECK_HOST
-from stoplist.core.lists.signed_list import (
-    NO_HISTORY,
-    PAYLOAD_TYPE,
-    Envelope,
-    ListKey,
-    SignedList,
-    TrustedKey,
-    build,
-)
+from stoplist.core.lists.envelope import PAYLOAD_TYPE, Envelope, build
+from stoplist.core.lists.keys import ListKey, TrustedKey
+from stoplist.core.lists.signed_list import NO_HISTORY, SignedList
 from tests.fixed_time import EXPIRES, ISSUED, NOW
 
 LIST_KEY = ListKey(bytes(range(32)))

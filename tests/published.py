@@ -9,7 +9,8 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from stoplist.core.lists.signed_list import ListKey, build
+from stoplist.core.lists.envelope import build
+from stoplist.core.lists.keys import ListKey
 from stoplist.tools.publishing.publish import public_pem
 
 POLL_SECONDS = 1

@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner
 from stoplist import files, loading
 from stoplist.core.decide import Action, Reason, Ruleset, decide
 from stoplist.core.hosts import Host
-from stoplist.core.lists.signed_list import MAX_KEY_SIZE, ListKey
+from stoplist.core.lists.keys import MAX_KEY_SIZE, ListKey
 from stoplist.errors import Problems
 from stoplist.state import State
 from tests.fixed_time import EXPIRES, ISSUED, NOW

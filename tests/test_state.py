@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from stoplist.core.counts import Cell, Count, Outcome, Period, cells_of
-from stoplist.core.lists.signed_list import NO_HISTORY, ListKey, Seen
+from stoplist.core.lists.keys import ListKey
+from stoplist.core.lists.signed_list import NO_HISTORY, Seen
 from stoplist.errors import StoplistError
 from stoplist.state import DATABASE, JOURNAL_ROWS, VERSION, State
 from tests.disks import tiny_disk

@@ -20,18 +20,9 @@ from pathlib import Path
 from stoplist import files
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.lists import guard
-from stoplist.core.lists.signed_list import (
-    MAX_FILE_SIZE,
-    MAX_KEY_SIZE,
-    NO_HISTORY,
-    History,
-    KeyFileError,
-    ListKey,
-    SignatureJudge,
-    SignedList,
-    TrustedKey,
-    is_signature_of,
-)
+from stoplist.core.lists.envelope import MAX_FILE_SIZE
+from stoplist.core.lists.keys import MAX_KEY_SIZE, KeyFileError, ListKey, SignatureJudge, TrustedKey, is_signature_of
+from stoplist.core.lists.signed_list import NO_HISTORY, History, SignedList
 from stoplist.core.policy.document import PolicyError
 from stoplist.core.policy.models import ListKeySource, ListPolicy
 from stoplist.core.policy.text import PolicyText, Unsound, in_order

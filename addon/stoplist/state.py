@@ -36,7 +36,8 @@ from typing import Any
 
 from stoplist import files
 from stoplist.core.counts import Cell, Count, Outcome, Period
-from stoplist.core.lists.signed_list import History, ListHeader, Seen, SignedList
+from stoplist.core.lists.list_header import ListHeader
+from stoplist.core.lists.signed_list import History, Seen, SignedList
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 

@@ -21,7 +21,9 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.hosts import Host
-from stoplist.core.lists.signed_list import ListKey, SignedList, TrustedKey, build
+from stoplist.core.lists.envelope import build
+from stoplist.core.lists.keys import ListKey, TrustedKey
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.core.policy.text import PolicyText
 from stoplist.tools.publishing.publish import public_pem
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import trustme
 
-from stoplist.core.lists.signed_list import build
+from stoplist.core.lists.envelope import build
 from tests.bench.load import LOOPBACK, SITES, BrokenError
 from tests.e2e.network import MITMDUMP, STOPLIST, Process
 from tests.published import POLICY, Publisher

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from stoplist.core.hosts import Host
-from stoplist.core.lists.signed_list import NO_HISTORY, History, ListError, ListKey, SignedList, TrustedKey
+from stoplist.core.lists.keys import ListKey, TrustedKey
+from stoplist.core.lists.list_header import ListError
+from stoplist.core.lists.signed_list import NO_HISTORY, History, SignedList
 from tests.fixed_time import NOW
 from tests.vectors import make
 

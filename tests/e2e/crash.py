@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stoplist.core.hosts import Host
-from stoplist.core.lists.signed_list import Envelope
+from stoplist.core.lists.envelope import Envelope
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 from stoplist.state import State
 from stoplist.tools.publishing import publish, signers

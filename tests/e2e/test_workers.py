@@ -22,7 +22,7 @@ import pytest
 
 from stoplist import clock
 from stoplist.core.counts import Outcome
-from stoplist.core.lists.signed_list import build
+from stoplist.core.lists.envelope import build
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, STOPLIST, Gate, Network, Process, wait_until

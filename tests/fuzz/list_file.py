@@ -19,7 +19,10 @@ from tests.fixed_time import NOW
 
 with atheris.instrument_imports(include=["stoplist.core", "json", "base64"]):
     from stoplist.core.hosts import Host
-    from stoplist.core.lists.signed_list import NO_HISTORY, Envelope, ListError, ListKey, SignedList, TrustedKey
+    from stoplist.core.lists.envelope import Envelope
+    from stoplist.core.lists.keys import ListKey, TrustedKey
+    from stoplist.core.lists.list_header import ListError
+    from stoplist.core.lists.signed_list import NO_HISTORY, SignedList
     from tests.vectors.make import AUTHORITY, OPERATOR
 
 VECTORS = Path(__file__).parent.parent / "vectors"

@@ -18,7 +18,8 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.lists.digests import sorted_digests
-from stoplist.core.lists.signed_list import PAYLOAD_TYPE, ListKey
+from stoplist.core.lists.envelope import PAYLOAD_TYPE
+from stoplist.core.lists.keys import ListKey
 from stoplist.tools.publishing.publish import public_pem
 
 FOLDER = Path(__file__).parent

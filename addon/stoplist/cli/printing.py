@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from stoplist.core.lists.signed_list import ListHeader
+from stoplist.core.lists.list_header import ListHeader
 from stoplist.core.times import format_time
 
 

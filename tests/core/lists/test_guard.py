@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.lists.guard import ALLOWANCE, DomainChanges, HeldListError, check
-from stoplist.core.lists.signed_list import ListFault, ListKey, SignedList
+from stoplist.core.lists.keys import ListKey
+from stoplist.core.lists.list_header import ListFault
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.core.policy.models import GuardPolicy
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list
 

@@ -22,22 +22,17 @@ from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.hosts import CHECK_HOST, Host
 from stoplist.core.lists import signed_list
-from stoplist.core.lists.signed_list import (
+from stoplist.core.lists.envelope import (
     MAX_ENVELOPE_SIZE,
     MAX_FILE_SIZE,
     MAX_HEADER_SIZE,
     MAX_SIGNATURES,
     PAYLOAD_TYPE,
     Envelope,
-    KeyFileError,
-    ListError,
-    ListFault,
-    ListHeader,
-    ListKey,
-    SignedList,
-    TrustedKey,
-    verify,
 )
+from stoplist.core.lists.keys import KeyFileError, ListKey, TrustedKey
+from stoplist.core.lists.list_header import ListError, ListFault, ListHeader
+from stoplist.core.lists.signed_list import SignedList, verify
 from tests.examples import examples
 from tests.keys import (
     EXPIRES,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 
-from stoplist.core.lists.signed_list import is_signature_of
+from stoplist.core.lists.keys import is_signature_of
 from stoplist.proxy.reload import signature_process
 from tests.keys import new_ecdsa, new_ed25519
 

@@ -22,17 +22,12 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from stoplist.core.hosts import CHECK_HOST, Host
+from stoplist.core.lists.envelope import Envelope
 from stoplist.core.lists.guard import DomainChanges
-from stoplist.core.lists.signed_list import (
-    Envelope,
-    KeyFileError,
-    ListError,
-    ListFault,
-    ListHeader,
-    ListKey,
-    SignedList,
-)
-from stoplist.core.lists.signed_list import TrustedKey as PublicKey
+from stoplist.core.lists.keys import KeyFileError, ListKey
+from stoplist.core.lists.keys import TrustedKey as PublicKey
+from stoplist.core.lists.list_header import ListError, ListFault, ListHeader
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.domains import read_domains

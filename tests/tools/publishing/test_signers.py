@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import Signature, Signer
 
-from stoplist.core.lists.signed_list import Envelope, KeyFileError, ListError, TrustedKey
+from stoplist.core.lists.envelope import Envelope
+from stoplist.core.lists.keys import KeyFileError, TrustedKey
+from stoplist.core.lists.list_header import ListError
 from stoplist.errors import StoplistError
 from stoplist.tools.publishing import publish, signers
 from stoplist.tools.publishing.signers import SigningKey

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from stoplist.core.hosts import Host
 from stoplist.core.lists.digests import common, high_halves
-from stoplist.core.lists.signed_list import Envelope, ListError, ListFault, ListHeader, SignedList
+from stoplist.core.lists.envelope import Envelope
+from stoplist.core.lists.list_header import ListError, ListFault, ListHeader
+from stoplist.core.lists.signed_list import SignedList
 
 if TYPE_CHECKING:  # a publisher compares lists without a policy
     from stoplist.core.policy.models import GuardPolicy

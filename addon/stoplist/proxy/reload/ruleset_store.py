@@ -31,7 +31,8 @@ from watchdog.observers.api import BaseObserver
 
 from stoplist import clock, files, loading
 from stoplist.core.decide import Ruleset
-from stoplist.core.lists.signed_list import SignedList, is_signature_of
+from stoplist.core.lists.keys import is_signature_of
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.core.policy.differences import changed_keys
 from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage

@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from stoplist.core.counts import Cell
 from stoplist.core.decide import Ruleset
 from stoplist.core.lists.digests import DigestSet, Payload
-from stoplist.core.lists.signed_list import ListHeader, SignedList
+from stoplist.core.lists.list_header import ListHeader
+from stoplist.core.lists.signed_list import SignedList
 from stoplist.core.policy.models import Policy
 from stoplist.page.answers import StopPage
 

@@ -18,7 +18,7 @@ import sys
 
 from securesystemslib.signer import Signature, SSlibKey
 
-from stoplist.core.lists.signed_list import is_signature_of
+from stoplist.core.lists.keys import is_signature_of
 
 LARGE = 1024 * 1024
 """From this many signed bytes on, a process apart is worth its start."""

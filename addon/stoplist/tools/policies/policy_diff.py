@@ -23,7 +23,7 @@ from stoplist import loading
 from stoplist.core.decide import Ruleset, Verdict, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.guard import DomainChanges
-from stoplist.core.lists.signed_list import ListHeader
+from stoplist.core.lists.list_header import ListHeader
 from stoplist.core.policy.models import ExceptionPolicy, HelpLine, ListKeySource, ListPolicy, Policy, TestPolicy
 from stoplist.core.policy.text import is_file
 from stoplist.core.policy.values import SpokenText

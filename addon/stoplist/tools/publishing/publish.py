@@ -16,19 +16,11 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from stoplist import files
+from stoplist.core.lists.envelope import MAX_FILE_SIZE, Envelope, build
 from stoplist.core.lists.guard import DomainChanges
-from stoplist.core.lists.signed_list import (
-    LIST_KEY_SIZE,
-    MAX_FILE_SIZE,
-    MAX_KEY_SIZE,
-    Envelope,
-    ListHeader,
-    ListKey,
-    TrustedKey,
-    VerifiedPayload,
-    build,
-    verify,
-)
+from stoplist.core.lists.keys import LIST_KEY_SIZE, MAX_KEY_SIZE, ListKey, TrustedKey
+from stoplist.core.lists.list_header import ListHeader
+from stoplist.core.lists.signed_list import VerifiedPayload, verify
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.tools.publishing.domains import Domains

@@ -22,7 +22,8 @@ from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer
 
 from stoplist import files
-from stoplist.core.lists.signed_list import MAX_KEY_SIZE, Envelope, KeyFileError, TrustedKey
+from stoplist.core.lists.envelope import Envelope
+from stoplist.core.lists.keys import MAX_KEY_SIZE, KeyFileError, TrustedKey
 from stoplist.errors import StoplistError
 
 PIN_VARIABLE = "STOPLIST_HSM_PIN"
