@@ -59,6 +59,12 @@ class Host:
         """Parse a host as it stands in a URL, a header or a ClientHello; bytes are UTF-8.
 
         An IPv6 address may come without brackets. Raises HostError.
+
+        >>> Host.parse("WWW.Example.TEST.").name
+        'www.example.test'
+        >>> Host.parse("example.test:80")
+        Traceback (most recent call last):
+        stoplist.core.hosts.HostError: the host has a port
         """
         if isinstance(text, bytes):
             try:
@@ -112,6 +118,13 @@ def parse_authority(text: str | bytes) -> tuple[Host, int | None]:
 
     Returns the host and the port, None where there is none. Userinfo is refused, and a character that no name of a
     site has. Raises HostError.
+
+    >>> host, port = parse_authority(b"[2001:DB8::1]:443")
+    >>> host.name, port
+    ('[2001:db8::1]', 443)
+    >>> parse_authority("user@example.test:80")
+    Traceback (most recent call last):
+    stoplist.core.hosts.HostError: the host holds a character that no host may hold
     """
     if isinstance(text, bytes):
         try:

@@ -8,7 +8,14 @@ from typing import Any
 
 def parse(data: bytes) -> Any:
     """The value of a JSON text in UTF-8 (RFC 8259). Raises ValueError, also where a name stands twice in an object, or
-    a number is none (NaN, Infinity)."""
+    a number is none (NaN, Infinity).
+
+    >>> parse(b'{"serial": 7}')
+    {'serial': 7}
+    >>> parse(b'{"serial": 7, "serial": 8}')
+    Traceback (most recent call last):
+    ValueError: a name stands twice
+    """
     try:
         return json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number)
     except RecursionError:

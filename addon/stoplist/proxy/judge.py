@@ -103,5 +103,12 @@ class Judge:
 
 
 def parse_address(client: str) -> Address:
-    """The address in a text, without the zone that an address of IPv6 may have (RFC 4007, section 11)."""
+    """The address in a text, without the zone that an address of IPv6 may have (RFC 4007, section 11).
+
+    >>> parse_address("fe80::1%eth0")
+    IPv6Address('fe80::1')
+    >>> parse_address("example.test")
+    Traceback (most recent call last):
+    ValueError: 'example.test' does not appear to be an IPv4 or IPv6 address
+    """
     return ip_address(client.partition("%")[0])

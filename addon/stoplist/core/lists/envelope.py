@@ -20,7 +20,7 @@ from securesystemslib.signer import Signature, Signer
 from stoplist.core.hosts import CHECK_HOST
 from stoplist.core.lists.digests import DIGEST_SIZE, are_sorted_and_unique, sorted_digests
 from stoplist.core.lists.keys import ListKey, SignatureJudge, TrustedKey, is_signature_of
-from stoplist.core.lists.list_header import ListError, ListFault, ListHeader, parse_json
+from stoplist.core.lists.list_header import ListError, ListFault, ListHeader, strict_value
 
 PAYLOAD_TYPE = "application/vnd.stoplist.list.v1"
 MAX_FILE_SIZE = 512 * 1024 * 1024
@@ -42,7 +42,14 @@ class Envelope:
 
     @classmethod
     def parse(cls, data: bytes) -> Envelope:
-        """Take a file apart. Raises ListError (size, envelope or payload type)."""
+        """Take a file apart. Raises ListError (size, envelope or payload type).
+
+        >>> Envelope.parse(b'{"payload":"e30K","payloadType":"%b","signatures":[]}' % PAYLOAD_TYPE.encode()).payload
+        b'{}\\n'
+        >>> Envelope.parse(b'{"payload":"e30K","payloadType":"text/plain","signatures":[]}')
+        Traceback (most recent call last):
+        stoplist.core.lists.list_header.ListError: the payload type is not application/vnd.stoplist.list.v1; ...
+        """
         if len(data) > MAX_FILE_SIZE:
             raise ListError(ListFault.SIZE, f"the file is larger than {MAX_FILE_SIZE} bytes")
         if not data:
@@ -50,7 +57,7 @@ class Envelope:
         rest, payload = _cut_payload(data)
         if len(rest) > MAX_ENVELOPE_SIZE:
             raise ListError(ListFault.ENVELOPE, f"all but the payload is larger than {MAX_ENVELOPE_SIZE} bytes")
-        envelope = parse_json(rest, ListFault.ENVELOPE)
+        envelope = strict_value(rest, ListFault.ENVELOPE)
         if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
             raise ListError(ListFault.ENVELOPE, "not an envelope of payload, payloadType and signatures")
         if envelope["payloadType"] != PAYLOAD_TYPE:

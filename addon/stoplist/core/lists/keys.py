@@ -30,7 +30,14 @@ class ListKey:
 
     @classmethod
     def parse(cls, text: bytes) -> ListKey:
-        """Read a list key as `to_text` wrote it. Raises KeyFileError, which never shows the key."""
+        """Read a list key as `to_text` wrote it. Raises KeyFileError, which never shows the key.
+
+        >>> ListKey.parse(b"00" * 32).key_id
+        '245e7336749c6bb5'
+        >>> ListKey.parse(b"00")
+        Traceback (most recent call last):
+        stoplist.core.lists.keys.KeyFileError: not a list key: 64 hexadecimal digits are expected; ...
+        """
         try:
             secret = bytes.fromhex(text.decode("ascii").strip())
         except ValueError:
@@ -60,7 +67,18 @@ class TrustedKey:
 
     @classmethod
     def parse(cls, pem: bytes) -> TrustedKey:
-        """Read a PEM public key (Ed25519, ECDSA P-256/384/521 or RSA). Raises KeyFileError."""
+        """Read a PEM public key (Ed25519, ECDSA P-256/384/521 or RSA). Raises KeyFileError.
+
+        >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        >>> pem = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes(
+        ...     Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        ... )
+        >>> TrustedKey.parse(pem).key_id[:16]
+        '4cc3f338069d638e'
+        >>> TrustedKey.parse(b"ssh-ed25519 AAAA")
+        Traceback (most recent call last):
+        stoplist.core.lists.keys.KeyFileError: not a PEM public key (Ed25519, ECDSA or RSA); ...
+        """
         try:
             public = load_pem_public_key(pem)
             key = SSlibKey.from_crypto(public)

@@ -61,8 +61,19 @@ class ListHeader:
 
     @classmethod
     def parse(cls, line: bytes) -> ListHeader:
-        """Read a header strictly: exactly these fields, each of its type. Raises ListError."""
-        fields = parse_json(line, ListFault.HEADER)
+        """Read a header strictly: exactly these fields, each of its type. Raises ListError.
+
+        >>> line = (
+        ...     b'{"list":"demo","serial":1,"issued":"2026-01-01T00:00:00Z","expires":"2026-02-01T00:00:00Z","count":0,'
+        ...     b'"key_id":"0123456789abcdef","recipient":"","check_host":"check.test"}'
+        ... )
+        >>> ListHeader.parse(line).expires.isoformat()
+        '2026-02-01T00:00:00+00:00'
+        >>> ListHeader.parse(line.replace(b"check.test", b"example.com"))
+        Traceback (most recent call last):
+        stoplist.core.lists.list_header.ListError: 'check_host' is not a canonical host below .invalid or .test; ...
+        """
+        fields = strict_value(line, ListFault.HEADER)
         if not isinstance(fields, dict) or set(fields) != set(cls.__slots__):
             raise ListError(ListFault.HEADER, f"the header needs exactly the fields {', '.join(cls.__slots__)}")
         _check(_matches(_LIST_ID, fields["list"]), "list", "a name of a-z, 0-9, '.', '_' and '-'")
@@ -102,7 +113,8 @@ class ListHeader:
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def parse_json(data: bytes, fault: ListFault) -> Any:
+def strict_value(data: bytes, fault: ListFault) -> Any:
+    """The value of a JSON text. Raises ListError, which names the fault."""
     try:
         return strict_json.parse(data)
     except ValueError:

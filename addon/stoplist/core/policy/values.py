@@ -103,7 +103,14 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError or HostError."""
+        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError or HostError.
+
+        >>> ListenAddress.parse("[::1]:8080")
+        ListenAddress(host='::1', port=8080)
+        >>> ListenAddress.parse("::1:8080")
+        Traceback (most recent call last):
+        ValueError
+        """
         address, _, port = text.rpartition(":")
         bare_ipv6 = ":" in address and not address.startswith("[")
         if bare_ipv6 or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
@@ -123,7 +130,14 @@ class PortRange:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``PORT`` or ``FIRST-LAST``. Raises ValueError."""
+        """Read ``PORT`` or ``FIRST-LAST``. Raises ValueError.
+
+        >>> PortRange.parse("8000-8099")
+        PortRange(first=8000, last=8099)
+        >>> PortRange.parse("8099-8000")
+        Traceback (most recent call last):
+        ValueError
+        """
         match = re.fullmatch("([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
         found = cls(int(match[1]), int(match[2] or match[1])) if match else None
         if found is None or not 1 <= found.first <= found.last <= 65535:

@@ -73,6 +73,12 @@ def server_name(extensions: Iterable[tuple[int, bytes]]) -> Host | None:
     """The host that the extensions of a ClientHello, (type, body), name; None if they name none.
 
     Raises HostError for what cannot be read, and for more names than the one that the RFC allows.
+
+    >>> server_name([(SERVER_NAME, b"\\0\\x0f\\0\\0\\x0cexample.test")]).name
+    'example.test'
+    >>> server_name([(SERVER_NAME, b"\\0\\x0d\\x07\\0\\x0anot a host")])
+    Traceback (most recent call last):
+    stoplist.core.hosts.HostError: the ClientHello names several hosts, or something that is no host
     """
     bodies = [body for kind, body in extensions if kind == SERVER_NAME]
     if not bodies:

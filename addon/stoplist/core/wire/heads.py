@@ -67,6 +67,13 @@ class RequestHead:
         """Read a head, with or without the empty line that ends it.
 
         Raises HeadError where its form is wrong, HostError where a host in it cannot be read.
+
+        >>> head = RequestHead.parse(b"GET http://example.test/a HTTP/1.1\\r\\nHost: example.test\\r\\n\\r\\n")
+        >>> head.authority, head.path, head.length
+        (b'example.test:80', b'/a', 0)
+        >>> RequestHead.parse(b"GET /a HTTP/1.1\\r\\nHost : example.test\\r\\n\\r\\n")
+        Traceback (most recent call last):
+        stoplist.core.wire.heads.HeadError: a header field is not 'Name: value' in one line
         """
         line = _REQUEST_LINE.match(data, _start(data))
         if not line:

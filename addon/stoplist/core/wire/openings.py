@@ -66,7 +66,11 @@ class Opening(StrEnum):
 
 
 def recognise(data: bytes) -> Opening:
-    """What `data`, all that a client has sent so far, is the start of."""
+    """What `data`, all that a client has sent so far, is the start of.
+
+    >>> recognise(b"GET / HTTP/1.1\\r\\n").name, recognise(b"SSH-2.0-client\\r\\n").name, recognise(b"GE").name
+    ('HTTP1', 'OTHER', 'INCOMPLETE')
+    """
     if may_be_tls(data):
         if len(data) < 2:
             return Opening.INCOMPLETE

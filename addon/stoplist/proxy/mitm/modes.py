@@ -86,7 +86,14 @@ def name(mode: ProxyMode) -> str:
 
 
 def parse(text: str) -> ProxyMode:
-    """Raises StoplistError for what is no mode, or leads into a network."""
+    """Raises StoplistError for what is no mode, or leads into a network.
+
+    >>> parse("socks5@1080").type_name
+    'socks5'
+    >>> parse("reverse:http://example.test")
+    Traceback (most recent call last):
+    stoplist.errors.StoplistError: 'reverse:http://example.test' does not lead out of a network; ...
+    """
     try:
         mode = ProxyMode.parse(text)
     except ValueError as error:

@@ -165,7 +165,14 @@ def read_envelope(path: Path) -> Envelope:
 
 
 def parse_expiry(text: str) -> datetime:
-    """A date (the end of that day, UTC) or an RFC 3339 time. Raises ValueError."""
+    """A date (the end of that day, UTC) or an RFC 3339 time. Raises ValueError.
+
+    >>> parse_expiry("2026-01-31").isoformat()
+    '2026-01-31T23:59:59+00:00'
+    >>> parse_expiry("2026-01-31T12:00:00")
+    Traceback (most recent call last):
+    ValueError: no time zone
+    """
     moment = datetime.fromisoformat(text)
     if len(text) == len("2026-01-31"):
         moment = datetime.combine(moment, time(23, 59, 59), UTC)

@@ -53,7 +53,15 @@ class Proxy:
 
     @classmethod
     def parse(cls, text: str) -> Proxy:
-        """Read ``[http[s]://][NAME:PASSWORD@]HOST:PORT``. Raises StoplistError, which does not quote the text."""
+        """Read ``[http[s]://][NAME:PASSWORD@]HOST:PORT``. Raises StoplistError, which does not quote the text.
+
+        >>> proxy = Proxy.parse("https://gate.example:8443")
+        >>> proxy.host.name, proxy.port, proxy.is_secure
+        ('gate.example', 8443, True)
+        >>> Proxy.parse("gate.example")
+        Traceback (most recent call last):
+        stoplist.errors.StoplistError: the URL of a proxy is a host and a port; ...
+        """
         hint = "write, for example, http://gate.example:8080, and percent-encode what is special in a password"
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
