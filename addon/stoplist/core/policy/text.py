@@ -40,22 +40,7 @@ class PolicyText:
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> PolicyText:
-        """Read the bytes of a policy file; `source` names it in errors. Raises Problems.
-
-        >>> text = b'''
-        ... version: 1
-        ... lists: [{file: demo.stoplist, key: {file: demo.listkey}, trusted_keys: [demo.pub], threshold: 1}]
-        ... stop_page:
-        ...   {operator: Example School, contact: it@school.example, complaints: "mailto:it@school.example",
-        ...    legislation: {name: Example Act, link: "https://law.example/act"},
-        ...    help: [{topic: report, name: Example hotline, link: "https://hotline.example/"}]}
-        ... '''
-        >>> PolicyText.parse(text, "school.yaml").policy.tls
-        'passthrough'
-        >>> PolicyText.parse(text + b"tls: decrypt", "school.yaml")
-        Traceback (most recent call last):
-        stoplist.core.policy.text.Unsound: school.yaml:8:6: tls: 'decrypt' is not one of 'passthrough' or 'intercept'; ...
-        """
+        """Read the bytes of a policy file; `source` names it in errors. Raises Problems."""
         return cls.of(Document.read(data, source))
 
     @classmethod
