@@ -125,6 +125,27 @@ def test_settings_in_answer_to_what_was_no_http2_are_not_handed_on() -> None:
         conversation.from_server(SETTINGS)
 
 
+@pytest.mark.parametrize("opening", [b"GET x\r\n\r\n", b" \tGET\xa0x\xff\r\n\r\n", b"\x01\r\nGET x\r\n\r\n"])
+def test_an_answer_to_http_0_9_ends_nothing(opening: bytes) -> None:
+    """It has no head; some servers take the next request then (RFC 1945, section 5)."""
+    conversation = OtherConversation()
+    assert conversation.from_client(opening) == opening
+    for answer in (b"unlisted", b"and more"):
+        assert conversation.from_server(answer) == answer
+        assert not conversation.is_over
+    assert conversation.from_client(b"help\r\n") == b"help\r\n"
+    with pytest.raises(RefusedError):
+        conversation.from_client(b"GET / HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("opening", [b"get x\r\n", b"GET\r\n$1\r\nx\r\n", b"GETS x\r\n", b"EHLO client.example\r\n"])
+def test_an_answer_to_what_is_no_request_at_all_ends_the_search(opening: bytes) -> None:
+    conversation = OtherConversation()
+    conversation.from_client(opening)
+    conversation.from_server(b"hello")
+    assert conversation.is_over
+
+
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_request_that_follows_unanswered_is_refused(size: int) -> None:
     conversation, said = OtherConversation(), b"\xffBREW\r\nGET / HTTP/1.1\r\nHost: www.listed.test\r\n\r\n"

@@ -523,8 +523,15 @@ def _found_in_an_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
             yield f"{scheme.decode()}// as target, {end!r}", (b"GET " + scheme + b"//" + LISTED + b"/" + end,)
 
 
+def _found_in_the_second_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
+    """And another tester: a server answers HTTP/0.9 with a body alone, and some go on then."""
+    for target in (b"x", b"x\xff", b"%2F\xff", b"*x\xff", b"\xa0x"):
+        yield f"HTTP/0.9, {target!r}", (b"GET " + target + b"\r\nConnection: keep-alive\r\n\r\n", get())
+
+
 def _all() -> Iterator[tuple[str, Conversation]]:
-    for group in (_first_lines, _separators, _after_an_error, _bodies, _hosts, _http2, _found_in_an_hour):
+    groups = (_first_lines, _separators, _after_an_error, _bodies, _hosts, _http2)
+    for group in (*groups, _found_in_an_hour, _found_in_the_second_hour):
         for name, sends in group():
             yield name, Conversation(sends)
     for name, sends in _h2_to_http1():

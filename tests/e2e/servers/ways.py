@@ -23,6 +23,8 @@ class Form(StrEnum):
 
     NAME = "name"
     ADDRESS = "address"
+    LATER = "name, after another request"
+    """A tunnel on a connection that the gate has answered a plain request on."""
     PLAIN = "plain"
     """No tunnel: the first request has an absolute-form target for the unlisted host, as for any proxy."""
 
@@ -46,11 +48,11 @@ class Way:
 WAYS = [
     Way(mode, form, web_port)
     for mode, forms in {
-        "regular": (Form.NAME, Form.ADDRESS, Form.PLAIN),
-        "secure": (Form.NAME, Form.ADDRESS, Form.PLAIN),
+        "regular": (Form.NAME, Form.ADDRESS, Form.LATER, Form.PLAIN),
+        "secure": (Form.NAME, Form.ADDRESS, Form.LATER, Form.PLAIN),
         "socks5": (Form.NAME, Form.ADDRESS),
         "transparent": (Form.ADDRESS,),
-        "upstream": (Form.NAME, Form.ADDRESS, Form.PLAIN),
+        "upstream": (Form.NAME, Form.ADDRESS, Form.LATER, Form.PLAIN),
     }.items()
     for form in forms
     for web_port in (True, False)
@@ -149,7 +151,10 @@ def _enter(way: Way, port: int) -> socket.socket:
         if way.mode == "socks5":
             _enter_socks(connection, way.form, port)
         else:
-            host = PASS if way.form is Form.NAME else ORIGIN_ADDRESS.encode()
+            if way.form is Form.LATER:
+                connection.sendall(b"HEAD http://%b/ HTTP/1.1\r\nHost: %b\r\n\r\n" % (PASS, PASS))
+                read_head(connection)
+            host = ORIGIN_ADDRESS.encode() if way.form is Form.ADDRESS else PASS
             connection.sendall(b"CONNECT %b:%d HTTP/1.1\r\nHost: %b:%d\r\n\r\n" % (host, port, host, port))
             if b" 200 " not in read_head(connection).split(b"\r\n")[0]:
                 raise RefusedError

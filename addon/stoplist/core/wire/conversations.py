@@ -119,7 +119,10 @@ def _frame_of(data: bytes) -> Words:
 
 
 class OtherConversation:
-    """A protocol that is neither TLS nor HTTP; the first piece of the client's is its opening."""
+    """A protocol that is neither TLS nor HTTP; the first piece of the client's is its opening.
+
+    It is looked at to its end where the opening may be a request of HTTP/0.9: its answer has no form of its own.
+    """
 
     def __init__(self) -> None:
         self.is_over = False
@@ -146,8 +149,10 @@ class OtherConversation:
             case Words.INCOMPLETE:
                 return b""
             case Words.OTHER:
-                self.is_over = True
-                answer, self._search, self._answer = self._answer, RequestSearch(), b""
+                answer, self._answer = self._answer, b""
+                if not self._search.has_simple_request:
+                    self.is_over = True
+                    self._search = RequestSearch()
                 return answer
         raise RefusedError(PROTOCOL)
 

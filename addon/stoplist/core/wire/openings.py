@@ -48,6 +48,8 @@ _ENDS_IN_A_VERSION = re.compile(
 _NAMES_A_HOST = re.compile(rb"(?:\A|\r)" + _SPACE_BUT_CR + rb"*+(?i:host)" + _SPACE_BUT_CR + rb"*+:")
 _HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"+?(?:" + _WORD + rb"|\x00)")
 """NUL is a word to Python's `str.split`."""
+_HAS_NO_VERSION = re.compile(_SPACE + rb"*+GET" + _SPACE + rb"++" + _WORD)
+"""A request of HTTP/0.9, among others: `GET`, a target of any form, and no version (RFC 1945, section 5)."""
 _MAY_BEGIN_A_REQUEST = re.compile(_SPACE + rb"*+(?:\Z|[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:\Z|" + _SPACE + rb"))")
 _PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"
 """Version 2 of the PROXY protocol, a binary header after which a server reads a request in the same line
@@ -120,6 +122,8 @@ class RequestSearch:
         """The last line, of which the end has not come."""
         self._has_two_words = False
         """Whether a line before had two words."""
+        self.has_simple_request = False
+        """Whether a line before was a request of HTTP/0.9. A server answers it with what is no answer of HTTP/1."""
 
     def finds(self, data: bytes) -> bool:
         """Whether there is a request with these bytes, the next ones; b"\\n" where the client has ended."""
@@ -141,6 +145,7 @@ class RequestSearch:
     def _asks(self, line: bytes) -> bool:
         if _begins_a_request(line) or _ENDS_IN_A_VERSION.match(line) or self._names_a_host(line, 0):
             return True
+        self.has_simple_request = self.has_simple_request or _HAS_NO_VERSION.match(line) is not None
         self._has_two_words = self._has_two_words or _HAS_TWO_WORDS.match(line) is not None
         return False
 

@@ -74,19 +74,24 @@ class Undecided(NextLayer):
 
     def has_request(self) -> bool:
         """Whether there is a request in what the client has said. Each byte is looked at once."""
-        new, self._searched = self._said[self._searched :], len(self._said)
+        new, self._searched = self.said[self._searched :], len(self.said)
         return self._search.finds(new + b"\n" if self.has_ended else new)
 
     @property
-    def _said(self) -> bytes:
+    def said(self) -> bytes:
         """What the client has said so far."""
         return self.data_client()  # type: ignore[no-any-return,no-untyped-call]  # mitmproxy's
+
+    @property
+    def heard(self) -> bytes:
+        """What the server has said so far."""
+        return self.data_server()  # type: ignore[no-any-return,no-untyped-call]  # mitmproxy's
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             self.is_late = event.command is self._wakeup
             yield from self._ask()
-        elif isinstance(event, events.ConnectionClosed) and event.connection is self.context.client and self._said:
+        elif isinstance(event, events.ConnectionClosed) and event.connection is self.context.client and self.said:
             self.events.append(event)
             self.has_ended = True
             yield from self._ask()
@@ -122,7 +127,9 @@ class Undecided(NextLayer):
 
 def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> Layer | None:
     """What the client's first bytes ask for; None as long as they do not say."""
-    context, data = undecided.context, undecided.data_client()
+    if not isinstance(undecided, Undecided):  # mitmproxy made one, such as for a CONNECT after other requests
+        return Undecided(undecided.context)
+    context, data = undecided.context, undecided.said
     if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
         return http_layer(context, HTTPMode.transparent, judge)
     if context.client.transport_protocol == "udp":
@@ -130,7 +137,7 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
     if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], modes.TransparentProxy) and data:
         return Dns(context, judge)
     match recognise(data):
-        case Opening.TLS if undecided.data_server():
+        case Opening.TLS if undecided.heard:
             return _refused(context, judge, PROTOCOL)  # a server of TLS says nothing before the client
         case Opening.TLS:
             return when_whole(data, functools.partial(tls_layer, judge=judge, judge_hello=judge_hello), context)
@@ -144,18 +151,15 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
     return _next_other_layer(undecided, judge)
 
 
-def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
+def _next_other_layer(undecided: Undecided, judge: Judge) -> Layer | None:
     """What may become of a connection whose client has said nothing yet, or what is neither TLS nor HTTP."""
     context, tunnels = undecided.context, judge.policy.tunnels
-    data, words = undecided.data_client(), words_of(undecided.data_server())
-    waiting = undecided if isinstance(undecided, Undecided) else None
-    has_ended = waiting is not None and waiting.has_ended
-    is_other = recognise(data) is Opening.OTHER or (has_ended and is_other_at_its_end(data))
+    data, words = undecided.said, words_of(undecided.heard)
+    is_other = recognise(data) is Opening.OTHER or (undecided.has_ended and is_other_at_its_end(data))
     if may_be_tls(data) and not is_other:
-        if waiting is not None:
-            if waiting.is_late:
-                return _refused(context, judge, PROTOCOL)
-            waiting.wait = CONNECT_SECONDS
+        if undecided.is_late:
+            return _refused(context, judge, PROTOCOL)
+        undecided.wait = CONNECT_SECONDS
         return None
     if words is Words.OTHER or is_other:
         if tunnels.other == "refuse":
@@ -165,22 +169,20 @@ def _next_other_layer(undecided: NextLayer, judge: Judge) -> Layer | None:
     elif words is Words.WEB:
         return Refused(context)
     is_held = is_text(data) and context.server.address is not None and tunnels.is_web(context.server.address[1])
-    if is_other and (not is_held or waiting is None):
+    if is_other and not is_held:
         return Relayed(context, judge, OtherConversation())
-    if waiting is None:
-        return None
     if is_other:
-        if waiting.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or waiting.has_request():
+        if undecided.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or undecided.has_request():
             return _refused(context, judge, PROTOCOL)
-        waiting.wait, waiting.hears = CONNECT_SECONDS, True
+        undecided.wait, undecided.hears = CONNECT_SECONDS, True
     elif data and is_held:
-        if waiting.is_late:
+        if undecided.is_late:
             return _refused(context, judge, PROTOCOL)
-        waiting.wait = CONNECT_SECONDS
+        undecided.wait = CONNECT_SECONDS
     elif data:
-        if waiting.is_late:
+        if undecided.is_late:
             return Relayed(context, judge, OtherConversation())
-        waiting.wait = HESITATION_SECONDS
+        undecided.wait = HESITATION_SECONDS
     return None
 
 
