@@ -34,6 +34,7 @@ from tests.e2e.ways import (
     get,
     has_ended,
     read_all,
+    read_head,
     receive,
     seen,
 )
@@ -447,11 +448,36 @@ def test_a_body_that_a_server_leaves_unread_is_no_request(
     assert b"keep-alive" not in server.all_heard.lower()
 
 
+@pytest.mark.parametrize("name", [b"a" * 64 + b".pass.test", b"a..pass.test"], ids=["a long label", "an empty label"])
 @pytest.mark.parametrize("mode", ["regular", "secure", "upstream", "socks5"])
-def test_a_name_that_dns_has_no_form_for_is_no_fault(doors: Callable[[str], Door], mode: str):
+def test_a_name_that_dns_has_no_form_for_is_no_fault(doors: Callable[[str], Door], mode: str, name: bytes):
     """`gate_of_doors` must end without one."""
-    with pytest.raises(RefusedError), tunnel(doors(mode), WEB, b"a" * 64 + b".pass.test"):
+    with pytest.raises(RefusedError), tunnel(doors(mode), WEB, name):
         pass
+
+
+@pytest.mark.parametrize("name", [b"a" * 300 + b".test", b"a..pass.test", b"-.test", b"xn--.test"])
+@pytest.mark.parametrize("scheme", [b"http", b"https"])
+@pytest.mark.parametrize("mode", ["regular", "secure", "upstream"])
+def test_nor_is_one_that_no_certificate_is_for(doors: Callable[[str], Door], mode: str, scheme: bytes, name: bytes):
+    with doors(mode).connect() as connection:
+        answer = ask(connection, get(name, target=scheme + b"://" + name + b"/"))
+    assert b" 400 " in answer or b" 502 " in answer or b" 200 " in answer
+
+
+@pytest.mark.parametrize("mode", ["regular", "secure", "upstream"])
+def test_text_is_held_in_a_tunnel_that_another_request_came_before(
+    doors: Callable[[str], Door], script: Callable[..., Script], mode: str
+):
+    server = script(WEB, answer=b"unlisted")
+    with doors(mode).connect() as client:
+        assert b" 200 " in ask(client, get(b"pass.test", target=b"http://pass.test/"))
+        client.sendall(b"CONNECT www.pass.test:%d HTTP/1.1\r\nHost: www.pass.test:%d\r\n\r\n" % (WEB, WEB))
+        assert b" 200 " in read_head(client)
+        client.sendall(b"GET x\r\n\r\n")
+        client.sendall(LISTED)
+        assert b"unlisted" not in read_all(client)
+        assert server.all_heard == b""
 
 
 # What a policy closes

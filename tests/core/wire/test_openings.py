@@ -289,6 +289,15 @@ def test_a_request_is_found_however_much_came_before(much: bytes, data: bytes) -
     assert search.finds(b"\n" + data)
 
 
+@pytest.mark.parametrize("before", [b"GET x\xff\r\nX:", b"\xff x:"], ids=["a line before", "the same line"])
+@pytest.mark.parametrize("size", [1, 1000, 2000, 70_000])
+def test_a_host_is_found_where_a_line_has_become_too_long(before: bytes, size: int) -> None:
+    """Some servers end a line at a bare return."""
+    data = before + b"a" * (MAX_LINE - 4) + b"\rHost: listed.test\r" + b"b" * 2000
+    search = RequestSearch()
+    assert any(search.finds(data[start : start + size]) for start in range(0, len(data), size))
+
+
 @pytest.mark.parametrize("much", [b"a" * 999, b" " * 999, b" GET" + b" " * 999], ids=["a word", "space", "a method"])
 def test_a_line_that_never_ends_and_may_begin_a_request_is_taken_for_one(much: bytes) -> None:
     search = RequestSearch()
@@ -297,8 +306,16 @@ def test_a_line_that_never_ends_and_may_begin_a_request_is_taken_for_one(much: b
 
 @pytest.mark.parametrize(
     "piece",
-    [b"\r" * 65_000, b"\n " * 32_000, b"host " * 13_000, b"x " * 32_000, b" HTTP/" * 10_000, b"GET " + b" " * 60_000],
-    ids=["returns", "lines", "hosts", "words", "versions", "spaces"],
+    [
+        b"\r" * 65_000,
+        b"\n " * 32_000,
+        b"host " * 13_000,
+        b"x " * 32_000,
+        b" HTTP/" * 10_000,
+        b"GET " + b" " * 60_000,
+        b"GET a" + b"%3A" * 20_000,
+    ],
+    ids=["returns", "lines", "hosts", "words", "versions", "spaces", "a scheme"],
 )
 def test_what_is_made_to_be_slow_is_looked_at_in_one_go(piece: bytes) -> None:
     search = RequestSearch()

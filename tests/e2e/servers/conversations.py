@@ -527,6 +527,15 @@ def _found_in_the_second_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
     """And another tester: a server answers HTTP/0.9 with a body alone, and some go on then."""
     for target in (b"x", b"x\xff", b"%2F\xff", b"*x\xff", b"\xa0x"):
         yield f"HTTP/0.9, {target!r}", (b"GET " + target + b"\r\nConnection: keep-alive\r\n\r\n", get())
+    for line in (b"GET %2F FOO\xff", b"GET %2F FOO"):
+        long = line + b"\r\nX:" + b"a" * 65_532
+        yield (
+            f"a bare return, Host and much in one piece, {line!r}",
+            (
+                *(long, b"\rHost: " + LISTED + b"\rY:" + b"b" * 1390),
+                b"\r\n\r\n",
+            ),
+        )
 
 
 def _all() -> Iterator[tuple[str, Conversation]]:

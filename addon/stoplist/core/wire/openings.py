@@ -30,13 +30,16 @@ _SPACE = rb"[\x00\x09\x0b-\x0d\x1c-\x20\x7f\x85\xa0]"
 _SPACE_BUT_CR = rb"[\x00\x09\x0b\x0c\x1c-\x20\x7f\x85\xa0]"
 _WORD = rb"[^\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]"
 _METHOD_OF_SOME_SERVER = _SPACE + rb"*+(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
-_NAMES_A_TARGET = re.compile(
+_METHOD_AND_SPACE = re.compile(
     # Methods that servers know have three letters or more. What mixes small letters with others is none.
     _SPACE + rb"*+(?![0-9]++" + _SPACE + rb")(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
     rb"(?!(?i:\*|rtspu?s?://)[^\n]*" + _SPACE + rb"RTSP/)"
-    # A path, an asterisk or a URL; some servers decode what stands percent-encoded in it.
-    rb"(?:/|\*(?=[\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]|\Z)|[A-Za-z%][A-Za-z0-9+.%-]*?(?::|%3[Aa])(?:/|%2[Ff]))"
 )
+_PATH_OR_ASTERISK = re.compile(rb"/|\*(?:\n|" + _SPACE + rb"|\Z)")
+# Some servers decode what stands percent-encoded in a URL.
+_SCHEME = re.compile(rb"[A-Za-z%][A-Za-z0-9+.%-]*+")
+_AUTHORITY = re.compile(rb":(?:/|%2[Ff])")
+_ENCODED_AUTHORITY = re.compile(rb"%3[Aa](?:/|%2[Ff])")
 _VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
     # As the second word, or as the third.
@@ -135,12 +138,15 @@ class RequestSearch:
         *lines, self._line = (self._line + data).split(b"\n")
         if any(self._asks(line + b"\n") for line in lines):
             return True
+        last_return = self._line.rfind(b"\r", 0, 0 if lines else looked_at)
+        if _begins_a_request(self._line) or self._names_a_host(self._line, max(0, last_return)):
+            return True
         if len(self._line) > MAX_LINE:
             if _MAY_BEGIN_A_REQUEST.match(self._line):
                 return True
+            self._has_two_words = self._has_two_words or _HAS_TWO_WORDS.match(self._line) is not None
             self._line = b"\x01" + self._line[-_TAIL:]
-        last_return = self._line.rfind(b"\r", 0, 0 if lines else looked_at)
-        return _begins_a_request(self._line) or self._names_a_host(self._line, max(0, last_return))
+        return False
 
     def _asks(self, line: bytes) -> bool:
         if _begins_a_request(line) or _ENDS_IN_A_VERSION.match(line) or self._names_a_host(line, 0):
@@ -155,7 +161,19 @@ class RequestSearch:
 
 
 def _begins_a_request(line: bytes) -> bool:
-    return bool(_NAMES_A_TARGET.match(line) or _NAMES_A_VERSION.match(line))
+    start = _METHOD_AND_SPACE.match(line)
+    return bool((start and _names_a_target(line, start.end())) or _NAMES_A_VERSION.match(line))
+
+
+def _names_a_target(line: bytes, start: int) -> bool:
+    """Whether a path, an asterisk or a URL stands at `start`. It takes as long as the line is, and no longer."""
+    if _PATH_OR_ASTERISK.match(line, start):
+        return True
+    scheme = _SCHEME.match(line, start)
+    if not scheme:
+        return False
+    end = scheme.end()
+    return bool(_AUTHORITY.match(line, end) or _ENCODED_AUTHORITY.search(line, start + 1, end + 1))
 
 
 def is_text(data: bytes) -> bool:

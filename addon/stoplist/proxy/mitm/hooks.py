@@ -67,6 +67,7 @@ from stoplist.proxy.mitm.layers.first_layers import first_layer
 from stoplist.proxy.mitm.layers.http_layer import established, response
 from stoplist.proxy.mitm.layers.next_layers import Refused, next_layer
 from stoplist.proxy.mitm.request_checks import (
+    has_a_form_in_certificates,
     has_a_form_in_dns,
     has_body,
     has_plain_target,
@@ -205,8 +206,7 @@ class Hooks:
         client = _address_of(flow.client_conn)
         target = self.judge.verdict(host, client=client)
         verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
-        if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and not has_a_form_in_dns(host):
-            verdict = strictest((verdict, UNREADABLE))  # mitmproxy cannot ask a parent for it
+        verdict = strictest((verdict, self._judge_form(flow.client_conn, host)))
         if target.action is Action.STOP and self._shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self.connections.end_here(flow.client_conn)
@@ -219,6 +219,11 @@ class Hooks:
             flow.request.data.host = host.address
             self.connections.passed(flow.client_conn, host)
             self.judge.count(verdict)
+
+    def _judge_form(self, client: Client, host: Host, *, ends_tls: bool = False) -> Verdict:
+        """UNREADABLE for a name that mitmproxy cannot ask a parent for, or, where it `ends_tls`, a server."""
+        is_askable = not isinstance(client.proxy_mode, mode_specs.UpstreamMode) or has_a_form_in_dns(host)
+        return PASS if is_askable and (not ends_tls or has_a_form_in_certificates(host)) else UNREADABLE
 
     def _judge_port(self, port: int | None) -> Verdict:
         return PASS if port is None or self.judge.policy.tunnels.permits(port) else CLOSED
@@ -244,6 +249,8 @@ class Hooks:
         client.sni = name.name if name else None
         if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
+        if target is not None and self._intercepts(data.context):
+            verdict = strictest((verdict, self._judge_form(client, name or Host.parse(target), ends_tls=True)))
         if verdict.action is Action.REFUSE:
             if client not in self._refused:  # HTTP/3 comes here twice
                 self.judge.count(verdict)
@@ -331,6 +338,9 @@ class Hooks:
         verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
         if is_multiplexed(request) and not has_plain_target(request):
             verdict = strictest((verdict, AMBIGUOUS))
+        if target is None and verdict.passes:
+            host = Host.parse(request.data.host)
+            verdict = strictest((verdict, self._judge_form(client, host, ends_tls=request.scheme == "https")))
         if verdict.action is Action.STOP:
             if not has_short_body(request):
                 self.judge.count(verdict)

@@ -21,8 +21,14 @@ def has_body(request: http.Request) -> bool:
 
 
 def has_a_form_in_dns(host: Host) -> bool:
-    """Whether no label of a name is longer than 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
-    return len(host.name) <= 253 and all(len(label) <= 63 for label in host.name.split("."))
+    """Whether each label of a name is of 1 to 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
+    return host.is_address or (len(host.name) <= 253 and all(0 < len(label) <= 63 for label in host.name.split(".")))
+
+
+def has_a_form_in_certificates(host: Host) -> bool:
+    """Whether OpenSSL takes the name as one that a certificate may be for."""
+    labels = host.name.split(".")
+    return has_a_form_in_dns(host) and not any(label.startswith("-") or label.endswith("-") for label in labels)
 
 
 def has_plain_target(request: http.Request) -> bool:

@@ -99,9 +99,19 @@ class Undecided(NextLayer):
                 self.layer = Refused(self.context)
                 yield from self._ask()
         else:
-            yield from super()._handle_event(event)
+            yield from super()._handle_event(self._joined(event))
         if self.layer is None and self.wait is not None:
             yield from self._begin_to_wait(self.wait)
+
+    def _joined(self, event: events.Event) -> events.Event:
+        """The event, with what the same side has said just before: mitmproxy joins all pieces with each that comes."""
+        last = self.events[-1] if self.events else None
+        if not isinstance(event, events.DataReceived) or not isinstance(last, events.DataReceived):
+            return event
+        if event.connection is not last.connection:
+            return event
+        self.events.pop()
+        return events.DataReceived(event.connection, last.data + event.data)
 
     def _begin_to_wait(self, seconds: float) -> CommandGenerator[None]:
         if self.hears and self.context.server.timestamp_start is None:
