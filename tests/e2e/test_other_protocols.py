@@ -301,7 +301,11 @@ def test_text_on_a_port_of_the_web_waits_for_the_server(door: Door, script: Call
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("opening", [b"JDWP-Handshake", b"FOO\r\n\r\n", b"GE"], ids=["a word", "text", "half a method"])
+@pytest.mark.parametrize(
+    "opening",
+    [b"JDWP-Handshake", b"FOO\r\n\r\n", b"GE", b"\x16", b"\x16\x03\x01\x02\0\x01"],
+    ids=["a word", "text", "half a method", "the first byte of a hello", "the start of a hello"],
+)
 def test_where_the_web_is_what_neither_asks_nor_is_answered_ends_in_a_minute(
     doors: Callable[[str], Door], script: Callable[..., Script], opening: bytes
 ):

@@ -345,6 +345,7 @@ class Tunnel:
                     self._carry(TlsConversation(self._judge_again, may_be_other=self._tunnels.other == "relay"))
                 elif may_relay is None:
                     self._lane.poll.remove_reader(self._server)
+                    self._wait()
                 else:
                     self._hand_over_tunnel()
             case Opening.OTHER:

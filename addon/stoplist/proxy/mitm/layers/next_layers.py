@@ -149,7 +149,10 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
     match recognise(data):
         case Opening.TLS if undecided.heard:
             return _refused(context, judge, PROTOCOL)  # a server of TLS says nothing before the client
+        case Opening.TLS if undecided.is_late:
+            return _refused(context, judge, PROTOCOL)
         case Opening.TLS:
+            undecided.wait = CONNECT_SECONDS
             return when_whole(data, functools.partial(tls_layer, judge=judge, judge_hello=judge_hello), context)
         case Opening.HTTP1:
             return http_layer(context, HTTPMode.transparent, judge)
