@@ -54,9 +54,11 @@ from tests.bench.measure import ONE_BY_ONE, SIDE_BY_SIDE, SUBJECTS, Bench
 from tests.bench.report import Bound, Figure, Results, as_json, bounds_table, fit, judge, rounded, table
 from tests.bench.subjects import (
     ANSWERING,
+    BEFORE,
     DIRECT,
     INTERCEPTING,
     OURS,
+    PROGRAMS,
     SQUID,
     Yard,
     enter_own_world,
@@ -79,6 +81,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     parser.add_argument("--only", type=_words, metavar="NAME,...", help="these measurements")
     parser.add_argument("--subjects", type=_words, metavar="NAME,...", help=f"these of: {'; '.join(SUBJECTS)}")
+    parser.add_argument(
+        "--before", type=Path, metavar="PROGRAM", help=f"the 'stoplist' of another build, measured as {BEFORE}"
+    )
     parser.add_argument("--list-sizes", type=_numbers, metavar="N,...", help="the smallest is used throughout")
     parser.add_argument("--tunnels", type=_numbers, metavar="N,...", help="how many stand idle")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all values, for machines")
@@ -115,13 +120,18 @@ def _bench(
     options: argparse.Namespace, chosen: Sequence[str], yard: Yard, origins: list[Any], cores: list[int]
 ) -> Bench:
     quick = options.quick
+    left_out = set()
+    if options.before is not None:
+        PROGRAMS[BEFORE] = options.before.absolute()
+    else:
+        left_out = {BEFORE}
     bench = Bench(
         yard=yard,
         origins=origins,
         cores=cores,
         rounds=options.rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds=QUICK_SECONDS if quick else SECONDS,
-        subjects=[name for name in SUBJECTS if name in (DIRECT, *(options.subjects or SUBJECTS))],
+        subjects=[name for name in SUBJECTS if name in {DIRECT, *(options.subjects or SUBJECTS)} - left_out],
         list_sizes=options.list_sizes or (QUICK_LIST_SIZES if quick else LIST_SIZES),
         tunnels=sorted({min(n, most_tunnels()) for n in options.tunnels or (QUICK_TUNNELS if quick else TUNNELS)}),
         reload_domains=QUICK_RELOAD_DOMAINS if quick else RELOAD_DOMAINS,

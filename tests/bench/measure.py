@@ -19,6 +19,7 @@ from tests.bench import load, reload
 from tests.bench.report import Figure, Results, percentile
 from tests.bench.subjects import (
     ANSWERING,
+    BEFORE,
     DIRECT,
     HTTP_PORT,
     INTERCEPTING,
@@ -35,8 +36,8 @@ from tests.bench.subjects import (
     list_files,
 )
 
-SUBJECTS = (DIRECT, SQUID, TINYPROXY, PASSING, INTERCEPTING, ANSWERING, OURS)
-TUNNELLING = (DIRECT, SQUID, TINYPROXY, PASSING, OURS)
+SUBJECTS = (DIRECT, SQUID, TINYPROXY, PASSING, INTERCEPTING, ANSWERING, BEFORE, OURS)
+TUNNELLING = (DIRECT, SQUID, TINYPROXY, PASSING, BEFORE, OURS)
 """Those that pass TLS on as it comes."""
 SLOW = (PASSING, INTERCEPTING, ANSWERING)
 AT_ONCE = (1, 100)
@@ -219,9 +220,9 @@ SIDE_BY_SIDE: dict[str, tuple[Measure, Sequence[str]]] = {
     "tunnels": (tunnels, SUBJECTS),
     "rate": (rate, TUNNELLING),
     "kept": (kept, TUNNELLING),
-    "plain": (plain, (DIRECT, SQUID, TINYPROXY, INTERCEPTING, OURS)),
+    "plain": (plain, (DIRECT, SQUID, TINYPROXY, INTERCEPTING, BEFORE, OURS)),
     "bulk": (bulk, TUNNELLING),
-    "pages": (pages, (INTERCEPTING, ANSWERING, OURS)),
+    "pages": (pages, (INTERCEPTING, ANSWERING, BEFORE, OURS)),
 }
 """What one fleet of proxies is measured by, and who takes part."""
 

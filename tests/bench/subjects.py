@@ -32,7 +32,9 @@ from tests.published import POLICY, Publisher
 
 DIRECT, SQUID, TINYPROXY = "direct", "squid", "tinyproxy"
 PASSING, INTERCEPTING, ANSWERING = "mitmproxy-pass", "mitmproxy-intercept", "mitmproxy-answer"
-OURS = "stoplist"
+OURS, BEFORE = "stoplist", "stoplist-before"
+PROGRAMS = {OURS: STOPLIST}
+"""The builds of Stoplist that run: this one, and where one is named, another as `BEFORE`."""
 HTTP_PORT, TLS_PORT, REPLAY_PORT = 8080, 8443, 8444
 """Of the origins: nginx with HTTP, nginx with TLS, the one that replays TLS records."""
 START_SECONDS = 300
@@ -344,9 +346,10 @@ def _answering(folder: Path, port: int, files: ListFiles, workers: int) -> Comma
     )
 
 
-def _stoplist(folder: Path, port: int, files: ListFiles, workers: int) -> Command:
+def _stoplist(build: str, folder: Path, port: int, files: ListFiles, workers: int) -> Command:
     state = folder / "state"
-    command = [str(STOPLIST), "run", str(files.policy), "--listen", f"{LOOPBACK}:{port}", "--state-dir", str(state)]
+    command = [str(PROGRAMS[build]), "run", str(files.policy), "--listen", f"{LOOPBACK}:{port}"]
+    command += ["--state-dir", str(state)]
     return [*command, *(("--workers", str(workers)) if workers > 1 else ())], state / "ca-cert.pem"
 
 
@@ -356,7 +359,8 @@ COMMANDS: dict[str, Callable[[Path, int, ListFiles, int], Command]] = {
     PASSING: _passing,
     INTERCEPTING: _intercepting,
     ANSWERING: _answering,
-    OURS: _stoplist,
+    OURS: functools.partial(_stoplist, OURS),
+    BEFORE: functools.partial(_stoplist, BEFORE),
 }
 
 
