@@ -18,8 +18,8 @@ SERVER_NAME = 0
 MAX_HELLO = 64 * 1024
 """Longest ClientHello that is read, in bytes, with the headers of its records."""
 MAX_RECORDS = 2048
-"""How many records it may come in. The code reads the whole again with each record, so a client that sends it byte by
-byte must not go on forever."""
+"""How many records it may come in. The parser reads the whole ClientHello again with each record that arrives; the
+limit bounds that work."""
 
 _HOST_NAME = 0
 _HANDSHAKE = 22
