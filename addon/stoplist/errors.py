@@ -52,7 +52,7 @@ def _cells(text: str) -> int:
 
 
 class StoplistError(Exception):
-    """An error that an operator can mend.
+    """An error that an operator can correct.
 
     `place` says where it is (``school.yaml:12:3``), `message` says what is wrong with which value, and `hint` says
     what to do. ``str(error)`` joins them: ``place: message; hint``. `where` is the place with its line, for errors

@@ -124,7 +124,7 @@ class Entry:
 
 
 class State:
-    """A state directory. `notes` says what the operator should know about the state in which it was found."""
+    """A state directory. `notes` are messages to the operator about the condition in which it was found."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection, notes: tuple[str, ...]) -> None:
         self._folder = folder

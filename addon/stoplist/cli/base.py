@@ -34,7 +34,7 @@ class Command(click.Command):
             context.exit(self.refused)
 
     def tell(self, error: StoplistError) -> None:
-        """Print what is wrong, with the line of the file."""
+        """Print the error, with the line of the file."""
         from stoplist.tools.policies import problem_output
 
         click.echo(problem_output.as_text(error, _width(), styled=_has_style()), err=True)

@@ -1,9 +1,8 @@
-"""The judgement: it takes a Ruleset, a Host and a time, and returns a Verdict. All code that needs a verdict asks
-here.
+"""The judgement: it takes a Ruleset, a Host and a time, and returns a Verdict. All code that judges a host calls it.
 
 The first rule that applies decides a host:
   1. It is the check host of a list: stop, and never count (operators test the gate with it).
-  2. A list has expired whose policy says `refuse-all`: refuse.
+  2. A list has expired, and the policy says `refuse-all` for it: refuse.
   3. It is an IP address: pass, or refuse if the policy lets no client reach it. Lists hold names only.
   4. For each list, the enforced ones first, `decide` looks for the longest listed suffix of the host. If there is
      one, and no open exception is as specific or more: stop; or observe if the list or the whole policy only

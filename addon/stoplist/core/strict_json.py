@@ -9,7 +9,7 @@ from typing import Any
 def parse(data: bytes) -> Any:
     """The value of a JSON text in UTF-8 (RFC 8259).
 
-    Raises ValueError, also if a name stands twice in an object, or if a number is none (NaN, Infinity).
+    Raises ValueError, also if an object has a name twice, or if a number is not finite (NaN, Infinity).
 
     >>> parse(b'{"serial": 7}')
     {'serial': 7}

@@ -3,7 +3,7 @@
 Rules
   - An answer is bytes that were made before anybody asked. A request chooses one of them, and adds nothing to it but
     the age of a list.
-  - A page takes what it says of counting from the policy. If the gate cannot know that nothing personal is kept, the
+  - A page takes its words on counting from the policy. If the gate cannot know that nothing personal is kept, the
     page does not say so.
 """
 

@@ -1,7 +1,7 @@
 """Asker: the client that asks, as the head of its request tells: the kind of answer and the language that it wants.
 
-A person who opens a page gets a page to read; a program gets an answer that it can process. Browsers say what an
-answer is for (Sec-Fetch-Dest, https://www.w3.org/TR/fetch-metadata/); without that field, Accept tells.
+A person who opens a page gets a page to read; a program gets an answer that it can process. Browsers name the
+purpose of an answer (Sec-Fetch-Dest, https://www.w3.org/TR/fetch-metadata/); without that field, Accept tells.
 """
 
 from __future__ import annotations

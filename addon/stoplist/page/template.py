@@ -1,4 +1,4 @@
-"""Template: the operator's own page, with checks of what it leaves out, brings in, or shows raw.
+"""Template: the operator's own page, with checks that it leaves nothing out, brings nothing in, and shows no text raw.
 
 The best template extends "stop.html" and changes a block of it. Whatever it does, the module compares its page with
 the page that Stoplist itself would show:

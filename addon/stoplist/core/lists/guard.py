@@ -1,4 +1,4 @@
-"""The guard: it decides whether a verified list may replace the one before it without a person's look.
+"""The guard: it decides whether a person must look at a verified list before it replaces the old one.
 
 Filters in this field have blocked thousands of sites by one wrong file, properly delivered. The guard holds a list
 if it changes more than the policy allows, or if it lists a name that the policy never expects on it. A held list is

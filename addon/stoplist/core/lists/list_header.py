@@ -15,8 +15,7 @@ from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 
 CHECK_HOST_SUFFIXES = (".invalid", ".test")
-"""Endings that a check host may have. No site can have such a name (RFC 6761), and the gate stops a check host
-whatever it is."""
+"""Endings that a check host may have. The gate always stops a check host, so no site may have its name (RFC 6761)."""
 _LIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_ID = re.compile(r"[0-9a-f]{16}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

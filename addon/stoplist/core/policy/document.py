@@ -20,7 +20,7 @@ import yaml
 from stoplist.errors import Place, Problems, StoplistError
 
 type Path = tuple[str | int, ...]
-"""Where a value stands in a document: keys and positions, such as ``("lists", 0, "file")``."""
+"""The path of a value in a document: keys and positions, such as ``("lists", 0, "file")``."""
 
 type ProblemKind = Literal["syntax", "unknown-key", "duplicate-key", "missing-key", "value", "input", "test"]
 """The kind of a fault, for programs: a fault of the YAML, of a key, of a value, of a file that a value names, or of

@@ -95,7 +95,7 @@ class ListPolicy(Section):
 
     @property
     def once_expired(self) -> str:
-        """What happens when the list has expired, in words."""
+        """The consequence once the list has expired, in words."""
         return "every request is refused" if self.when_expired == "refuse-all" else "it stays in force"
 
     @model_validator(mode="after")

@@ -123,8 +123,8 @@ def _explain_all(document: Document, details: list[ErrorDetails]) -> list[Stopli
 
 
 def _as_written(document: Document, loc: Path) -> Path:
-    """The path of a value in the document. It may differ from pydantic's path: one value may stand where several may
-    be."""
+    """The path of a value in the document. It leaves out the position that pydantic adds if one value
+    stands for several."""
     path: Path = ()
     for step in loc:
         if (isinstance(step, str) and step) or (*path, step) in document.places:

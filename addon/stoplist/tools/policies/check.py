@@ -1,4 +1,4 @@
-"""The check of a policy before it runs: is it sound, and what would it change?"""
+"""The check of a policy before it runs: whether it is sound, and the changes that it would bring."""
 
 from __future__ import annotations
 

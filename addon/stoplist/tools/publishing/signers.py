@@ -79,7 +79,7 @@ def is_uri(name: str) -> bool:
 
 
 def pair(names: Sequence[str], public_keys: Sequence[Path]) -> list[tuple[str, Path | None]]:
-    """Give each URI among `names` its public key, in order. Raises ValueError with what is wrong."""
+    """Give each URI among `names` its public key, in order. Raises ValueError with the reason."""
     uris = sum(map(is_uri, names))
     if uris != len(public_keys):
         raise ValueError(

@@ -145,7 +145,7 @@ class Unparsable:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """A trial, and what its maker should know: warnings of the policy, and inputs that could not be read, with the
+    """A trial, and messages for its maker: warnings of the policy, and inputs that could not be read, with the
     reasons."""
 
     trial: Trial
