@@ -1,13 +1,13 @@
-"""Authority: where a gate's CA is, who makes it, and how the next one takes its place.
+"""Authority: the place of a gate's CA, how the gate makes it, and how the next CA takes its place.
 
-In the state directory, unless the policy names the operator's own (`ca`):
+The state directory holds these files, unless the policy names the operator's own CA (`ca`):
   - ``ca.pem``: key and certificate of the CA in force, mode 0600; ``ca-cert.pem``: the certificate alone
-  - ``ca-next.pem``, ``ca-next-cert.pem``: the same of the next one, while it is rolled out
+  - ``ca-next.pem``, ``ca-next-cert.pem``: the same for the next CA, while the operator rolls it out
 
 Rules
-  - A CA is made once. Nothing here replaces one that is in force but `switch`, which is one rename.
-  - A key that others can read is refused.
-  - Where the policy needs no CA, none is made and none is read.
+  - A gate makes its CA once. Only `switch` replaces a CA in force, by one rename.
+  - The module refuses a key that others can read.
+  - If the policy needs no CA, the module makes none and reads none.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ CA_CERTIFICATE_FILE = "ca-cert.pem"
 NEXT_FILE = "ca-next.pem"
 NEXT_CERTIFICATE_FILE = "ca-next-cert.pem"
 WARN_BEFORE = timedelta(days=60)
-"""How long before its end a person should see to the next CA."""
+"""How long before the end of a CA a person should see to the next one."""
 
 _MAX_SIZE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a CA comes from: files of the operator's, or else the state directory."""
+    """The place of a CA: files of the operator, or else the state directory."""
 
     state_dir: Path
     certificate: Path
     key: Path
     is_own: bool
-    """Whether it is the gate's own, not the operator's."""
+    """Whether the CA is the gate's own, not the operator's."""
 
     @classmethod
     def of(cls, policy: Policy, path: Path, state_dir: Path) -> Source | None:
-        """The source that a policy in the file `path` says; None where it needs no CA."""
+        """The source that the policy in the file `path` names; None if the policy needs no CA."""
         if policy.https == "refuse" and policy.tls == "passthrough":
             return None
         if policy.ca is None:
@@ -60,20 +60,20 @@ class Source:
         return self.state_dir / NEXT_FILE
 
     def exists(self) -> bool:
-        """Whether there is a CA, or the gate would have to make it."""
+        """Whether there is a CA; if not, the gate has to make it."""
         return not self.is_own or self.key.exists()
 
     @property
     def shown(self) -> Path:
-        """Where the certificate stands without its key."""
+        """Path of the certificate without its key."""
         return self.state_dir / CA_CERTIFICATE_FILE if self.is_own else self.certificate
 
     def read(self) -> CertificateAuthority:
-        """The CA, even where it has ended. Raises StoplistError where there is none that clients would accept."""
+        """The CA, even if it has ended. Raises StoplistError if there is none that clients would accept."""
         return _read(self.certificate, self.key, is_own=self.is_own)
 
     def open(self, now: datetime) -> CertificateAuthority:
-        """The CA. Raises StoplistError where there is none, or none that clients would accept now."""
+        """The CA. Raises StoplistError if there is none, or none that clients would accept now."""
         opened = self.read()
         if opened.ends <= now:
             hint = (
@@ -85,28 +85,28 @@ class Source:
                 f"the CA has ended on {format_time(opened.ends)}", hint=hint, place=str(self.certificate)
             )
         if self.is_own:
-            with contextlib.suppress(StoplistError):  # a folder that cannot be written is no reason not to serve
+            with contextlib.suppress(StoplistError):  # the gate can serve even if it cannot write the folder
                 _show(self.state_dir / CA_CERTIFICATE_FILE, opened)
         return opened
 
     def open_or_make(self, now: datetime) -> CertificateAuthority:
-        """The CA; the gate's own is made where there is none. Raises StoplistError."""
+        """The CA; if the gate's own is missing, make it first. Raises StoplistError."""
         self.make_missing(now)
         return self.open(now)
 
     def make_missing(self, now: datetime) -> None:
-        """Make the gate's own CA where there is none. Raises StoplistError."""
+        """Make the gate's own CA if there is none. Raises StoplistError."""
         if not self.exists():
             files.make_folder(self.state_dir, files.PRIVATE_FOLDER)
             _make(self.key, now)
             _show(self.shown, self.read())
 
     def following(self) -> CertificateAuthority | None:
-        """The next CA, where one waits to be put in force. Raises StoplistError."""
+        """The next CA, if one waits to come into force. Raises StoplistError."""
         return _read(self.next_key, self.next_key, is_own=True) if self.is_own and self.next_key.exists() else None
 
     def digests(self) -> dict[Path, bytes | None]:
-        """What the files hold: equal when nothing has changed."""
+        """A digest of each file's contents; two results are equal if nothing has changed."""
         reader = files.Reader()
         for path in (self.certificate, self.key):
             with contextlib.suppress(StoplistError):
@@ -130,7 +130,7 @@ class Source:
         return following
 
     def switch(self, now: datetime) -> CertificateAuthority:
-        """Put the next CA in force. Raises StoplistError where there is none, or none that can be used."""
+        """Put the next CA in force. Raises StoplistError if there is none, or none that the gate can use."""
         self._must_be_own()
         if not self.next_key.exists():
             raise StoplistError(
@@ -158,7 +158,7 @@ class Source:
 def needs(
     authority: CertificateAuthority, following: CertificateAuthority | None, *, is_own: bool, now: datetime
 ) -> list[str]:
-    """What of a CA needs a person, in words; empty where nothing does."""
+    """The matters of a CA that need a person, in words; empty if there are none."""
     if authority.certificate.not_valid_before_utc > now:
         begins = format_time(authority.certificate.not_valid_before_utc)
         return [f"the CA begins on {begins}: see to the clock; if it is right now, the CA must be made anew"]
@@ -189,7 +189,7 @@ def _read(certificate: Path, key: Path, *, is_own: bool) -> CertificateAuthority
 
 
 def _make(path: Path, now: datetime, before: CertificateAuthority | None = None) -> None:
-    """Write a new CA to `path`, unless another process has been faster."""
+    """Write a new CA to `path`, unless another process has already written one."""
     certificate, key = certificates.new(now, before.certificate if before else None)
     data = key + certificate.public_bytes(Encoding.PEM)
     try:
@@ -200,7 +200,7 @@ def _make(path: Path, now: datetime, before: CertificateAuthority | None = None)
 
 
 def _show(path: Path, authority: CertificateAuthority) -> None:
-    """Have the certificate stand alone at `path`, for the clients."""
+    """Make sure that `path` holds the certificate alone, for the clients."""
     data = authority.certificate.public_bytes(Encoding.PEM)
     try:
         is_there = files.read(path, _MAX_SIZE) == data

@@ -1,10 +1,10 @@
-"""Certificates: those of certificate authorities, and the leaves that stop pages are served under. No I/O.
+"""Certificates: those of certificate authorities, and the leaves for stop pages. No I/O.
 
 Rules
   - A CA signs leaf certificates for listed hosts only: the add-on asks for no other, unless `tls: intercept`.
-  - A CA that clients would not accept, or not for every host, is refused when it is read.
+  - The module refuses to read a CA that clients would not accept, or not for every host.
   - Leaf keys are ECDSA P-256, and live in memory only.
-  - No leaf is kept: a store of them would be a record of who was stopped where (docs/decisions/0014).
+  - The module keeps no leaf: a store of them would be a record of who was stopped where (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stoplist.errors import StoplistError
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=7)
 CLOCK_SKEW = timedelta(days=2)
-"""Certificates are valid from this long before they are made, for clients whose clock is late."""
+"""Certificates become valid this long before they are made, for clients with a slow clock."""
 MIN_RSA_BITS = 2048
 
 type CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -43,19 +43,19 @@ _UNREADABLE = (
     *(ValueError, TypeError, KeyError, InvalidSignature, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
-"""What cryptography raises for certificates that are none, or not of a kind that it knows."""
+"""The exceptions of cryptography for certificates that are none, or not of a kind that it knows."""
 _GATE_NAME = re.compile(r"Stoplist gate (?P<number>[0-9a-f]{8})(?: G(?P<generation>[0-9]+))?")
 _REISSUE = "have your CA issue it as a CA: basicConstraints CA:TRUE, keyUsage keyCertSign"
 
 
 class CertificateAuthority:
-    """Signs the certificates that stop pages are served under. `certificates` are its own, and those above it."""
+    """Signs the certificates of stop pages. `certificates` are its own, and those above it."""
 
     def __init__(self, certificates: Sequence[x509.Certificate], key: CaKey) -> None:
         self.certificate = certificates[0]
         self.certificates = tuple(certificates)
         self.chain = tuple(each for each in certificates if not is_root(each))
-        """What is sent with each leaf: clients have the root."""
+        """The certificates that the gate sends with each leaf. The root is not among them: clients have it."""
         self.ends = min(each.not_valid_after_utc for each in certificates)
         self.leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._key = key
@@ -73,7 +73,7 @@ class CertificateAuthority:
     def parse(cls, certificates: bytes, key: bytes, *, place: str, key_place: str) -> CertificateAuthority:
         """Read a CA: PEM certificates, its own first and each before its issuer, and its key in PEM.
 
-        `place` and `key_place` name both in errors. Raises StoplistError where clients would not accept it.
+        `place` and `key_place` name both in errors. Raises StoplistError if clients would not accept the CA.
         """
         try:
             chain = _read_chain(certificates, place)
@@ -106,7 +106,7 @@ class CertificateAuthority:
 
 
 def new(now: datetime, before: x509.Certificate | None = None) -> tuple[x509.Certificate, bytes]:
-    """A new CA for a gate, with its private key in PEM; `before` is the one whose place it is to take."""
+    """A new CA for a gate, with its private key in PEM. `before` is the CA that it will replace."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(_next_name(before))
     certificate = (
@@ -123,7 +123,7 @@ def new(now: datetime, before: x509.Certificate | None = None) -> tuple[x509.Cer
 
 
 def is_root(certificate: x509.Certificate) -> bool:
-    """Whether it is signed by itself: clients know it, or they do not."""
+    """Whether the certificate is self-signed: clients trust such a certificate directly, or not at all."""
     return _is_issued_by(certificate, certificate)
 
 
@@ -136,18 +136,19 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
 
 
 def name_of(certificate: x509.Certificate) -> str:
-    """Its subject, as one line (RFC 4514)."""
+    """The certificate's subject, as one line (RFC 4514)."""
     return certificate.subject.rfc4514_string()
 
 
 def lineage(certificate: x509.Certificate) -> str | None:
-    """What all CAs of a gate have in common, the next one too; None for a CA that no gate made."""
+    """The number that all CAs of a gate have in common, the next one too; None for a CA that no gate made."""
     match = _GATE_NAME.fullmatch(_common_name(certificate))
     return match["number"] if match else None
 
 
 def _next_name(before: x509.Certificate | None) -> str:
-    """Gates of one network have a name each, and their CAs as well, so that a client's store tells them apart."""
+    """The name of a gate's next CA. Each gate of a network has a name, and so has its CA, so that a client's store
+    can tell them apart."""
     match = _GATE_NAME.fullmatch(_common_name(before)) if before is not None else None
     if match is None:
         return f"Stoplist gate {secrets.token_hex(4)}"
@@ -198,7 +199,7 @@ def _read_key(data: bytes, place: str) -> CaKey:
 
 
 def _why_no_ca(certificate: x509.Certificate, depth: int) -> tuple[str, str] | None:
-    """Why clients would not believe what this certificate stands above, and a remedy; `depth` CAs are below it."""
+    """The reason why clients would not accept certificates below this one, and a remedy; `depth` CAs are below it."""
     found = {type(extension.value): extension.value for extension in certificate.extensions}
     constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
     if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
@@ -232,7 +233,8 @@ def _narrows(constraints: x509.NameConstraints) -> bool:
 
 
 def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """As the issuer has it: clients compare the bytes, and there are several ways to make them (RFC 7093)."""
+    """The identifier in the form that the issuer has: clients compare the bytes, and there are several ways to make
+    them (RFC 7093)."""
     try:
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:

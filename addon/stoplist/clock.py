@@ -1,4 +1,4 @@
-"""The wall clock. What judges a time gets it as an argument."""
+"""The wall clock. Code that judges a time gets the time as an argument."""
 
 from __future__ import annotations
 

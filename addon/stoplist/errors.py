@@ -1,10 +1,10 @@
-"""The one base error of Stoplist: what is wrong, where, and what to do about it.
+"""The one base error of Stoplist: it says what is wrong, where, and what to do about it.
 
 Rules
-  - A message never holds a requested host, a URL or a client address. It may hold what an
-    operator wrote: a path, a line number, a value of a policy or of a list under construction.
-  - A subclass exists only where a caller reacts differently to it.
-  - ``str(error)`` is one line. The line of the file is shown to people only: `excerpt`.
+  - A message never holds a requested host, a URL or a client address. It may hold text that an operator wrote: a
+    path, a line number, a value of a policy or of a list under construction.
+  - A subclass exists only if a caller reacts differently to it.
+  - ``str(error)`` is one line. `excerpt` shows the line of the file, and only to people.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _SHOWN = {"\t": "→"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a text file of an operator's: line and column from 1 on, its `length` in characters
-    (1 where it goes on in the next line), and the line itself. ``str()`` is ``file:line:column``."""
+    """A place in an operator's text file: line and column from 1 on, its `length` in characters (1 if it goes on in
+    the next line), and the line itself. ``str()`` is ``file:line:column``."""
 
     source: str
     line: int
@@ -30,8 +30,8 @@ class Place:
         return f"{self.source}:{self.line}:{self.column}"
 
     def excerpt(self, width: int) -> str:
-        """The line, cut to what `width` columns of a terminal hold, and carets under what is meant; '' where there is
-        no line. Characters that a terminal would obey are shown as '?', a tab as '→'."""
+        """The line, cut to `width` columns of a terminal, with carets under the place; '' if there is no line. Shows
+        control characters, which a terminal would obey, as '?', and a tab as '→'."""
         if not self.text:
             return ""
         number = f"{self.line:5} | "
@@ -52,11 +52,11 @@ def _cells(text: str) -> int:
 
 
 class StoplistError(Exception):
-    """Something an operator can mend.
+    """An error that an operator can correct.
 
-    `place` says where (``school.yaml:12:3``), `message` what is wrong with which value, and
-    `hint` what to do. ``str(error)`` joins them: ``place: message; hint``. `where` is the place
-    with its line, for errors that have one.
+    `place` says where it is (``school.yaml:12:3``), `message` says what is wrong with which value, and `hint` says
+    what to do. ``str(error)`` joins them: ``place: message; hint``. `where` is the place with its line, for errors
+    that have one.
     """
 
     def __init__(self, message: str, *, hint: str = "", place: str | Place = "") -> None:
@@ -72,7 +72,7 @@ class StoplistError(Exception):
         return f"{place}{self.message}{hint}"
 
     def at(self, place: str) -> StoplistError:
-        """The same error, with a place where it had none. Changes the error and returns it."""
+        """Set the place of this error if it has none, and return the error."""
         self.place = self.place or place
         return self
 

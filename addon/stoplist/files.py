@@ -1,10 +1,10 @@
-"""Files: the one place that reads and writes them.
+"""Files: the one module that reads and writes them.
 
 Rules
-  - A read is one capped read of one open file; the caller gets all of it or an error. Only `open_stream` gives
-    what has no cap, for logs.
-  - A written file appears whole or not at all: written beside its place, synced, renamed.
-  - A private file is never readable by others, not even while it is written.
+  - A read is one capped read of one open file; the caller gets all of it or an error. Only `open_stream` gives a
+    file without a cap, for logs.
+  - A written file appears whole or not at all: the module writes it beside its place, syncs it, and renames it.
+  - Others can never read a private file, not even while it is written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PRIVATE_FOLDER = 0o700
 
 
 class Reader:
-    """Reads files and remembers what it saw: for each path the SHA-256 of its bytes, None where it
-    could not be read. Two readers saw the same exactly when their `seen` are equal."""
+    """Reads files and remembers them: for each path the SHA-256 of its bytes, None if it could not be read. Two
+    readers saw the same exactly when their `seen` are equal."""
 
     def __init__(self) -> None:
         self.seen: dict[Path, bytes | None] = {}
@@ -40,7 +40,7 @@ class Reader:
         return data
 
     def is_current(self, limit: int) -> bool:
-        """Whether every file seen still holds the same bytes."""
+        """Whether every file that was read still holds the same bytes."""
         again = Reader()
         for path in self.seen:
             with contextlib.suppress(StoplistError):
@@ -51,7 +51,7 @@ class Reader:
 def read(path: Path, limit: int) -> bytes:
     """All bytes of a regular file of at most `limit` bytes. Raises StoplistError."""
     try:
-        # O_NONBLOCK: opening a pipe must not wait for somebody to write to it.
+        # With O_NONBLOCK, opening a pipe does not wait until somebody writes to it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
@@ -71,8 +71,8 @@ def read(path: Path, limit: int) -> bytes:
 
 
 def open_stream(path: Path) -> FileIO:
-    """A file, or a pipe, to be read piece by piece and closed by the caller: one too large to be read whole.
-    Raises StoplistError."""
+    """A file, or a pipe, that is too large to read whole: the caller reads it piece by piece and closes it. Raises
+    StoplistError."""
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -83,15 +83,15 @@ def open_stream(path: Path) -> FileIO:
 
 
 def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
-    """Write a whole file with `mode`, or none. Without `replace` an existing one is an error."""
+    """Write a whole file with `mode`, or none. Without `replace`, an existing file is an error."""
     write_all((path, data, mode), replace=replace)
 
 
 def write_all(*wanted: tuple[Path, bytes, int], replace: bool) -> None:
     """Write files that belong together, each whole with its mode, or none of them.
 
-    All of them are written and synced beside their places before the first is put in place. Without
-    `replace` an existing one is an error.
+    The function writes and syncs all of them beside their places before it puts the first in place. Without
+    `replace`, an existing file is an error.
     """
     besides: list[str] = []
     placed: list[Path] = []
@@ -99,7 +99,7 @@ def write_all(*wanted: tuple[Path, bytes, int], replace: bool) -> None:
     try:
         for path, data, mode in wanted:
             besides.append(_write_beside(path, data, mode))
-            # Nothing can be put in the place of a folder: told before anything is put in its place.
+            # A rename cannot replace a folder. Find that out before any file is put in place.
             if replace and os.path.isdir(path) and not os.path.islink(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         for beside, (path, _, _) in zip(besides, wanted, strict=True):
@@ -135,7 +135,7 @@ def _write_beside(path: Path, data: bytes, mode: int) -> str:
 
 
 def move(path: Path, to: Path) -> None:
-    """Put a file in the place of another, or of none, in the same folder."""
+    """Move a file to `to` in the same folder, replacing the file that may be there."""
     try:
         os.replace(path, to)
     except OSError as error:
@@ -147,7 +147,7 @@ def move(path: Path, to: Path) -> None:
 
 
 def make_folder(path: Path, mode: int) -> None:
-    """Make a folder and its parents; an existing one is left as it is."""
+    """Make a folder and its parents; leave an existing one as it is."""
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,13 +1,13 @@
 """From a policy file to a Ruleset: reads the policy and all that it names, verifies, tests.
 
 Rules
-  - All or nothing: either a whole new Ruleset comes out, or Problems, all that there are: where the policy
-    itself has faults, what it names is looked at all the same.
-  - A list that does not verify, or that the guard holds, costs only itself: what was in force for
-    its file is kept if it would still be believed under the terms of today, from memory or from the
-    state's last good copy, and the fault is reported beside the new Ruleset.
-  - The policy's own tests must hold for what comes out.
-  - Nothing is written here: whoever puts the Ruleset in force has the state remember it.
+  - All or nothing: the result is either a whole new Ruleset, or Problems with every problem there is. If the policy
+    itself has faults, the module still looks at everything that it names.
+  - A list that does not verify, or that the guard holds, affects only itself. The module keeps the list that was in
+    force for its file, from memory or from the state's last good copy, if that one would still be believed under the
+    terms of today. It reports the fault beside the new Ruleset.
+  - The policy's own tests must hold for the result.
+  - The module writes nothing: the code that puts the Ruleset in force makes the state remember it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ from stoplist.policyfile import read_policy as read_policy
 from stoplist.state import State
 
 MAX_INPUT_SIZE = MAX_FILE_SIZE + 1
-"""No file that a policy names may be larger, in bytes."""
+"""Largest file that a policy may name, in bytes."""
 FEW_ADDRESSES = 16
-"""Where fewer are observed, that is said."""
+"""If fewer addresses are observed, the gate warns."""
 _JUDGED_BY = frozenset({"lists", "mode", "exceptions", "time_zone", "upstream", "tests"})
-"""Keys of a policy without which its tests cannot be run."""
+"""Keys that the tests of a policy depend on: the tests cannot run without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultyList:
-    """A list file whose list is not in force. `held` is the list, where only the guard stands between."""
+    """A list file with a list that is not in force. `held` is the list, if only the guard keeps it from coming into
+    force."""
 
     file: Path
     error: StoplistError
@@ -56,8 +57,8 @@ class FaultyList:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A list that came from its file, and the bytes of that file. `is_observed` says that its entry in the policy only
-    observes; `before` is the serial of the list that this one replaces, and `change` how they differ."""
+    """A list that came from its file, and the bytes of that file. `is_observed` says that its entry in the policy
+    only observes. `before` is the serial of the list that this one replaces, and `change` says how they differ."""
 
     file: Path
     signed: SignedList
@@ -68,7 +69,7 @@ class Fresh:
 
     @property
     def changed(self) -> str:
-        """How it differs from the list before it, in words; empty where there was none."""
+        """How it differs from the list before it, in words; empty if there was none."""
         if self.change is None or self.before is None:
             return ""
         after, change = f"after serial {self.before}", self.change
@@ -79,10 +80,10 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A Ruleset with its stop page, and what is to be known about it.
+    """A Ruleset with its stop page, and the facts that a caller should know about it.
 
-    `fresh` are the lists that came from their files and not from memory, `faults` the list files for
-    which what was in force is kept, `warnings` things that work but want attention.
+    `fresh` are the lists that came from their files and not from memory. `faults` are the list files for which an
+    earlier list stays in force. `warnings` are things that work but want attention.
     """
 
     ruleset: Ruleset
@@ -111,9 +112,8 @@ def load(
 ) -> Loaded:
     """Read the policy at `path` and everything that it names.
 
-    `now` is an aware time; `previous` is the ruleset in force until now; `state` is what is remembered
-    of earlier runs. `reader` remembers every file that was looked at; `judge` judges signatures.
-    Raises NotLoaded.
+    `now` is an aware time. `previous` is the ruleset in force until now. `state` is the memory of earlier runs.
+    `reader` remembers every file that was looked at. `judge` judges signatures. Raises NotLoaded.
     """
     loading = _Loading(path, now, previous, state, reader or files.Reader(), judge)
     try:
@@ -124,7 +124,7 @@ def load(
 
 @dataclass(slots=True)
 class _Terms:
-    """What it takes to believe the list of one entry of the policy."""
+    """The terms on which to believe the list of one entry of the policy."""
 
     wanted: ListPolicy
     trusted: list[TrustedKey]
@@ -133,7 +133,7 @@ class _Terms:
     judge: SignatureJudge
 
     def still_hold(self, signed: SignedList) -> bool:
-        """Whether a list that verified before would verify now: by its signers and its list key."""
+        """Whether a list that verified before would verify now, judged by its signers and its list key."""
         signers = {key.key_id for key in self.trusted}.intersection(signed.signers)
         return len(signers) >= self.wanted.threshold and signed.header.key_id in self.key_ids
 
@@ -182,7 +182,7 @@ class _Loading:
         return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
 
     def _observed(self, text: PolicyText) -> None:
-        """What observed clients ask for is one number: it should not be that of one device."""
+        """Warn if few addresses are observed: their requests are one number, which should not be that of one device."""
         networks = text.policy.observe_clients
         if networks and sum(network.num_addresses for network in networks) < FEW_ADDRESSES:
             self.warnings.append(
@@ -194,7 +194,7 @@ class _Loading:
             )
 
     def _policy(self) -> tuple[PolicyText, frozenset[str]]:
-        """The policy, or what of it is sound, and the keys that are not, with the reasons in `problems`."""
+        """The policy without its faults, and the keys that have faults. Adds the reasons to `problems`."""
         try:
             return read_policy(self.path, self.reader), frozenset()
         except Unsound as error:
@@ -202,7 +202,7 @@ class _Loading:
             return error.sound, error.left_out
 
     def _page(self, text: PolicyText) -> StopPage | None:
-        """The stop page; None where there is none, with the reason in `problems`."""
+        """The stop page; None if there is none, with the reason in `problems`."""
         try:
             return load_page(text, self.path.parent, self.reader)
         except Problems as error:
@@ -210,7 +210,7 @@ class _Loading:
             return None
 
     def _list(self, text: PolicyText, number: int) -> SignedList | None:
-        """One list of the policy; None where it cannot be had, with the reason in `problems`."""
+        """One list of the policy; None if there is none to use, with the reason in `problems`."""
         wanted = text.policy.lists[number]
         trusted = self._trusted_keys(text, number)
         list_keys = self._list_keys(text, number)
@@ -241,7 +241,7 @@ class _Loading:
         return signed
 
     def _from_file(self, path: Path, terms: _Terms, text: PolicyText, until_now: SignedList | None) -> SignedList:
-        """The list in its file, verified and let pass by the guard. Raises StoplistError."""
+        """The list in its file, after it verified and the guard let it pass. Raises StoplistError."""
         data = self.reader.read(path, MAX_FILE_SIZE)
         signed = terms.open(data, self._history(path, terms, until_now))
         if until_now is not None and until_now.payload_digest == signed.payload_digest:
@@ -259,9 +259,11 @@ class _Loading:
     def _guard(
         self, path: Path, signed: SignedList, before: SignedList | None, terms: _Terms, text: PolicyText
     ) -> guard.DomainChanges | None:
-        """Have the guard look at a list that was not in force before, and say how it differs. Raises HeldListError.
+        """Let the guard look at a list that was not in force before, and return how it differs. Raises
+        HeldListError.
 
-        Without a state nothing is put in force, and nothing can be known of a release: a warning.
+        Without a state, nobody puts the list in force and nobody can know of a release. Then a held list gives only
+        a warning.
         """
         if self.state is not None and self.state.is_released(signed.payload_digest):
             return guard.DomainChanges.between(before, signed) if before is not None else None
@@ -274,10 +276,12 @@ class _Loading:
             return None
 
     def _history(self, path: Path, terms: _Terms, until_now: SignedList | None) -> History:
-        """What a list in this file must not be behind: all that is in force, and what the state remembers.
+        """The lists that a list in this file must not be behind: all that are in force, and those that the state
+        remembers.
 
-        What an entry of the policy only observes is no measure for another file: a new version that is observed
-        beside the enforced one does not make that one old. It must not be behind what its own file held.
+        A list that the policy only observes is no measure for another file. A new version that is observed beside
+        the enforced one does not make the enforced one old. An observed list must not be behind the list that its
+        own file held.
         """
         is_observed = terms.wanted.mode == "observe"
         history = self.state.history(path, terms.key_ids, own_file_only=is_observed) if self.state else NO_HISTORY
@@ -300,7 +304,7 @@ class _Loading:
             return None
 
     def _until_now(self, path: Path, terms: _Terms) -> SignedList | None:
-        """The list of this file that was in force until now, if it would still be believed."""
+        """The list of this file that was in force until now, if the terms of today would still believe it."""
         if self.previous is None:
             return None
         for was, signed in zip(self.previous.policy.lists, self.previous.lists, strict=True):
@@ -332,7 +336,7 @@ class _Loading:
         return keys if len(keys) == len(wanted.trusted_keys) else None
 
     def _list_keys(self, text: PolicyText, number: int) -> list[ListKey] | None:
-        """The list keys of one list, or None where one cannot be read, with the reason in `problems`."""
+        """The list keys of one list, or None if one cannot be read, with the reason in `problems`."""
         keys: list[ListKey] = []
         sources = text.policy.lists[number].key
         for position, source in enumerate(sources):
@@ -362,7 +366,7 @@ class _Loading:
         return key
 
     def _distinct(self, text: PolicyText, lists: list[SignedList | None]) -> None:
-        """Two entries of a policy must not be one list: its hits would be counted in one row. One may be
+        """Check that no two entries of a policy are one list: the gate would count its hits in one row. One may be
         observed beside the enforced one, in a file of its own."""
         seen: set[tuple[str, str]] = set()
         for number, (wanted, signed) in enumerate(zip(text.policy.lists, lists, strict=True)):
@@ -394,12 +398,13 @@ class _Loading:
 
 
 def list_file(policy: Path, wanted: ListPolicy) -> Path:
-    """The absolute path of a list file that a policy names: by it, the state knows the file."""
+    """The absolute path of a list file that a policy names. The state knows the file by this path."""
     return (policy.parent / wanted.file).absolute()
 
 
 def load_page(text: PolicyText, folder: Path, reader: files.Reader) -> StopPage:
-    """The stop page of a policy, with the catalogues and the template that it names in `folder`. Raises Problems."""
+    """The stop page of a policy, with the catalogues and the template that the policy names, from `folder`. Raises
+    Problems."""
     wanted, problems, spoken = text.policy.stop_page, list[StoplistError](), {}
 
     def fault(error: StoplistError, what: str, *path: str | int) -> None:
@@ -443,7 +448,7 @@ def demo_policy() -> Path:
 
 
 def default_state_dir() -> Path:
-    """Where a gate keeps its CA unless told: systemd's STATE_DIRECTORY, or below XDG_STATE_HOME."""
+    """The default folder for a gate's state, such as its CA: systemd's STATE_DIRECTORY, or below XDG_STATE_HOME."""
     if directory := os.environ.get("STATE_DIRECTORY"):
         return Path(directory.partition(":")[0])
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

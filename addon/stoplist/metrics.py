@@ -1,14 +1,15 @@
-"""Metrics: how a gate is, for Prometheus and OpenMetrics, and whether it lives and is ready. Owns prometheus_client.
+"""Metrics: the health of a gate, for Prometheus and OpenMetrics, and for health checks. Owns prometheus_client.
 
-  /metrics   a `Health`, asked for at each scrape
-  /healthz   200 while the gate answers; else it wants to be started again
+  /metrics   a `Health`, which the endpoint asks for at each scrape
+  /healthz   200 while the gate answers; otherwise somebody should start it again
   /readyz    200 while it takes requests
 
 Rules
-  - What may be seen at any time has to do with lists, processes and what passes, and does not change when a request
-    is stopped. Nothing tells of the CPU or the memory of the process: stopping takes some of both.
+  - The numbers that anybody may see at any time are about lists, processes and passing traffic. They do not change
+    when the gate stops a request. No number tells of the CPU or the memory of the process: stopping takes some of
+    both.
   - Requests are those of the period that closed last, as core/counts.py shows them.
-  - Labels are names of lists and closed sets of words. Who asks is not logged.
+  - Labels are names of lists and closed sets of words. The module does not log clients.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from stoplist.core.counts import Row
 from stoplist.errors import StoplistError
 
 MAX_SCRAPES = 8
-"""How many may ask at once; others are hung up on."""
+"""How many scrapers may ask at once; the server closes the connections of others."""
 SCRAPE_SECONDS = 1.5
-"""How long a gate may take to answer us."""
+"""Timeout for a gate that we ask for its metrics, in seconds."""
 MAX_SCRAPE = 1024 * 1024
-"""Longest answer that is read, in bytes."""
+"""Longest answer that `scrape` reads, in bytes."""
 ASK_SECONDS = 10
-"""How long who asks may take for it."""
+"""Timeout for a client that asks this server, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListHealth:
-    """One list in force; a second one of the same name, which is observed beside it, has a `list` that says so. Times
-    are POSIX seconds; `held` is the serial of one that waits for release."""
+    """One list in force. If a second one of the same name is observed beside it, the `list` of that one says so.
+    Times are POSIX seconds. `held` is the serial of a list that waits for release."""
 
     list: str
     serial: int
@@ -61,7 +62,7 @@ class ListHealth:
 
 @dataclass(frozen=True, slots=True)
 class WorkersHealth:
-    """How many processes serve, of how many that should, and how often one was started again."""
+    """How many processes serve, how many should, and how often one was started again."""
 
     serving: int
     wanted: int
@@ -70,8 +71,8 @@ class WorkersHealth:
 
 @dataclass(frozen=True, slots=True)
 class LaneHealth:
-    """What the lane carries. `opened` are numbers of tunnels by how long they took to open, for each step of
-    `opened_within` (seconds), and those that took longer; `opened_seconds` is what all took together."""
+    """The traffic of the lane. `opened` are numbers of tunnels by the time that they took to open: one for each step
+    of `opened_within` (seconds), and one for tunnels that took longer. `opened_seconds` is the sum of these times."""
 
     tunnels: int
     bytes_from_clients: int
@@ -83,8 +84,8 @@ class LaneHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A gate at one moment. `ca_expires` is None where it needs no CA; `closed` is what may be shown of the period
-    that closed last."""
+    """A gate at one moment. `ca_expires` is None if the gate needs no CA. `closed` holds the numbers that may be
+    shown of the period that closed last."""
 
     version: str
     started: float
@@ -104,12 +105,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What a gate said of itself: numbers by their names and labels."""
+    """The metrics that a gate gave: numbers by their names and labels."""
 
     numbers: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
     def value(self, name: str, **labels: str) -> float:
-        """A number, 0 where there is none."""
+        """The value of a metric, 0 if there is none."""
         return self.numbers.get((name, frozenset(labels.items())), 0.0)
 
     def has(self, name: str) -> bool:
@@ -120,19 +121,19 @@ class Scrape:
         return [dict(labels)[label] for each, labels in self.numbers if each == name]
 
     def steps(self, name: str) -> list[tuple[float, float]]:
-        """A histogram: the sum up to each step."""
+        """The steps of a histogram, each with the sum up to it."""
         return sorted(
             (float(dict(labels)["le"]), number) for (each, labels), number in self.numbers.items() if each == name
         )
 
     @property
     def started(self) -> float:
-        """When the gate was started, in POSIX seconds."""
+        """The time at which the gate was started, in POSIX seconds."""
         return self.value("stoplist_start_time_seconds")
 
 
 def scrape(host: str, port: int) -> Scrape:
-    """Ask the gate that listens for metrics there. Raises StoplistError where none answers."""
+    """Ask the gate that listens for metrics at `host` and `port`. Raises StoplistError if none answers."""
     connection = HTTPConnection(host, port, timeout=SCRAPE_SECONDS)
     try:
         connection.request("GET", "/metrics")
@@ -151,9 +152,9 @@ def scrape(host: str, port: int) -> Scrape:
 
 
 class Endpoint:
-    """Listens at `host` and `port` (0: any free one) from when it is made; answers from `serve` on.
+    """Listens at `host` and `port` (0: any free one) as soon as it is made; answers once `serve` was called.
 
-    Raises StoplistError where it cannot listen.
+    Raises StoplistError if it cannot listen.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -169,12 +170,12 @@ class Endpoint:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """The host and port on which it listens."""
         host, port = self._server.socket.getsockname()[:2]
         return host, port
 
     def serve(self, health: Callable[[], Health]) -> None:
-        """Answer with what `health` says; it is called by threads, and raises where the gate does not answer."""
+        """Answer with the result of `health`. Threads call `health`; it raises if the gate does not answer."""
         self._server.health = health
         self._server.registry.register(_Collector(health))
         self._thread.start()
@@ -187,7 +188,7 @@ class Endpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each that asks, a few at once; it writes nothing to any log."""
+    """A server with a thread for each client, a few at once; it writes nothing to any log."""
 
     def __init__(self, family: int, address: Any) -> None:
         self.address_family = family
@@ -212,7 +213,7 @@ class _Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who asked is gone, or said nothing that can be read."""
+        """Do nothing: the client is gone, or sent nothing that the server can read."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -229,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             is_ready = self.server.health().is_ready
-        except Exception:  # whatever it is, the gate does not answer as it should
+        except Exception:  # any exception means that the gate does not answer as it should
             self._answer(503, "the gate does not answer\n")
             return
         if path == "/healthz":
@@ -250,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  as http.server calls it
-        """Who asks is not logged."""
+        """Do nothing: the server does not log clients."""
 
 
 class _Collector(Collector):
@@ -260,7 +261,7 @@ class _Collector(Collector):
         self._health = health
 
     def describe(self) -> Iterable[Metric]:
-        return []  # what there is depends on the gate
+        return []  # the metrics depend on the gate
 
     def collect(self) -> Iterator[Metric]:
         health = self._health()
@@ -335,7 +336,7 @@ def _lane(lane: LaneHealth) -> Iterator[Metric]:
 
 
 def _closed(rows: Sequence[Row]) -> Iterator[Metric]:
-    """What may be shown of the period that closed last."""
+    """The numbers that may be shown of the period that closed last."""
     ends: dict[_Labels, float] = {(): rows[0].period.ends} if rows else {}
     yield _gauge("period_end_timestamp_seconds", "When the period closed that is shown.", ends)
     shown: dict[_Labels, float] = {}

@@ -1,10 +1,10 @@
-"""A policy file with what it includes: the policy alone, nothing of what it names.
+"""A policy file with the files that it includes: the policy alone, without the other files that it names.
 
 Rules
-  - What the including file says stands; a base adds what it leaves out: sections key by key, lists and plain values
-    as a whole. Of several bases, a later one stands above an earlier one.
-  - The path of a file is taken from the folder of the file in which it stands.
-  - Nobody includes themselves; a fault is told where it stands, in a base as well.
+  - The including file has precedence; a base adds what is missing there: sections key by key, lists and plain values
+    as a whole. Of several bases, a later one has precedence over an earlier one.
+  - The path of a file starts from the folder of the file in which it stands.
+  - No file may include itself. An error names the place of a fault, in a base as well.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from stoplist.core.policy.text import MAX_POLICY_SIZE, PolicyText, Unsound, name
 from stoplist.errors import Problems, StoplistError
 
 MAX_DEPTH = 4
-"""How many files may stand in a row, each including the next."""
+"""How many files may form a chain in which each includes the next."""
 
 
 def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
-    """The policy with what it includes, and without all else that it names; `reader` remembers every file that was
-    looked at. Raises Unsound, or else Problems."""
+    """The policy with the files that it includes, and without all else that it names. `reader` remembers every file
+    that was looked at. Raises Unsound, or else Problems."""
     reader = reader or files.Reader()
     try:
         data = reader.read(path, MAX_POLICY_SIZE)
@@ -33,7 +33,7 @@ def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
     try:
         text = PolicyText.of(document)
     except Unsound as error:
-        # What a base that cannot be read would have said is not missed as well.
+        # If a base cannot be read, do not also report the keys that it would have had as missing.
         told = [each for each in error.problems if not (problems and getattr(each, "kind", "") == "missing-key")]
         raise Unsound([*problems, *told], error.sound, error.left_out) from None
     except Problems as error:
@@ -44,8 +44,8 @@ def read_policy(path: Path, reader: files.Reader | None = None) -> PolicyText:
 
 
 def _complete(document: Document, path: Path, reader: files.Reader, above: tuple[Path, ...]) -> list[StoplistError]:
-    """Add to the document of the file `path` what its bases say; what is wrong with those. `above` are the files that
-    it is included by, and itself."""
+    """Add the contents of its bases to the document of the file `path`; return their problems. `above` are the files
+    that include it, and itself."""
     problems: list[StoplistError] = []
     for at, name in reversed([each for each in document.texts() if each[0][0] == "include"]):
         try:
@@ -64,7 +64,7 @@ def _complete(document: Document, path: Path, reader: files.Reader, above: tuple
 
 
 def _base(path: Path, reader: files.Reader, above: tuple[Path, ...], problems: list[StoplistError]) -> Document:
-    """A whole base. Raises StoplistError where it may not or cannot be read, Problems where it is no YAML."""
+    """A base with its own bases. Raises StoplistError if it may not or cannot be read, Problems if it is no YAML."""
     data = reader.read(path, MAX_POLICY_SIZE)
     if path.resolve() in above:
         raise StoplistError("includes itself", hint="remove one of the 'include' lines")

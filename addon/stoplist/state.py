@@ -1,22 +1,20 @@
-"""State: what a gate remembers across restarts. The one owner of SQLite.
+"""State: the memory of a gate across restarts. The one owner of SQLite.
 
 In the state directory, beside the CA:
-  - ``state.db``: for each list the highest serial that was in force and the digest of its payload,
-    what is in force for each list file, what is held, what was released, the journal of
-    activations, refusals and exceptions, and the counts (see core/counts.py). Nothing in it is personal, and no
-    entry of a list.
+  - ``state.db``: for each list the highest serial that was in force and the digest of its payload; the list in force
+    for each list file; the lists that are held, and those that were released; the journal of activations, refusals
+    and exceptions; and the counts (see core/counts.py). Nothing in it is personal, and it holds no entry of a list.
   - ``lists/``: the last good copy of each list file, named by the path of that file.
 
 Rules
-  - A list is remembered after it verified and before anybody is told: the copy is renamed into its
-    place first, then one transaction records it. A crash in between leaves a newer copy, which
-    verifies by itself.
-  - A database that cannot be read is set aside, never overwritten, and its loss is announced.
-  - A state that cannot be written is an error for the caller to announce; it is never a reason to
-    end enforcement.
-  - What the files look like from outside, their sizes and times, does not depend on what was counted.
-    What is deleted or written over leaves no copy in the files.
-  - Any thread may use a state; one at a time does.
+  - The gate remembers a list after it verified and before it tells anybody. It first renames the copy into its
+    place, then records it in one transaction. A crash in between leaves a newer copy, which verifies by itself.
+  - The module sets aside a database that it cannot read. It never overwrites it, and it announces the loss.
+  - If the state cannot be written, that is an error for the caller to announce. It is never a reason to end
+    enforcement.
+  - The size and time of the files do not depend on the counts. Data that was deleted or written over leaves no copy
+    in the files.
+  - Any thread may use a state; only one does at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ from stoplist.errors import StoplistError
 DATABASE = "state.db"
 COPIES = "lists"
 RELEASE_STAMP = "released"
-"""Written whenever a held list is released, so that a running gate looks again."""
+"""The file that the state writes when a person releases a held list, so that a running gate looks again."""
 VERSION = 2
 EXCEPTIONS = EXCEPTED, WITHDRAWN = "excepted", "withdrawn"
 """Results in the journal that are about exceptions of a policy."""
@@ -52,7 +50,7 @@ CHANGED = "changed"
 """The result in the journal that is about the keys of a policy."""
 OF_POLICIES = (*EXCEPTIONS, CHANGED)
 JOURNAL_ROWS = 10_000
-"""Rows that the journal keeps; the oldest go first."""
+"""How many rows the journal keeps; it drops the oldest first."""
 
 _SCHEMA = """
 CREATE TABLE seen (
@@ -80,8 +78,8 @@ CREATE TABLE counts (
 CREATE TABLE reported (until INTEGER NOT NULL) STRICT;
 INSERT INTO reported VALUES (0);
 """
-"""Since version 2. `requests` has twelve digits whatever it is: a row's length does not tell. `list` and
-`serial` are '' and 0 where a cell has none."""
+"""Since version 2. `requests` always has twelve digits, so that a row's length tells nothing. `list` and `serial`
+are '' and 0 if a cell has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +110,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the journal. `result` is activated, refused, held or released for a list file; excepted or withdrawn,
-    with no list, for an exception of a policy; changed, for the policy itself. `why` holds no value of a policy but the
-    reasons of exceptions."""
+    """One row of the journal. `result` is activated, refused, held or released for a list file. It is excepted or
+    withdrawn, with no list, for an exception of a policy, and changed for the policy itself. `why` holds no value of
+    a policy except the reasons of exceptions."""
 
     time: str
     file: str
@@ -126,7 +124,7 @@ class Entry:
 
 
 class State:
-    """A state directory. `notes` says what the operator should know of how it was found."""
+    """A state directory. `notes` are messages to the operator about the condition in which it was found."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection, notes: tuple[str, ...]) -> None:
         self._folder = folder
@@ -136,10 +134,11 @@ class State:
 
     @classmethod
     def open(cls, folder: Path, now: datetime) -> State:
-        """Open the state in `folder`, made there if there is none; `now` names what is set aside.
+        """Open the state in `folder`; make it if there is none. `now` gives its name to a database that is set
+        aside.
 
-        A folder that cannot be written is opened as it is, with a note. Raises StoplistError where
-        the state is not of this version, or cannot be opened at all.
+        If it cannot write the folder, it opens the state as it is, with a note. Raises StoplistError if the state is
+        not of this version, or cannot be opened at all.
         """
         path = folder / DATABASE
         notes: list[str] = []
@@ -178,11 +177,11 @@ class State:
     def close(self) -> None:
         self._database.close()
 
-    # What was in force
+    # Lists in force
 
     def history(self, file: Path, key_ids: Collection[str], *, own_file_only: bool = False) -> History:
-        """What a new list in `file`, under one of the list keys `key_ids`, must not be behind: what was in force in
-        this file, and, unless `own_file_only`, in any other."""
+        """The lists that a new list in `file`, under one of the list keys `key_ids`, must not be behind: those that
+        were in force in this file and, unless `own_file_only`, in any other."""
         seen: dict[str, Seen] = {}
         now = self.in_force(file)
         if now is not None and now.header.key_id in key_ids:
@@ -201,7 +200,7 @@ class State:
         return None
 
     def copy_of(self, file: Path) -> Path:
-        """Where the last good copy of a list file is."""
+        """Path of the last good copy of a list file."""
         name = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
         return self._folder / COPIES / f"{name}.stoplist"
 
@@ -215,10 +214,10 @@ class State:
         changed: str = "",
         is_observed: bool = False,
     ) -> None:
-        """Remember that `signed`, which the bytes `data` of `file` hold, is in force. Raises StoplistError.
+        """Remember that `signed` is in force; `data` are the bytes of `file`, which holds it. Raises StoplistError.
 
-        `changed` says in words how it differs from the one before; what `is_observed` is remembered for its own
-        file, and is no measure for others.
+        `changed` says in words how it differs from the one before. If `is_observed`, the state remembers the list
+        for its own file only: it is no measure for others.
         """
         was = self.in_force(file)
         if was is not None and was.payload_digest == signed.payload_digest and self.copy_of(file).exists():
@@ -242,7 +241,7 @@ class State:
             self._note(now, file, "activated", header.list, header.serial, changed, signed.signers)
 
     def enforce(self, lists: Iterable[SignedList]) -> None:
-        """Remember that these lists are enforced, which may have been observed before. Raises StoplistError."""
+        """Remember that these lists are enforced; they may have been observed before. Raises StoplistError."""
         known = {row[:2]: row[2] for row in self._rows("SELECT list, key_id, serial FROM seen")}
         news = [each for each in lists if known.get((each.header.list, each.header.key_id), 0) < each.header.serial]
         if news:
@@ -259,7 +258,7 @@ class State:
         )
 
     def refuse(self, file: Path, why: str, now: datetime) -> None:
-        """Remember that what is in `file` was refused. The same again is no news. Raises StoplistError."""
+        """Remember that the list in `file` was refused. The method ignores a repetition. Raises StoplistError."""
         last = self.last_refusal(file)
         if last is None or last.why != why:
             with self._transaction():
@@ -271,10 +270,10 @@ class State:
             return entry if entry.result == "refused" else None
         return None
 
-    # What is held
+    # Held lists
 
     def hold(self, file: Path, signed: SignedList, why: str, now: datetime) -> None:
-        """Remember that a list waits for release. The same again is no news. Raises StoplistError."""
+        """Remember that a list waits for release. The method ignores a repetition. Raises StoplistError."""
         if any(held.file == str(file) and held.payload_digest == signed.payload_digest for held in self.held()):
             return
         header = signed.header
@@ -307,8 +306,8 @@ class State:
     # Exceptions
 
     def except_(self, policy: Path, exceptions: Iterable[str], now: datetime) -> None:
-        """Remember which exceptions a policy makes, each told by its reason and end and not by its domain. The same
-        again is no news. Raises StoplistError."""
+        """Remember the exceptions of a policy, each by its reason and end and not by its domain. The method ignores
+        a repetition. Raises StoplistError."""
         wanted, known = Counter(exceptions), Counter[str]()
         for result, why in self._rows(
             "SELECT result, why FROM journal WHERE file = ? AND result IN (?, ?)", str(policy), *EXCEPTIONS
@@ -324,7 +323,7 @@ class State:
     # Policies
 
     def change(self, policy: Path, keys: Iterable[str], now: datetime) -> None:
-        """Remember that keys of a policy changed while it was in force, by their names. Raises StoplistError."""
+        """Remember the names of the keys of a policy that changed while it was in force. Raises StoplistError."""
         if names := ", ".join(keys):
             with self._transaction():
                 self._note(now, policy, CHANGED, None, None, names, ())
@@ -363,7 +362,7 @@ class State:
     # Counts
 
     def count(self, counts: Iterable[Count]) -> None:
-        """Add to what was counted, all of it or nothing. Raises StoplistError."""
+        """Add to the stored counts, all of `counts` or nothing. Raises StoplistError."""
         with self._transaction():
             self._database.executemany(
                 "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, printf('%012d', ?), ?, ?) ON CONFLICT DO UPDATE SET "
@@ -381,7 +380,7 @@ class State:
         self._forget_overwritten()
 
     def counts(self, since: float, until: float) -> list[Count]:
-        """What was counted in the periods that lie between two POSIX times, exactly: not to be shown."""
+        """The counts of the periods that lie between two POSIX times. They are exact: nobody may be shown them."""
         if not self._has_counts():
             return []
         return [
@@ -398,24 +397,24 @@ class State:
         ]
 
     def reported_until(self) -> int:
-        """The POSIX time up to which periods that closed were written to the log."""
+        """The POSIX time up to which closed periods were written to the log."""
         if not self._has_counts():
             return 0
         return max((int(until) for (until,) in self._rows("SELECT until FROM reported")), default=0)
 
     def report_until(self, ends: int, forget_before: float) -> None:
-        """Remember that periods were written up to the POSIX time `ends`; forget old ones. Raises StoplistError."""
+        """Remember that the log has the periods up to the POSIX time `ends`; forget old ones. Raises StoplistError."""
         with self._transaction():
             self._database.execute("UPDATE reported SET until = ?", (ends,))
             self._database.execute("DELETE FROM counts WHERE ends < ?", (int(forget_before),))
         self._forget_overwritten()
 
     def _has_counts(self) -> bool:
-        """False where a gate of version 1 made this state, and has not been replaced yet."""
+        """Whether the state has counts; false if a gate of version 1 made it and still runs."""
         return any(self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'counts'"))
 
     def _forget_overwritten(self) -> None:
-        """Empty the log of the database, which has each of its pages as it was at each write."""
+        """Empty the write-ahead log of the database, which holds each page as it was at each write."""
         with self._lock, suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -454,7 +453,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         _check_version(path, database)
         database.execute("BEGIN IMMEDIATE")
         database.execute("UPDATE held SET why = why WHERE 0")
-        if _check_version(path, database) < VERSION:  # another process may have done it before this one had the lock
+        if _check_version(path, database) < VERSION:  # another process may have upgraded it before the lock
             for statement in (*_SCHEMA_OF_COUNTS.split(";"), f"PRAGMA user_version = {VERSION}"):
                 database.execute(statement)
         database.commit()
@@ -479,7 +478,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _create(path: Path) -> sqlite3.Connection:
-    """Make an empty database beside its place, and rename it there: a crash leaves none or a whole one."""
+    """Make an empty database beside its place, and rename it there. A crash leaves no database or a whole one."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, files.PRIVATE))

@@ -1,11 +1,11 @@
 """The command line: arguments, printing, exit codes; no logic.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 refused, 2 wrong usage; those of `selftest`
-are a monitoring plugin's.
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 refused, 2 wrong usage; `selftest` has those
+of a monitoring plugin.
 
-The commands are in modules by subject: the table below says in which. A module is imported when one of its commands
-is asked for, and imports what these need; what is heavy and only one of them needs, that one imports itself. What
-commands are made of is in `base`, what several print in `printing`.
+The table below names the module of each command. `Program` imports a module when somebody asks for one of its
+commands. A module imports what its commands need; a heavy import that only one command needs stands in that command.
+`base` has the building blocks of commands, and `printing` the output that several share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What commands are made of: an example in the help, errors that say what to do, groups."""
+"""The building blocks of commands: an example in the help, errors that say what to do, groups."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Command(click.Command):
             context.exit(self.refused)
 
     def tell(self, error: StoplistError) -> None:
-        """Say what is wrong, with the line of the file."""
+        """Print the error, with the line of the file."""
         from stoplist.tools.policies import problem_output
 
         click.echo(problem_output.as_text(error, _width(), styled=_has_style()), err=True)
@@ -47,7 +47,8 @@ class Group(click.Group):
 
 
 class Program(click.Group):
-    """A group whose commands are imported when they are asked for; `places` says where each is: ``module:name``."""
+    """A group that imports its commands when somebody asks for them. `places` gives the place of each:
+    ``module:name``."""
 
     def __init__(self, *args: Any, places: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,13 +71,13 @@ class Program(click.Group):
         try:
             return super().resolve_command(context, arguments)
         except click.NoSuchCommand as error:
-            # click looks for a similar name among the commands that it holds, and here it holds none.
+            # click looks for a similar name among the commands that it holds, and this group holds none.
             known = self.list_commands(context)
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=context) from None
 
 
 def _width() -> int:
-    """The columns of the terminal behind stderr, or of a line elsewhere."""
+    """The columns of the terminal behind stderr; without a terminal, the length of a line."""
     return shutil.get_terminal_size((_LINE, 24)).columns if "COLUMNS" in os.environ or sys.stderr.isatty() else _LINE
 
 

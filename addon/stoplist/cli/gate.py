@@ -20,7 +20,7 @@ _MAX_WORKERS = 256
 
 
 class _Service(Command):
-    """A command whose stderr is a log, one line for each fault, where nobody sits at a terminal."""
+    """A command that writes its errors as log lines, one for each fault, if stderr is not a terminal."""
 
     def tell(self, error: StoplistError) -> None:
         if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""Keys and lists: what their publisher makes, and what their operator lets into force."""
+"""Keys and lists: a publisher makes them, and an operator lets lists into force."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Expiry(click.ParamType[datetime]):
 
 
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options that name private keys: with `multiple` several of them."""
+    """The options that name private keys: several of them if `multiple`."""
     more = "; repeatable" if multiple else ""
     private = click.option(
         "--sign-with",

@@ -1,4 +1,4 @@
-"""Policies: check one, ask it, begin one, see its stop page."""
+"""Policies: check one, look up hosts in it, begin one, see its stop page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands print what several of them print."""
+"""Output that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def header_fields(header: ListHeader) -> dict[str, object]:
 
 
 def printable(text: str) -> str:
-    """A text out of a file that nobody has verified: it must not write to the terminal what it likes."""
+    """A text from a file that nobody has verified, without characters that could control the terminal."""
     return text if text.isprintable() else ascii(text)
 
 

@@ -1,4 +1,4 @@
-"""What a gate has counted: report, rollout."""
+"""The counts of a gate: report, rollout."""
 
 from __future__ import annotations
 

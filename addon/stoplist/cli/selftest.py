@@ -17,7 +17,7 @@ from stoplist.tools.selftest.proxy_client import Proxy
 
 
 class _Plugin(Command):
-    """A command whose exit codes are a monitoring plugin's: what keeps it from testing leaves all unknown."""
+    """A command with the exit codes of a monitoring plugin: if it cannot test, the state is unknown."""
 
     refused = testing.CheckState.UNKNOWN.value
 

@@ -1,4 +1,4 @@
-"""What a gate has in force, refused and held, and how its CA is."""
+"""The lists that a gate has in force, refused and held, and the status of its CA."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _say_exception(exception: remembered.ExceptionStatus, *, as_json: bool) -> N
 
 
 def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]:
-    """Print how the CA is, after the lists; what needs a person."""
+    """Print the status of the CA, after the lists; return the matters that need a person."""
     found, needs = None, []
     try:
         found = authorities.status(policy, state_dir, clock.now())

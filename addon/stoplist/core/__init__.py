@@ -1,1 +1,1 @@
-"""The judgement: values in, values out. No I/O, no mitmproxy; the time is an argument."""
+"""The judgement: it takes values and returns values. No I/O, no mitmproxy; the time is an argument."""

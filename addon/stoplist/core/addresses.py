@@ -1,13 +1,13 @@
-"""Addresses: which of them clients may come from, and which they may reach through the gate.
+"""Addresses: those that clients may come from, and those that they may reach through the gate.
 
-A proxy can be a way in: what a client cannot reach by itself, the gate perhaps can. By default it
-reaches nothing on its own machine, nothing link-local, no cloud metadata service, no multicast.
+A proxy can be a way in: the gate may reach an address that a client cannot reach by itself. By default clients reach
+nothing on the gate's own machine, nothing link-local, no cloud metadata service, no multicast.
 
 Rules
-  - The most specific network that holds an address decides; of two that are equal, the denying one.
-  - An IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4, Teredo) must be permitted as both.
-  - Names are judged by the addresses that they resolve to and that are then used (see
-    proxy/outbound/connector.py); this module resolves nothing.
+  - The most specific network that holds an address decides. Of two equal networks, the denying one decides.
+  - If an IPv6 address carries an IPv4 address (mapped, NAT64, 6to4, Teredo), the rules must permit both.
+  - The rules judge a name by the addresses that it resolves to and that the gate then uses (see
+    proxy/outbound/connector.py). This module resolves nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DENIED: tuple[Network, ...] = tuple(
         "ff00::/8",
     )
 )
-"""What no client reaches by default. Private networks are not among it: intranets pass."""
+"""Addresses that no client reaches by default. Private networks are not among them: clients may reach intranets."""
 
 _CARRIERS = (
     (IPv6Network("::ffff:0:0/96"), 0),  # mapped, RFC 4291
@@ -51,18 +51,18 @@ _CARRIERS = (
 """IPv6 networks whose addresses carry an IPv4 address, and how far it stands from the right, in bits."""
 _TEREDO = IPv6Network("2001::/32")
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
-"""For prefixes of NAT64 of one's own (RFC 8215), of any length that RFC 6052 knows and that fits."""
+"""The network for local NAT64 prefixes (RFC 8215), of any length that RFC 6052 knows and that fits."""
 _NAT64_LENGTHS = (48, 56, 64)
-"""Those but 96, in bits."""
+"""The possible lengths of such a prefix except 96, in bits."""
 
 
 type _Numbers = tuple[tuple[int, int, bool], ...]
-"""Networks as (first address, mask, permitted): ipaddress takes ten times as long to see what is in which."""
+"""Networks as (first address, mask, permitted): ipaddress takes ten times as long to find the network of an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressRules:
-    """What of `upstream` in a policy concerns addresses: the networks of each IP version, the most specific first."""
+    """The part of a policy's `upstream` about addresses: the networks of each IP version, the most specific first."""
 
     networks: Mapping[int, _Numbers]
 
@@ -96,7 +96,7 @@ def _numbers(entries: Iterable[tuple[Network, bool]], version: int) -> _Numbers:
 
 
 def forms(address: Address) -> tuple[Address, ...]:
-    """The address, and the IPv4 address that it carries if it does."""
+    """The address, and the IPv4 address that it carries, if any. A mapped address gives the IPv4 address alone."""
     if isinstance(address, IPv4Address):
         return (address,)
     number = int(address)
@@ -113,11 +113,11 @@ def forms(address: Address) -> tuple[Address, ...]:
 
 
 def _of_local_nat64(number: int) -> IPv4Address:
-    """The IPv4 address that an IPv6 address carries behind a prefix of NAT64 whose length nobody knows.
+    """The IPv4 address that an IPv6 address carries behind a NAT64 prefix whose length nobody knows.
 
-    It stands behind the prefix and leaves out bits 64 to 71, which are zero, as is all that follows it (RFC 6052,
-    section 2.2): the shortest prefix at which that holds is the one, or else it is of 96 bits. Where the address ends
-    in .0, a longer prefix can be taken for a shorter one.
+    It stands behind the prefix and leaves out bits 64 to 71, which are zero. All that follows it is zero as well
+    (RFC 6052, section 2.2). The function takes the shortest prefix at which that holds, or else one of 96 bits.
+    Where the address ends in .0, it can take a longer prefix for a shorter one.
 
     >>> _of_local_nat64(int(IPv6Address("64:ff9b:1:c000:2:100::")))
     IPv4Address('192.0.2.1')
@@ -139,11 +139,12 @@ _PRIVATE = {
     ),
     6: _numbers([(IPv6Network("fd00::/8"), True)], 6),
 }
-"""Where nearly all clients are (RFC 1918, RFC 4193): the other networks that are not public are asked for last."""
+"""The networks of nearly all clients (RFC 1918, RFC 4193); the code tests for other non-public networks last."""
 
 
 def is_client(address: Address, networks: tuple[Network, ...] | None) -> bool:
-    """Whether a client at `address` is served: one of `networks`; without any, one that is not public."""
+    """Whether the gate serves a client at `address`: it is in one of `networks`, or not public if `networks` is
+    None."""
     if networks is None:
         number = int(address)
         is_private = any(number & mask == first for first, mask, _ in _PRIVATE[address.version])
@@ -152,5 +153,5 @@ def is_client(address: Address, networks: tuple[Network, ...] | None) -> bool:
 
 
 def is_within(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether a client at `address` is in one of `networks`, where it comes by IPv4 in IPv6 as well."""
+    """Whether a client at `address` is in one of `networks`, also when it comes by IPv4 in IPv6."""
     return any(forms(address)[0] in network for network in networks)

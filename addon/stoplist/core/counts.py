@@ -1,28 +1,30 @@
-"""Counts over closed periods that can identify nobody: periods, cells, and what of them may be shown.
+"""Counts over closed periods that can identify nobody: periods, cells, and the numbers that a report may show.
 
-What is counted: requests, by (period, list, serial, outcome). What is shown: one number for each (period, list,
-outcome) once the period has closed, rounded, and hidden where it is small. A number that is hidden stays so
-whatever else is shown; these rules see to that (statistical disclosure control: Hundepool et al., Handbook on
-Statistical Disclosure Control, 2010, sections 4.2 to 4.4 and 5.4).
+The gate counts requests by (period, list, serial, outcome). A report shows one number for each (period, list,
+outcome) once the period has closed. The number is rounded, and hidden if it is small. A hidden number stays hidden
+whatever else the report shows. The rules below see to that (statistical disclosure control: Hundepool et al.,
+Handbook on Statistical Disclosure Control, 2010, sections 4.2 to 4.4 and 5.4).
 
 Rules
-  1. Closed periods. What is counted in an open one is shown to nobody, so that the moment of a request is known
+  1. Closed periods. The gate shows nobody the counts of an open period, so that the moment of a request is known
      to the length of its period only.
   2. Threshold. A number below `hide_below` is hidden; zero is hidden like any small number. There is a row for
      each outcome that a list in force can have, whether or not anything was counted.
   3. Rounding. A number that is shown is a multiple of `round_to`.
-  4. One partition. Serials are added up before anything is hidden, and are never shown apart. Requests that
-     passed are a row of their own; how many were judged is never shown, since it would bound what is hidden.
-  5. Complementary hiding between gates. Each gate shows its own numbers, so that a sum over gates would give away
-     the one that hides. Small numbers of several gates enter their sum only if it lies between `hide_below` and
-     what would still let each of them be anything: (number of small ones - 1) x (hide_below - 1). Otherwise
-     the sum is that of the others, and marked as incomplete, or hidden.
+  4. One partition. The report adds up serials before it hides anything, and never shows them apart. Requests that
+     passed are a row of their own. The report never shows how many requests were judged, since that would bound
+     the hidden numbers.
+  5. Complementary hiding between gates. Each gate shows its own numbers, so a sum over gates would give away a
+     number that only one gate hides. Small numbers of several gates enter their sum only if it lies between
+     `hide_below` and the limit up to which each of them could still be anything:
+     (number of small ones - 1) x (hide_below - 1). Otherwise the sum is that of the others, and marked as
+     incomplete, or hidden.
   6. Totals over periods, lists or outcomes are sums of numbers that are shown (`total`), and so tell nothing new.
 
-By rules 4 to 6 a hidden number can be anything from 0 to hide_below - 1, for whoever has every report of every
-gate, and knows these rules. What they do not cover: reports over different sets of gates, or with other values of
-`hide_below` and `round_to`, can be subtracted from each other: add up the same gates each time, by the same rules.
-And whoever knows the exact number of one gate knows more of what the others have together.
+By rules 4 to 6 a hidden number can be anything from 0 to hide_below - 1, even for a person who has every report of
+every gate and knows these rules. The rules do not cover reports over different sets of gates, or with other values
+of `hide_below` and `round_to`: a person can subtract these from each other. So add up the same gates each time, by
+the same rules. And a person who knows the exact number of one gate knows more of the sum of the others.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ _HOUR = 3600
 
 
 class Outcome(StrEnum):
-    """What became of a request, as it is counted."""
+    """What became of a request, as the gate counts it."""
 
     STOPPED = "stopped"
-    """The stop page was served."""
+    """The gate served the stop page."""
     NOT_SHOWN = "page not shown"
-    """Stopped, where no page could be shown."""
+    """The gate stopped the request where it could show no page."""
     REFUSED = "refused"
     OBSERVED = "observed"
     PASSED = "passed"
@@ -63,9 +65,9 @@ class Period:
     def at(cls, now: float, length: PeriodLength, zone: tzinfo = UTC) -> Self:
         """The period that holds the POSIX time `now`. Each one begins where the one before it ends.
 
-        A day goes from midnight to midnight, of 23 to 25 hours where clocks are changed; where they are set back
-        over midnight, from the first one on. Hours are counted from midnight; the last one is cut short where
-        the day does not have whole hours.
+        A day goes from midnight to midnight and has 23 to 25 hours when clocks change. If clocks are set back over
+        midnight, the day begins at the first midnight. Hours count from midnight; the last one is cut short if the
+        day does not have whole hours.
         """
         midnight = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         following = midnight + timedelta(days=1)
@@ -78,13 +80,13 @@ class Period:
         return cls(starts, min(starts + _HOUR, day.ends), _hour_name(datetime.fromtimestamp(starts, zone)))
 
     def seconds_left(self, now: float) -> float:
-        """How long it stays open, 0 once it has closed."""
+        """How many seconds the period stays open, 0 once it has closed."""
         return max(0.0, self.ends - now)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one count is about. `list` and `serial` are None for requests that no list decided."""
+    """The subject of one count. `list` and `serial` are None for requests that no list decided."""
 
     list: str | None
     serial: int | None
@@ -93,7 +95,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one gate has counted in a cell. `requests` is exact, and not to be shown.
+    """The count of one gate in a cell. `requests` is exact, and nobody may be shown it.
 
     `fresh` and `expired` are the seconds in which the gate counted there, while the list was fresh or expired.
     """
@@ -110,7 +112,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A number as it may be shown: None where it is hidden. `is_complete` says whether it holds all small numbers."""
+    """A number as a report may show it: None if it is hidden. `is_complete` says whether it holds all small numbers."""
 
     requests: int | None
     is_complete: bool
@@ -129,13 +131,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """How much a number may tell."""
+    """The limits of what a number may tell."""
 
     hide_below: int = 10
     round_to: int = 5
 
     def show(self, gates: Sequence[int]) -> Shown:
-        """The number to show for what the gates have counted, each a part of it. What is shown is never 0."""
+        """The number to show for the counts of several gates, each a part of it. A number that is shown is never 0."""
         small = [count for count in gates if count < self.hide_below]
         others = sum(gates) - sum(small)
         may_add = self.hide_below <= sum(small) <= (len(small) - 1) * (self.hide_below - 1)
@@ -144,7 +146,7 @@ class Disclosure:
         return Shown(self._round(others) if others else None, is_complete=not small)
 
     def rows(self, gates: Sequence[Iterable[Count]]) -> list[Row]:
-        """What may be shown of the counts of some gates, in the order of periods, lists and outcomes."""
+        """The rows that may be shown of the counts of some gates, in the order of periods, lists and outcomes."""
         parts: defaultdict[_Key, list[int]] = defaultdict(list)
         serials: defaultdict[_Key, set[int]] = defaultdict(set)
         for gate in gates:
@@ -172,14 +174,14 @@ def _order(key: _Key) -> tuple[Period, bool, str, int]:
 
 
 def total(rows: Iterable[Row]) -> Shown:
-    """The sum of what is shown in the rows; None where all of them are hidden."""
+    """The sum of the numbers that the rows show; None if all of them are hidden."""
     shown = [row.shown for row in rows]
     numbers = [each.requests for each in shown if each.requests is not None]
     return Shown(sum(numbers) if numbers else None, all(each.is_complete for each in shown))
 
 
 def cells_of(lists: Mapping[tuple[str, int], bool]) -> list[Cell]:
-    """Each cell in which something can be counted, for lists by (name, serial): whether it is enforced."""
+    """Each cell in which the gate can count. `lists` maps (name, serial) to whether the list is enforced."""
     cells = [Cell(None, None, Outcome.PASSED), Cell(None, None, Outcome.REFUSED)]
     for (name, serial), is_enforced in lists.items():
         outcomes = (Outcome.STOPPED, Outcome.NOT_SHOWN) if is_enforced else (Outcome.OBSERVED,)

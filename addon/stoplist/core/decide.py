@@ -1,15 +1,15 @@
-"""The judgement: a Ruleset, a Host and a time in, a Verdict out. Everything that asks, asks here.
+"""The judgement: it takes a Ruleset, a Host and a time, and returns a Verdict. All code that judges a host calls it.
 
-How a host is decided, the first rule that applies ends it:
-  1. It is the check host of a list: stop, and never count (it is how the gate is tested).
-  2. A list has expired whose policy says `refuse-all`: refuse.
-  3. It is an IP address: pass, or refuse where the policy lets no client reach it. Lists hold names only.
-  4. For each list, those that are enforced first: the longest listed suffix of the host. If there
-     is one, and no exception that is still open is as specific or more: stop, or observe where
-     the list or the whole policy only observes, or the client is one of `observe_clients`.
-  5. No list has it: pass, with the reason `exception` where one was needed for that.
+The first rule that applies decides a host:
+  1. It is the check host of a list: stop, and never count (operators test the gate with it).
+  2. A list has expired, and the policy says `refuse-all` for it: refuse.
+  3. It is an IP address: pass, or refuse if the policy lets no client reach it. Lists hold names only.
+  4. For each list, the enforced ones first, `decide` looks for the longest listed suffix of the host. If there is
+     one, and no open exception is as specific or more: stop; or observe if the list or the whole policy only
+     observes, or if the client is one of `observe_clients`.
+  5. No list has it: pass, with the reason `exception` if an exception was needed for that.
 
-Where a request claims several names, `strictest` of their verdicts is the verdict of the request.
+If a request claims several names, the verdict of the request is the `strictest` of their verdicts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a request, why, and by which list and serial where it was by one."""
+    """What becomes of a request, why, and the list and serial that decided it, if one did."""
 
     action: Action
     reason: Reason
@@ -87,12 +87,12 @@ _SEVERITY = {action: rank for rank, action in enumerate(Action)}
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """A policy and its verified lists: what one request is judged by, from its first name to its last.
+    """A policy and its verified lists. The gate judges a request by one ruleset, from its first name to its last.
 
-    Make one with `Ruleset.of`. `entries` holds a list and the verdict that it gives, enforced lists
-    first; `observed` the same in the same order for clients that are only observed, empty where there are
-    none; `exceptions` maps a domain to the POSIX time at which its exception ends; from the POSIX time
-    `refuse_from` on every request is refused; `addresses` says which addresses clients may reach.
+    Make one with `Ruleset.of`. `entries` holds each list with the verdict that it gives, enforced lists first.
+    `observed` holds the same in the same order for clients that are only observed; it is empty if there are none.
+    `exceptions` maps a domain to the POSIX time at which its exception ends. From the POSIX time `refuse_from` on,
+    the gate refuses every request. `addresses` says which addresses clients may reach.
     """
 
     policy: Policy
@@ -106,7 +106,7 @@ class Ruleset:
 
     @classmethod
     def of(cls, policy: Policy, lists: Iterable[SignedList]) -> Ruleset:
-        """`lists` are in the order of the policy's, one for each."""
+        """Make a ruleset. `lists` are in the order of the policy's lists, one for each."""
         lists = tuple(lists)
         in_order = sorted(zip(policy.lists, lists, strict=True), key=lambda each: each[0].mode == "observe")
         entries = tuple(
@@ -139,7 +139,8 @@ class Ruleset:
         )
 
     def observes(self, client: Address) -> bool:
-        """Whether nothing that this client asks for is stopped, but counted: it is one of `observe_clients`."""
+        """Whether the gate only counts, and never stops, the requests of this client: it is one of
+        `observe_clients`."""
         return is_within(client, self.policy.observe_clients)
 
     def age(self, verdict: Verdict, now: datetime) -> int:
@@ -172,7 +173,7 @@ def decide(ruleset: Ruleset, host: Host, now: float, *, observes: bool = False) 
 
 
 def verdict_of(ruleset: Ruleset, name: Host | str | bytes, now: float, *, observes: bool = False) -> Verdict:
-    """The verdict for a name as it came; one that cannot be read is refused."""
+    """The verdict for a name as it came; a name that cannot be read is refused."""
     try:
         return decide(ruleset, name if isinstance(name, Host) else Host.parse(name), now, observes=observes)
     except HostError:

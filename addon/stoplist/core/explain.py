@@ -1,9 +1,9 @@
-"""Explain: the path of a decision, noted while `decide` itself walks it.
+"""Explain: the path of a decision, which this module notes while `decide` itself walks it.
 
 Rules
-  - No twin of the judgement: `decide` is given a ruleset whose parts take notes, and whatever it looks at is a step.
-  - Off, it costs nothing: `decide` knows nothing of it.
-  - Steps hold the names that were tried, for who asked; they are never logged.
+  - No second judgement: `decide` gets a ruleset whose parts take notes, and each look at a part is a step.
+  - When nobody asks for an explanation, it costs nothing: `decide` knows nothing of it.
+  - Steps hold the names that were tried, for the person who asked; nobody logs them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One look: at which names, in their order, and which of them was found.
+    """One look: the names that were looked at, in their order, and the one of them that was found.
 
-    `list`, `serial`, `action` and `expires` are those of the list, `expires` also that of an exception, or of the
-    first list that refuses everything once it has expired, in POSIX time. `ended`: it lies in the past.
+    `list`, `serial` and `action` are those of the list. `expires`, in POSIX time, is that of the list, of an
+    exception, or of the first list that refuses everything once it has expired. `ended` says whether it lies in the
+    past.
     """
 
     rule: Rule
@@ -50,15 +51,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A verdict, and the steps that led to it; the last one decided, unless none did."""
+    """A verdict, and the steps that led to it. The last step decided, unless none did."""
 
     verdict: Verdict
     steps: tuple[Step, ...]
 
 
 def explain(ruleset: Ruleset, host: Host, now: float, *, observes: bool = False) -> Explanation:
-    """What `decide` says of one host at the POSIX time `now`, and how it came to that; `observes` says that the client
-    is only observed."""
+    """The verdict of `decide` for one host at the POSIX time `now`, and the steps to it. `observes` says that the
+    client is only observed."""
     steps: list[Step] = []
     entries = [
         (
@@ -120,7 +121,7 @@ def _note_list(
 
 
 class _Names[T](Mapping[str, T]):
-    """A mapping that tells of each name that is asked for."""
+    """A mapping that reports each name that somebody looks up."""
 
     def __init__(self, names: Mapping[str, T], note: Callable[[str, T | None], None]) -> None:
         self._names = names
@@ -139,7 +140,7 @@ class _Names[T](Mapping[str, T]):
 
 @dataclass(frozen=True, slots=True)
 class _Addresses(AddressRules):
-    """Rules for addresses that tell of each address that is judged."""
+    """Address rules that report each address that they judge."""
 
     steps: list[Step]
 
@@ -150,7 +151,7 @@ class _Addresses(AddressRules):
 
 
 class _Digests(DigestSet):
-    """A list's digests that tell of each name that is digested, and whether the last one was found."""
+    """A list's digests that report each name that they digest, and whether the last one was found."""
 
     __slots__ = ("_note",)
 
@@ -168,7 +169,7 @@ class _Digests(DigestSet):
 
 
 class _Hasher:
-    """A keyed hash that writes down what it is fed."""
+    """A keyed hash that notes its input."""
 
     def __init__(self, hasher: Any, tried: list[str]) -> None:
         self._hasher = hasher

@@ -1,13 +1,12 @@
 """Host: a canonical host name or IP address, parsed as browsers parse it.
 
-Browsers read hosts by the WHATWG URL Standard (https://url.spec.whatwg.org/#host-parsing):
-percent-decoding, UTS 46 (non-transitional), and IPv4 in any base and any number of parts. A gate
-that reads them in another way can be talked past. Parsing is done by ada, the URL parser of
-Node.js; this module never resolves a name.
+Browsers read hosts by the WHATWG URL Standard (https://url.spec.whatwg.org/#host-parsing): percent-decoding, UTS 46
+(non-transitional), and IPv4 in any base and any number of parts. A client can get past a gate that reads them in
+another way. ada, the URL parser of Node.js, does the parsing; this module never resolves a name.
 
 Rules
-  - One trailing dot is dropped: ``a.example.`` and ``a.example`` are one host.
-  - What cannot be read is a HostError, never a guess. A port, userinfo or path is not a host.
+  - The parser drops one trailing dot: ``a.example.`` and ``a.example`` are one host.
+  - A text that cannot be read is a HostError, never a guess. A port, userinfo or path is not a host.
   - Parsing is idempotent: ``Host.parse(host.name) == host``.
   - Neither ``repr``, ``str`` nor an error message shows the host: nobody is recorded.
 """
@@ -24,23 +23,23 @@ from stoplist.errors import StoplistError
 CHECK_HOST = "check.stoplist.invalid"
 """The host that a list stops for self-tests, unless its publisher names another."""
 MAX_LENGTH = 4096
-"""Longest text taken for a host, in characters. DNS allows 253; percent-encoding and Unicode forms
-take up to 12 characters for one."""
+"""Longest text that may be a host, in characters. DNS allows 253; percent-encoding and Unicode forms take up to 12
+characters for one."""
 
-# What the host parser would return unchanged: lower-case labels without punycode, where the last
-# one cannot be the last part of an IPv4 address (URL Standard, "ends in a number").
+# Names that the host parser would return unchanged: lower-case labels without punycode, where the last one cannot be
+# the last part of an IPv4 address (URL Standard, "ends in a number").
 _CANONICAL = re.compile(r"(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z_][a-z0-9_-]*")
 # The URL Standard lets more pass. No site has such a name, and some servers end a name there: HAProxy at a comma.
 _NAME_OF_A_SITE = re.compile(r"[a-z0-9._-]+")
 # Characters that end a host in a URL, or that a URL parser drops silently.
 _NOT_IN_A_HOST = re.compile(r"[/?#@\\\t\n\r]")
-# A URL whose host needs no parser: what follows it can only be a port, a path, a query or a fragment.
+# A URL whose host needs no parser: only a port, a path, a query or a fragment can follow it.
 _PLAIN_URL = re.compile(r"https?://([a-z0-9._-]+)(?::[0-9]{1,5})?(?:[/?#].*)?", re.DOTALL)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
 
 
 class HostError(StoplistError):
-    """A text that is no host: the request that named it is refused."""
+    """The text is no host. The gate refuses the request that named it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,7 +93,7 @@ class Host:
 
     @property
     def address(self) -> str:
-        """What a resolver or a socket takes: the name, an IPv6 address without its brackets."""
+        """The address in the form for a resolver or a socket: the name, or an IPv6 address without its brackets."""
         return self.name.strip("[]")
 
     def __repr__(self) -> str:
@@ -102,7 +101,7 @@ class Host:
 
 
 def name_in_url(text: str) -> str:
-    """The host as it stands in an absolute URL, for `Host.parse`; the text itself where it is no URL."""
+    """The host as it stands in an absolute URL, for `Host.parse`; the text itself if it is no URL."""
     if plain := _PLAIN_URL.fullmatch(text):
         return plain[1]
     if "://" not in text:
@@ -116,8 +115,8 @@ def name_in_url(text: str) -> str:
 def parse_authority(text: str | bytes) -> tuple[Host, int | None]:
     """Parse ``host[:port]`` as in a CONNECT target or a Host header (RFC 9110, section 7.2).
 
-    Returns the host and the port, None where there is none. Userinfo is refused, and a character that no name of a
-    site has. Raises HostError.
+    Returns the host and the port, None if there is no port. Refuses userinfo, and a character that no name of a site
+    has. Raises HostError.
 
     >>> host, port = parse_authority(b"[2001:DB8::1]:443")
     >>> host.name, port

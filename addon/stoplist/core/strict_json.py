@@ -1,4 +1,4 @@
-"""JSON as it is specified, and nothing beside it: what two readers could read in two ways is no JSON here."""
+"""JSON exactly as it is specified: this module refuses a text that two readers could read in two ways."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def parse(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8 (RFC 8259). Raises ValueError, also where a name stands twice in an object, or
-    a number is none (NaN, Infinity).
+    """The value of a JSON text in UTF-8 (RFC 8259).
+
+    Raises ValueError, also if an object has a name twice, or if a number is not finite (NaN, Infinity).
 
     >>> parse(b'{"serial": 7}')
     {'serial': 7}

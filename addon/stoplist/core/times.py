@@ -1,4 +1,4 @@
-"""Times as they are written: in lists, in the log, in reports."""
+"""The form of times in lists, in the log, and in reports."""
 
 from __future__ import annotations
 

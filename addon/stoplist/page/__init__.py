@@ -1,11 +1,11 @@
-"""The stop page, and what a stopped request gets where a page is of no use.
+"""The stop page, and the answers to stopped requests for which a page is of no use.
 
-  asker.py      who asks, by the head of the request: for what kind of answer, in which language
+  asker.py      the client that asks: the kind of answer and the language that it wants, by the head of its request
   answers.py    StopPage: every answer there is under one policy, and the right one for an asker
-  rendering.py  the texts: templates, what the policy says, one page for each language and country
-  template.py   the operator's own template, and what it must not leave out
+  rendering.py  the texts: templates, the policy's texts, one page for each language and country
+  template.py   the operator's own template, and the parts that it must keep
   languages.py  the catalogues of translations
-  refusals.py   the answers to what is refused, not stopped
+  refusals.py   the answers to requests that are refused, not stopped
   *.html, *.txt, *.css, languages/*.po
 
 Rules

@@ -1,10 +1,10 @@
 """StopPage: every answer there is under one policy, made when the policy is loaded, and the right one for an asker.
 
 Rules
-  - An answer is bytes that were made before anybody asked: what is asked chooses one, and adds nothing to it but the
-    age of a list.
-  - What a page says of counting is taken from the policy; that nothing personal is kept is left out
-    where the gate cannot know it.
+  - An answer is bytes that were made before anybody asked. A request chooses one of them, and adds nothing to it but
+    the age of a list.
+  - A page takes its words on counting from the policy. If the gate cannot know that nothing personal is kept, the
+    page does not say so.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from stoplist.page.asker import Asker, Kind
 type Headers = tuple[tuple[bytes, bytes], ...]
 
 PROXY_NAME = "stoplist"
-"""Of the gate, in Proxy-Status (RFC 9209, section 2)."""
+"""The name of the gate in Proxy-Status (RFC 9209, section 2)."""
 AGE_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
-"""Stands in an answer where the age of the list comes, in days."""
+"""The mark in an answer that the gate replaces with the age of the list, in days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Answer:
     body: bytes
 
     def as_http1(self) -> bytes:
-        """The answer as a server sends it in HTTP/1.1 (RFC 9112, section 4)."""
+        """The answer in the form in which a server sends it in HTTP/1.1 (RFC 9112, section 4)."""
         line = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()
         length = () if self.status == 204 else ((b"content-length", b"%d" % len(self.body)),)  # RFC 9110, section 8.6
         fields = b"".join(b"%b: %b\r\n" % field for field in (*self.headers, *length))
@@ -41,29 +41,29 @@ class Answer:
 
 
 class Subject(StrEnum):
-    """What an answer is about."""
+    """The subject of an answer."""
 
     STOPPED = "stopped"
     RECORDED = "recorded"
-    """Stopped by a gate in a program that may keep what is asked for."""
+    """A gate stopped the request in a program that may keep the requests."""
     CHECK = "check"
 
 
 type Key = tuple[Subject, Kind, str | None, str | None]
-"""What it is about, for whom, in which language, for which country; None where it does not matter."""
+"""Subject, kind of answer, language, country; the last two are None if they do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopPage:
-    """`languages` are those it can be had in, the first for whoever reads none of them; `countries` those that have
-    help lines of their own, in upper case."""
+    """All answers under one policy. `languages` are those of the page, the first for a person who reads none of
+    them. `countries` are those with help lines of their own, in upper case."""
 
     languages: tuple[str, ...]
     countries: frozenset[str]
     answers: Mapping[Key, Answer]
 
     def answer(self, asker: Asker, subject: Subject = Subject.STOPPED, age: int | None = None) -> Answer:
-        """The answer for `asker`; `age` is that of the list, in days, for the check host."""
+        """The answer for `asker`. `age` is the age of the list, in days, for the check host."""
         language, country = self.language(asker), self.country(asker)
         for key in (
             (subject, asker.kind, language, country),
@@ -84,12 +84,12 @@ class StopPage:
         return self.languages[0]
 
     def country(self, asker: Asker) -> str | None:
-        """The country that `asker` is in by its languages, if it has help lines of its own."""
+        """The country of `asker` as its languages tell it, if that country has help lines of its own."""
         regions = [part.upper() for wanted in asker.languages for part in wanted.split("-")[1:] if len(part) == 2]
         return next((region for region in regions if region in self.countries), None)
 
     def is_switch(self, asker: Asker) -> bool:
-        """Whether this asker has the page before it, and only wants to read it in another language."""
+        """Whether this client already shows the page, and only asks for it in another language."""
         return asker.kind is Kind.PAGE and asker.switched_to in {language.lower() for language in self.languages}
 
 

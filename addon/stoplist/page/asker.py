@@ -1,7 +1,7 @@
-"""Asker: who asks, as the head of a request tells: for what kind of answer, and in which language.
+"""Asker: the client that asks, as the head of its request tells: the kind of answer and the language that it wants.
 
-A person who opens a page is to read one; a program is to get what it can make something of. Browsers say what an
-answer is for (Sec-Fetch-Dest, https://www.w3.org/TR/fetch-metadata/); where that is missing, Accept tells.
+A person who opens a page gets a page to read; a program gets an answer that it can process. Browsers name the
+purpose of an answer (Sec-Fetch-Dest, https://www.w3.org/TR/fetch-metadata/); without that field, Accept tells.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from enum import StrEnum
 from typing import Protocol
 
 SWITCH = "stoplist-language"
-"""The query of a link by which the page is switched to another language."""
+"""The query of a link that switches the page to another language."""
 _MAX_RANGES = 32
-"""How many entries of a header are looked at."""
+"""How many entries of a header the module looks at."""
 
 
 class Kind(StrEnum):
-    """What kind of answer is of use."""
+    """The kind of answer that is of use to the client."""
 
     PAGE = "page"
     FRAME = "frame"
@@ -47,7 +47,7 @@ _OF_DESTINATION = {
         Kind.NOTHING,
     ),
 }
-"""By Sec-Fetch-Dest; the destinations are those of https://fetch.spec.whatwg.org/#concept-request-destination."""
+"""The kind for each value of Sec-Fetch-Dest (https://fetch.spec.whatwg.org/#concept-request-destination)."""
 _OF_TYPE = {
     "text/html": Kind.PAGE,
     "application/xhtml+xml": Kind.PAGE,
@@ -64,15 +64,15 @@ _OF_TYPE = {
 
 
 class Fields(Protocol):
-    """The header fields of a request, by name in any case; those of one name are joined by commas."""
+    """The header fields of a request, by name in any case. `get` joins fields of one name by commas."""
 
     def get(self, name: str, default: str, /) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """`languages` are what the client reads, the best first, as language ranges in lower case (RFC 4647);
-    `switched_to` is the one that was chosen on the page."""
+    """A client that asks. `languages` are its language ranges in lower case, the best first (RFC 4647).
+    `switched_to` is the language that somebody chose on the page."""
 
     kind: Kind
     languages: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Asker:
 
 
 def switch_of(path: str) -> str | None:
-    """The language that a link on the page switches to; `path` is with its query."""
+    """The language to which a link on the page switches; `path` is with its query."""
     match = re.fullmatch(rf"{SWITCH}=([A-Za-z-]{{2,35}})", path.partition("?")[2])
     return match[1].lower() if match else None
 
@@ -109,7 +109,7 @@ def _kind(method: str, fields: Fields) -> Kind:
 
 
 def _accepted(accept: str) -> Kind:
-    """What is accepted best; of equals what comes first (RFC 9110, section 12.5.1)."""
+    """The kind that the client accepts best; of equals, the first (RFC 9110, section 12.5.1)."""
     for entry in _ranked(accept):
         if entry in _OF_TYPE:
             return _OF_TYPE[entry]
@@ -127,7 +127,7 @@ def _languages(accept_language: str) -> tuple[str, ...]:
 
 
 def _ranked(header: str) -> Iterable[str]:
-    """The entries of a header with weights, the best first, without those that are not acceptable."""
+    """The entries of a header with weights, the best first, without entries that the client does not accept."""
     weighted = [(name, weight) for name, weight in _entries(header) if weight > 0]
     return [name for name, _ in sorted(weighted, key=lambda entry: -entry[1])]
 

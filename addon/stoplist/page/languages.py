@@ -1,11 +1,10 @@
-"""Languages: what the pages are translated into, one catalogue each (gettext PO files, read by Babel).
+"""Languages: the translations of the pages, one catalogue each (gettext PO files, read by Babel).
 
-English is what the templates are written in. The package has the catalogues in `languages/`; an operator can
-name more.
+The templates are in English. The package has the catalogues in `languages/`; an operator can name more.
 
 Rules
-  - A catalogue translates every message, with the same placeholders, or it is not used at all: half a page in
-    another language helps nobody.
+  - A catalogue translates every message, with the same placeholders, or the module does not use it at all: half a
+    page in another language helps nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from stoplist.errors import StoplistError
 SOURCE = "en"
 TEMPLATES = ("base.html", "stop.html", "check.html", "frame.html", "stop.txt", "check.txt", "problem.txt")
 MAX_CATALOGUE_SIZE = 256 * 1024
-"""In bytes."""
+"""Largest catalogue, in bytes."""
 _FOLDER = resources.files("stoplist.page")
 
 
@@ -35,7 +34,7 @@ def included() -> list[str]:
 
 
 def locale(language: str) -> Locale:
-    """What Babel knows of a language: its own name, its direction, names of countries. Raises StoplistError."""
+    """Babel's data about a language: its own name, its direction, names of countries. Raises StoplistError."""
     try:
         return Locale.parse(language, sep="-")
     except (ValueError, UnknownLocaleError):
@@ -55,7 +54,7 @@ def of_package(language: str) -> gettext.NullTranslations:
 
 
 def read(data: bytes) -> tuple[str, gettext.NullTranslations]:
-    """The language of a PO file, and its translations. Raises StoplistError where one is missing or wrong."""
+    """The language of a PO file, and its translations. Raises StoplistError if a translation is missing or wrong."""
     try:
         catalogue = pofile.read_po(io.BytesIO(data), abort_invalid=True)
     except (pofile.PoFileError, ValueError, UnicodeError) as error:
@@ -91,7 +90,7 @@ def messages() -> Catalog:
 
 
 def template_of_catalogues() -> bytes:
-    """What a new catalogue is made from."""
+    """The template from which translators make a new catalogue."""
     written = io.BytesIO()
     pofile.write_po(written, messages(), width=100, omit_header=False)
     return written.getvalue()

@@ -1,4 +1,5 @@
-"""Refusals: the answers to requests that are refused, not stopped. Plain text, for people who repair things."""
+"""Refusals: the answers to requests that are refused, not stopped. They are plain text, for people who repair
+things."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ def refusal(reason: Reason) -> Answer:
 
 
 def _plain(status: int, why: str, error: str) -> Answer:
-    """`error` is a proxy error type of RFC 9209, section 2.3."""
+    """Make an answer. `error` is a proxy error type of RFC 9209, section 2.3."""
     headers = (
         (b"Content-Type", b"text/plain; charset=utf-8"),
         (b"Cache-Control", b"no-store"),
@@ -35,4 +36,4 @@ _REFUSALS = {
     )
 }
 UNREACHABLE = _plain(502, "The gate cannot reach this host.", "destination_unavailable")
-"""The answer where a host passed, and there was no connection to it."""
+"""The answer if a host passed and the gate could not connect to it."""

@@ -27,12 +27,12 @@ TYPE = "tag:stoplist.invalid,2026:stopped"
 TYPE_OF_CHECK = "tag:stoplist.invalid,2026:works"
 """The `type` of problem details (RFC 9457, section 3.1.1)."""
 _COLUMNS = 100
-"""Of lines of plain text."""
+"""Width of a line of plain text, in columns."""
 _FOLDER = resources.files("stoplist.page")
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 _RETRY = b"retry: 86400000\n\n"
-"""For a client of server-sent events that tries again whatever the status: in a day."""
+"""The body for a client of server-sent events, which tries again whatever the status: it should wait a day."""
 
 
 def render(
@@ -40,9 +40,10 @@ def render(
     translations: Mapping[str, gettext.NullTranslations],
     own: template.Template | None = None,
 ) -> StopPage:
-    """`translations` are those of the policy's languages; `own` is the operator's template, which must be complete.
+    """Render every answer. `translations` are those of the policy's languages. `own` is the operator's template,
+    which must be complete.
 
-    Raises StoplistError where it is not.
+    Raises StoplistError if it is not.
     """
     page = policy.stop_page
     answers: dict[Key, Answer] = dict(_fixed(policy))
@@ -134,7 +135,7 @@ class _Voice:
         return self._answer("application/problem+json", body + "\n", is_for_programs=True)
 
     def _grpc(self, kind: Kind, message: str) -> Answer:
-        """Trailers only, as the gRPC protocol has them: HTTP status 200, PERMISSION_DENIED
+        """An answer with trailers only, in the form of the gRPC protocol: HTTP status 200, PERMISSION_DENIED
         (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)."""
         trailers: Headers = (
             (b"grpc-status", b"7"),
@@ -144,7 +145,7 @@ class _Voice:
         return Answer(200, answer.headers, b"")
 
     def _lines(self) -> list[HelpLine]:
-        """The help lines for this language and country; those of all countries where none is the asker's."""
+        """The help lines for this language and country; those of all countries if the page is for no country."""
         spoken = [line for line in self._said.help if line.language in (None, self.language)]
         return [line for line in spoken if self.country is None or line.country in (None, self.country)]
 
@@ -161,7 +162,7 @@ class _Voice:
         )
 
     def _context(self, subject: Subject, *, is_html: bool, disguise: Callable[[str], str] = str) -> dict[str, Any]:
-        """What templates know. `disguise` changes every text of the policy."""
+        """The values for templates. `disguise` changes every text of the policy."""
         said, language = self._said, self.language
         link = _html_link if is_html else _text_link
         of_policy = _apart if is_html else str
@@ -218,7 +219,7 @@ def _environment(is_html: bool) -> jinja2.Environment:
 
 
 def _translator(translations: gettext.NullTranslations) -> Callable[..., str]:
-    """What `trans` calls in a template, with the values of its placeholders."""
+    """The function that `trans` in a template calls with the values of its placeholders."""
 
     @jinja2.pass_eval_context
     def translate(context: jinja2.nodes.EvalContext, message: str, **values: Any) -> str:
@@ -259,12 +260,12 @@ def _answer(
 
 
 def _uri(link: str) -> str:
-    """A link as a header may have it: characters beyond ASCII are percent-encoded (RFC 3987, section 3.1)."""
+    """A link in the form for a header: characters beyond ASCII are percent-encoded (RFC 3987, section 3.1)."""
     return quote(link, safe="%:/?#[]@!$&'()*+,;=~-._")
 
 
 def _apart(text: str) -> Markup:
-    """A text whose direction may be another than that of what is around it."""
+    """A text that may run in another direction than the text around it."""
     return Markup("<bdi>{}</bdi>").format(text)
 
 
@@ -279,7 +280,7 @@ def _text_link(text: str, target: str | None) -> str:
 
 
 def _reach(contact: str) -> str | None:
-    """The link for a contact that is one, or an e-mail address; None for other text."""
+    """The link if `contact` is a link or an e-mail address; None for other text."""
     if urlsplit(contact).scheme in ("http", "https", "mailto", "tel"):
         return contact
     return f"mailto:{contact}" if "@" in contact and " " not in contact else None

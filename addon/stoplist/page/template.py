@@ -1,12 +1,12 @@
-"""Template: the operator's own page, and what it must not leave out, bring in, or show raw.
+"""Template: the operator's own page, with checks that it leaves nothing out, brings nothing in, and shows no text raw.
 
-The best one extends "stop.html" and changes a block of it. Whatever it does, what comes out is held against the page
-that Stoplist itself would show:
+The best template extends "stop.html" and changes a block of it. Whatever it does, the module compares its page with
+the page that Stoplist itself would show:
 
-  - each sentence and each link of that one is in it;
-  - nothing runs, and nothing is requested: no script, no form, no frame, no address but those of links; pictures
-    and fonts stand in it as `data:` URIs;
-  - what the policy says comes out as text, whatever characters it has.
+  - It holds each sentence and each link of that page.
+  - Nothing runs, and the browser requests nothing: no script, no form, no frame, no address but those of links.
+    Pictures and fonts stand in it as `data:` URIs.
+  - The policy's texts come out as text, whatever characters they have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stoplist.errors import StoplistError
 from stoplist.page.answers import Headers
 
 MAX_TEMPLATE_SIZE = 256 * 1024
-"""In bytes; so much may a page have as well."""
+"""Largest template, and largest page, in bytes."""
 
 _FORBIDDEN = frozenset(
     (
@@ -36,10 +36,10 @@ _FORBIDDEN = frozenset(
 _LOADING = frozenset(
     ("action", "background", "cite", "data", "formaction", "manifest", "ping", "poster", "src", "srcset")
 )
-"""Attributes that name what is requested, or where something is sent."""
+"""Attributes that name something to request, or where to send something."""
 _SENTENCES = frozenset(("p", "li"))
 _HOSTILE = '<b id="x">&\''
-"""What a text of the policy may hold, and a page must not take for anything but text."""
+"""Characters that a text of the policy may hold; a page must take them for nothing but text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Template:
     text: str
 
     def render(self, environment: jinja2.Environment, context: Mapping[str, Any]) -> str:
-        """Raises StoplistError."""
+        """Render the template. Raises StoplistError."""
         try:
             return environment.from_string(self.text).render(context)
         except jinja2.TemplateSyntaxError as error:
@@ -59,14 +59,14 @@ class Template:
                 hint="correct it; see https://jinja.palletsprojects.com",
                 place=f"{error.name or self.name}:{error.lineno}",
             ) from None
-        except Exception as error:  # whatever an expression in it raises
+        except Exception as error:  # an expression in it may raise anything
             message = str(error) or type(error).__name__
             hint = "correct the expression; docs/stop-page.md says what a template knows"
             raise StoplistError(f"cannot be rendered ({message})", hint=hint, place=self.name) from None
 
     def checked(self, render: Callable[[Callable[[str], str]], str], standard: str) -> str:
-        """What `render` makes of it, if that is a page that may be shown. `render` is given what to do with
-        each text of the policy; `standard` is the page of Stoplist's own. Raises StoplistError."""
+        """The result of `render`, if that is a page that may be shown. `render` takes a function to apply to each
+        text of the policy. `standard` is Stoplist's own page. Raises StoplistError."""
         html = render(str)
         if len(html.encode()) > MAX_TEMPLATE_SIZE:
             raise self._fault(f"makes a page of more than {MAX_TEMPLATE_SIZE} bytes", "make its pictures smaller")
@@ -97,7 +97,7 @@ def security_policy(html: str) -> Headers:
 
 
 class Page(HTMLParser):
-    """What a browser makes of HTML, as far as it matters here."""
+    """The parts of a page, as a browser reads HTML, that matter here."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""What people run beside the gate."""
+"""The tools that people run beside the gate."""

@@ -1,4 +1,4 @@
-"""How far a long step has come, for who sits at a terminal. Elsewhere nothing is drawn, and nothing is slower."""
+"""A progress bar for a long step, for a person at a terminal. Elsewhere it draws nothing and slows nothing down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 _EVERY = 4096
-"""Items from one look at the bar to the next: a look costs more than an item."""
+"""Number of items between two updates of the bar: an update costs more than an item."""
 
 
 def shown[T](
@@ -23,10 +23,10 @@ def shown[T](
     *,
     every: int = _EVERY,
 ) -> Iterable[T]:
-    """The same items, and on a terminal a bar on stderr.
+    """The same items; on a terminal, also a bar on stderr.
 
-    `total` is the sum of their sizes; without `size` each counts as one. If nobody knows the total, they
-    are counted. The bar is looked at after so many items.
+    `total` is the sum of their sizes; without `size` each counts as one. If nobody knows the total, the bar counts
+    them. The bar updates after `every` items.
     """
     if not sys.stderr.isatty():
         return items
@@ -34,7 +34,7 @@ def shown[T](
 
 
 def size_of(stream: BinaryIO) -> int | None:
-    """The bytes of a regular file; None of a pipe, or of what is no file at all."""
+    """The size of a regular file in bytes; None for a pipe, or for a stream that is no file at all."""
     try:
         status = os.fstat(stream.fileno())
     except OSError:

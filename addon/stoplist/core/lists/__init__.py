@@ -1,4 +1,4 @@
 """The signed list: its file format, its keyed digests, and the guard that holds a suspicious update.
 
-Bytes in, a verified list out. No domain of a list is ever readable here.
+The package takes bytes and returns a verified list. Nobody can read a domain of a list here.
 """

@@ -1,14 +1,14 @@
 """DigestSet: keyed digests of domains, and the longest listed suffix of a host.
 
-A list holds no domain, only BLAKE2b digests (RFC 7693) keyed with the list key: who has the file
-without the key cannot even test a guess. The digests stay in the bytes that were verified, sorted;
-an index of one 32-bit number for about 16 of them leads to the few that can match.
+A list holds no domain, only BLAKE2b digests (RFC 7693) keyed with the list key. Somebody who has the file without
+the key cannot even test a guess. The digests stay, sorted, in the bytes that were verified. An index, with one
+32-bit number for about 16 digests, leads to the few that can match.
 
 Rules
   - Never holds, returns or logs a domain.
-  - 16.25 bytes a domain, whatever their number; a lookup touches one place of the index and one
-    of the digests for each suffix of the host.
-  - Digests and index are plain bytes: they can be mapped from memory that several processes share.
+  - A domain takes 16.25 bytes, however many there are. A lookup touches one place of the index and one of the
+    digests for each suffix of the host.
+  - Digests and index are plain bytes: a process can map them from memory that several processes share.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def sorted_digests(list_key: bytes, domains: Iterable[str]) -> bytes:
 
 
 def sorted_and_unique(digests: bytearray) -> bytes:
-    """Joined 16-byte digests in rising order, each once. Sorts `digests` itself, to hold them once."""
-    # Fixed-width bytes are compared whole, with trailing zeros: equal only if all 16 bytes are.
+    """Joined 16-byte digests in rising order, each once. Sorts `digests` in place, so that memory holds them only
+    once."""
+    # numpy compares fixed-width bytes whole, with trailing zeros: they are equal only if all 16 bytes are.
     entries = np.frombuffer(digests, dtype=f"S{DIGEST_SIZE}")
     entries.sort()
     again = np.flatnonzero(entries[1:] == entries[:-1])
@@ -76,9 +77,9 @@ class Payload(Protocol):
 class DigestSet:
     """The domains of one list, as keyed digests.
 
-    `payload` holds the digests from `offset` to its end: 16 bytes each, strictly rising (see
-    `are_sorted_and_unique`; not checked again here), at most 2^28 of them. The bytes are kept,
-    not copied. `index` is that of a set with the same payload and offset, made where it is None.
+    `payload` holds the digests from `offset` to its end, at most 2^28 of them: 16 bytes each, strictly rising. The
+    class does not check the order again (see `are_sorted_and_unique`). It keeps the bytes and does not copy them.
+    `index` is the index of a set with the same payload and offset; if it is None, the class makes one.
     """
 
     __slots__ = ("_hasher", "_shift", "count", "index", "list_key", "offset", "payload")
@@ -92,7 +93,8 @@ class DigestSet:
         bits = max(0, self.count.bit_length() - _PER_BUCKET_BITS)
         self._shift = 32 - bits
         self.index = index if index is not None else self._make_index(bits)
-        """Where in the payload the digests of each bucket begin: 32-bit numbers, the end of the payload last."""
+        """Where in the payload the digests of each bucket begin, as 32-bit numbers; the last is the end of the
+        payload."""
 
     def _make_index(self, bits: int) -> memoryview:
         prefixes = np.frombuffer(self.payload, dtype=">u4", offset=self.offset)[::4].astype(np.uint32)
@@ -102,11 +104,11 @@ class DigestSet:
         return memoryview(places)
 
     def longest_suffix(self, host: Host) -> int:
-        """Labels in the longest listed suffix of a host name, 0 where none is listed.
+        """Number of labels in the longest listed suffix of a host name, 0 if none is listed.
 
-        A listed domain covers itself and its subdomains: ``a.b.example`` has the suffixes
-        ``a.b.example`` and ``b.example``, tried in this order. A domain has two labels at the
-        least, so no list can stop a whole top-level domain. IP addresses have no suffix.
+        A listed domain covers itself and its subdomains: ``a.b.example`` has the suffixes ``a.b.example`` and
+        ``b.example``, and the method tries them in this order. A domain has at least two labels, so no list can stop
+        a whole top-level domain. IP addresses have no suffix.
         """
         if host.is_address:
             return 0
@@ -142,8 +144,8 @@ def high_halves(digests: bytes | memoryview) -> NDArray[np.uint64]:
 
 
 def common(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> int:
-    """How many domains two sets under the same list key share, judged by the `high_halves` of their
-    digests: for millions of domains wrong by one at most once in a hundred thousand lists."""
+    """How many domains two sets under the same list key share, judged by the `high_halves` of their digests. For
+    millions of domains, the number is wrong by one at most once in a hundred thousand lists."""
     halves = np.concatenate([one, other])
     halves.sort(kind="stable")
     return int(np.count_nonzero(halves[1:] == halves[:-1]))

@@ -1,7 +1,7 @@
-"""The envelope of a list file: DSSE in JSON, taken apart strictly, signed, and written.
+"""The envelope of a list file: DSSE in JSON, which this module takes apart strictly, signs, and writes.
 
 A file is a DSSE envelope (https://github.com/secure-systems-lab/dsse). Its payload is one line of JSON, the header,
-then the sorted keyed digests of the domains. Nothing here says that a list verified: signed_list.py does.
+then the sorted keyed digests of the domains. This module does not verify a list: signed_list.py does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAYLOAD_TYPE = "application/vnd.stoplist.list.v1"
 MAX_FILE_SIZE = 512 * 1024 * 1024
 """Largest list file, in bytes: about 25 million domains."""
 MAX_ENVELOPE_SIZE = 64 * 1024
-"""Largest envelope but for its payload, in bytes: 16 signatures by RSA keys of 16,384 bits fit."""
+"""Largest envelope without its payload, in bytes: 16 signatures by RSA keys of 16,384 bits fit."""
 MAX_HEADER_SIZE = 4096
 MAX_SIGNATURES = 16
 _PAYLOAD = re.compile(rb'"payload"[ \t\r\n]*:[ \t\r\n]*"')
@@ -35,7 +35,7 @@ _BASE64_PIECE = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A list file taken apart: strict in form, nothing about it verified yet."""
+    """A list file taken apart: its form is checked strictly, but nothing in it is verified yet."""
 
     payload: bytes = field(repr=False)
     signatures: tuple[Signature, ...]
@@ -104,7 +104,7 @@ class Envelope:
         return tuple(found.values())
 
     def signed_by(self, signer: Signer) -> Envelope:
-        """This envelope with one signature more. Raises ListError where that key has signed."""
+        """This envelope with one more signature. Raises ListError if that key has already signed."""
         signature = signer.sign(self._dsse().pae())
         if signature.keyid in {other.keyid for other in self.signatures}:
             raise ListError(
@@ -115,8 +115,8 @@ class Envelope:
         return Envelope(self.payload, (*self.signatures, signature))
 
     def to_bytes(self) -> bytes:
-        """The file, as securesystemslib writes a DSSE envelope."""
-        # Its payload may be hundreds of megabytes: put in here, so that it is not copied four times.
+        """The file, in the form in which securesystemslib writes a DSSE envelope."""
+        # The payload may be hundreds of megabytes. Inserting it here avoids copying it four times.
         hollow = DsseEnvelope(b"", PAYLOAD_TYPE, {s.keyid: s for s in self.signatures}).to_dict()
         before, empty, after = json.dumps(hollow, separators=(",", ":")).partition('"payload":""')
         assert empty
@@ -139,7 +139,7 @@ def build(
     recipient: str = "",
     check_host: str = CHECK_HOST,
 ) -> Envelope:
-    """An unsigned list of canonical `domains`. Raises ListError where a header field is out of range."""
+    """An unsigned list of canonical `domains`. Raises ListError if a header field is out of range."""
     digests = sorted_digests(list_key.secret, domains)
     header = ListHeader(
         list_id,
@@ -157,7 +157,7 @@ def build(
 
 
 def read_digests(payload: bytes, header: ListHeader) -> memoryview:
-    """What stands after the header. Raises ListError."""
+    """The digests after the header. Raises ListError if their number or their order is wrong."""
     digests = memoryview(payload)[payload.index(b"\n") + 1 :]
     if len(digests) != DIGEST_SIZE * header.count:
         raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
@@ -169,10 +169,10 @@ def read_digests(payload: bytes, header: ListHeader) -> memoryview:
 def _cut_payload(data: bytes) -> tuple[bytes, memoryview]:
     """The JSON of an envelope with an empty payload, and the base64 that was its payload.
 
-    The payload may be hundreds of megabytes; a JSON parser would copy it several times and hold the
-    interpreter while it does. Cutting at the first ``"payload": "`` is safe: inside a JSON text the
-    quotes would be escaped; if another field of that name comes first, the payload that is left is not
-    empty, and base64 holds no backslash, so that an escape is no base64.
+    The payload may be hundreds of megabytes. A JSON parser would copy it several times, and hold the interpreter
+    while it does. Cutting at the first ``"payload": "`` is safe. Inside a JSON text the quotes would be escaped. If
+    another field of that name comes first, the payload that is left is not empty. An escape in the payload is an
+    error, since base64 holds no backslash.
     """
     match = _PAYLOAD.search(data, 0, MAX_ENVELOPE_SIZE)
     if match is None:
@@ -184,9 +184,10 @@ def _cut_payload(data: bytes) -> tuple[bytes, memoryview]:
 
 
 def _base64(text: memoryview) -> bytes:
-    """Decode base64 (RFC 4648, section 4) of which each value has one form only.
+    """Decode base64 (RFC 4648, section 4); only one form of each value is allowed.
 
-    In pieces, because the decoder holds the interpreter: a request must not wait for a whole list.
+    The function decodes in pieces, because the decoder holds the interpreter: a request must not wait for a whole
+    list.
     """
     parts = []
     try:

@@ -1,14 +1,15 @@
-"""The guard: whether a list that verified may replace the one before it without a person's look.
+"""The guard: it decides whether a person must look at a verified list before it replaces the old one.
 
-Filters in this field have blocked thousands of sites by one wrong file, properly delivered. A list is
-held, not refused, when it changes more than the policy allows, or lists a name that the policy never
-expects on it; a person who has looked releases it.
+Filters in this field have blocked thousands of sites by one wrong file, properly delivered. The guard holds a list
+if it changes more than the policy allows, or if it lists a name that the policy never expects on it. A held list is
+not refused: a person who has looked at it releases it.
 
 Rules
-  - A change of up to `ALLOWANCE` domains is never held: percentages of small lists mean nothing.
-  - Added and removed domains are counted each for itself; a list of the same size with other
-    domains is a change of both. After a change of list key only the sizes can be compared.
-  - A check host is stopped whatever the digests say: another one than before is held.
+  - The guard never holds a change of up to `ALLOWANCE` domains: percentages of small lists mean nothing.
+  - It counts added and removed domains separately. A list of the same size with other domains is a change of both.
+    After a change of list key it can compare only the sizes.
+  - The gate stops a check host whatever the digests say. So the guard holds a list with another check host than
+    before.
 """
 
 from __future__ import annotations
@@ -30,15 +31,14 @@ if TYPE_CHECKING:  # a publisher compares lists without a policy
     from stoplist.core.policy.models import GuardPolicy
 
 ALLOWANCE = 10
-"""Domains that may be added, and as many removed, whatever the size of the list."""
+"""How many domains may be added, and how many removed, whatever the size of the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainChanges:
     """How a list differs from the one before it, in domains.
 
-    Without the `same_key` only the sizes were compared: `added` and `removed` are then the least
-    that they can be.
+    Without `same_key` only the sizes were compared; `added` and `removed` are then the least that they can be.
     """
 
     before: int
@@ -53,7 +53,7 @@ class DomainChanges:
 
     @classmethod
     def between_unverified(cls, old: Envelope, new: Envelope) -> DomainChanges:
-        """The same of list files that nobody has verified. Raises ListError where one is no list."""
+        """The difference between two list files that nobody has verified. Raises ListError if one is no list."""
         return cls._between(old.header, high_halves(old.digests), new.header, high_halves(new.digests))
 
     @classmethod
@@ -68,7 +68,7 @@ class DomainChanges:
 
 
 class HeldListError(ListError):
-    """A list that verified, `signed`, and waits for a person's release."""
+    """A list that verified, `signed`, and that waits for a person's release."""
 
     def __init__(self, signed: SignedList, message: str) -> None:
         self.signed = signed
@@ -83,8 +83,8 @@ class HeldListError(ListError):
 def check(
     new: SignedList, old: SignedList | None, guard: GuardPolicy, never_block: Iterable[Host]
 ) -> DomainChanges | None:
-    """Let a verified list pass, or raise HeldListError. `old` is the list in force, None if there is none; how the two
-    differ is returned."""
+    """Let a verified list pass and return how it differs from `old`, or raise HeldListError. `old` is the list in
+    force, None if there is none."""
     check_host = new.header.check_host
     unexpected = sum(1 for host in never_block if host.name == check_host or new.digests.longest_suffix(host))
     if unexpected:

@@ -1,4 +1,4 @@
-"""Keys of a list: those that may sign it, and the secret that its digests are made with."""
+"""Keys of a list: the public keys that may sign it, and the secret key of its digests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LIST_KEY_SIZE = 32
 
 
 class KeyFileError(StoplistError):
-    """A key file that cannot be used."""
+    """The gate cannot use this key file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListKey:
-    """The secret that the digests of one recipient's list are keyed with: 32 bytes."""
+    """The secret key of the digests in one recipient's list: 32 bytes."""
 
     secret: bytes = field(repr=False)
 
@@ -54,7 +54,7 @@ class ListKey:
 
     @property
     def key_id(self) -> str:
-        """Names the key without showing it: 16 hexadecimal digits of a keyed hash of nothing."""
+        """A name for the key that does not show it: 16 hexadecimal digits of a keyed hash of nothing."""
         return hashlib.blake2b(digest_size=8, key=self.secret, person=b"stoplist-key-id").hexdigest()
 
 

@@ -15,7 +15,7 @@ from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 
 CHECK_HOST_SUFFIXES = (".invalid", ".test")
-"""Where a check host may be: below names that no site can have (RFC 6761), since it is stopped whatever it is."""
+"""Endings that a check host may have. The gate always stops a check host, so no site may have its name (RFC 6761)."""
 _LIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_ID = re.compile(r"[0-9a-f]{16}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -24,7 +24,7 @@ _MAX_RECIPIENT = 200
 
 
 class ListFault(StrEnum):
-    """What is wrong with a list file, in the order in which faults are looked for."""
+    """The faults of a list file, in the order in which the code looks for them."""
 
     SIZE = "size"
     ENVELOPE = "envelope"
@@ -39,7 +39,7 @@ class ListFault(StrEnum):
 
 
 class ListError(StoplistError):
-    """A file that is not, or not yet, a list to enforce. `fault` says at which check it failed."""
+    """The file is not, or not yet, a list that the gate may enforce. `fault` says at which check it failed."""
 
     def __init__(self, fault: ListFault, message: str, *, hint: str = "ask the publisher for a new copy") -> None:
         super().__init__(message, hint=hint)

@@ -1,8 +1,8 @@
 """A list that verified, format 1 (docs/list-format.md).
 
-`SignedList.open` is the only way to a SignedList: whoever holds one holds a list that verified.
+Only `SignedList.open` makes a SignedList: code that holds one holds a list that verified.
 
-The order of checks, the first fault ends it:
+The code checks in this order and stops at the first fault:
   1. size                      5. header: exact fields, types and ranges
   2. strict JSON, base64       6. list id and serial: not lower than the highest seen
   3. payload type              7. clock: not issued in the future, unless it was in force before
@@ -11,10 +11,9 @@ The order of checks, the first fault ends it:
 
 Rules
   - Any bytes give a SignedList or a ListError, nothing else.
-  - Key ids are hints; what counts is distinct key material that verifies.
+  - Key ids are hints. The code counts distinct key material that verifies.
   - An expired list is a SignedList whose `expired(now)` is true: the caller decides.
-  - A list that was in force before verifies whatever the clock says: a clock set back must not end
-    enforcement.
+  - A list that was in force before verifies whatever the clock says: a clock set back must not end enforcement.
 """
 
 from __future__ import annotations
@@ -44,24 +43,24 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was in force before: a new file must not be behind it.
+    """The lists that were in force before: a new file must not be behind them.
 
-    `expected` is the list id that the file held until now, None if it is not known; `seen` has the
-    newest list of each id.
+    `expected` is the list id that the file held until now, None if it is not known. `seen` has the newest list of
+    each id.
     """
 
     expected: str | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
     def after(self, signed: SignedList) -> History:
-        """This history, and `signed` in force in some file."""
+        """This history after `signed` came into force in some file."""
         before = self.seen.get(signed.header.list)
         if before is not None and before.serial > signed.header.serial:
             return self
         return History(self.expected, {**self.seen, signed.header.list: signed.seen})
 
     def expecting(self, signed: SignedList) -> History:
-        """This history, and `signed` in force in the very file."""
+        """This history after `signed` came into force in this very file."""
         return History(signed.header.list, self.after(signed).seen)
 
     def check(self, header: ListHeader, payload_digest: bytes) -> bool:
@@ -97,8 +96,8 @@ NO_HISTORY = History()
 class VerifiedPayload:
     """The payload of a list file that verified, before a list key makes it a SignedList.
 
-    `signers` are the key ids of the distinct trusted keys that signed it; `digest` is the SHA-256
-    of the payload: two lists with the same are the same list.
+    `signers` are the key ids of the distinct trusted keys that signed it. `digest` is the SHA-256 of the payload:
+    two lists with the same digest are the same list.
     """
 
     header: ListHeader
@@ -108,7 +107,7 @@ class VerifiedPayload:
 
     @property
     def offset(self) -> int:
-        """Where the digests begin in the payload."""
+        """The offset in the payload at which the digests begin."""
         return self.payload.index(b"\n") + 1
 
 
@@ -121,10 +120,10 @@ def verify(
     history: History = NO_HISTORY,
     judge: SignatureJudge = is_signature_of,
 ) -> VerifiedPayload:
-    """Verify the bytes of a list file: every check of the format but that of the list key.
+    """Verify the bytes of a list file: every check of the format except the check of the list key.
 
-    `threshold` distinct keys of `trusted` must have signed it; `now` is an aware time; `judge` says
-    of each signature whether it is one. Raises ListError.
+    `threshold` distinct keys of `trusted` must have signed it. `now` is an aware time. `judge` says whether a
+    signature is valid. Raises ListError.
     """
     envelope = Envelope.parse(data)
     signers = envelope.signers(trusted, judge)
@@ -150,7 +149,7 @@ def verify(
 
 @dataclass(frozen=True, slots=True)
 class SignedList:
-    """A list that verified, ready to be asked. `payload_digest` is that of `VerifiedPayload`."""
+    """A list that verified, ready for lookups. `payload_digest` is the `digest` of `VerifiedPayload`."""
 
     header: ListHeader
     digests: DigestSet = field(compare=False)
@@ -171,7 +170,7 @@ class SignedList:
     ) -> SignedList:
         """Verify the bytes of a list file with `verify`, and open it with its list key.
 
-        `list_keys` are those at hand; the header names the one to use. Raises ListError.
+        `list_keys` are the keys at hand; the header names the one to use. Raises ListError.
         """
         verified = verify(data, trusted=trusted, threshold=threshold, now=now, history=history, judge=judge)
         header = verified.header

@@ -1,1 +1,1 @@
-"""The policy: the YAML document, the models that read it strictly, and what differs between two of them."""
+"""The policy: the YAML document, the models that read it strictly, and the differences between two of them."""

@@ -1,8 +1,9 @@
-"""What differs between two policies, by the names of keys: what a journal may keep of a change.
+"""The differences between two policies, as names of keys: all that a journal may keep of a change.
 
 Rules
   - Names and positions of keys only. A value may name a host, a network or a person.
-  - A section that one of the two does not have is named as a whole; of lists of sections, those that differ.
+  - If only one of the two has a section, the module names it as a whole. In a list of sections, it names those that
+    differ.
 """
 
 from __future__ import annotations

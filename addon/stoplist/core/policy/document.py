@@ -2,10 +2,10 @@
 
 Rules
   - Every value, and every key, has its place: file, line, column.
-  - A document says what it means, once: a duplicate key, a tab, an anchor, an alias and a tag are faults.
-  - What YAML itself cannot read is a fault beside the others where the reader can go on; where it cannot, the
-    fault says so.
-  - A base adds what a document leaves out: sections are merged key by key, all else is replaced.
+  - A document says each thing once and plainly: a duplicate key, a tab, an anchor, an alias and a tag are faults.
+  - If YAML itself cannot read something, that is a fault beside the others, as long as the reader can go on. If it
+    cannot go on, the fault says so.
+  - A base adds the keys that a document leaves out: `over` merges sections key by key and replaces all else.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import yaml
 from stoplist.errors import Place, Problems, StoplistError
 
 type Path = tuple[str | int, ...]
-"""Where a value stands in a document: keys and positions, such as ``("lists", 0, "file")``."""
+"""The path of a value in a document: keys and positions, such as ``("lists", 0, "file")``."""
 
 type ProblemKind = Literal["syntax", "unknown-key", "duplicate-key", "missing-key", "value", "input", "test"]
-"""What sort of fault it is, for programs: of the YAML, of a key, of a value, of a file that a value names, or of a
-test."""
+"""The kind of a fault, for programs: a fault of the YAML, of a key, of a value, of a file that a value names, or of
+a test."""
 
 _BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
@@ -39,10 +39,10 @@ class PolicyError(StoplistError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`places` are those of values, `keys` those of the keys before them, `written` the text of plain values.
+    """`places` are the places of values, `keys` those of their keys, `written` the text of plain values.
 
-    `problems` are values that YAML itself cannot read; they stand in `values` as None, and their
-    paths in `faulty`.
+    `problems` are the values that YAML itself cannot read. They stand in `values` as None, and their paths in
+    `faulty`.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Document:
 
     @classmethod
     def read(cls, data: bytes, source: str) -> Self:
-        """Read YAML. Raises Problems where it is none, or not a set of keys and values."""
+        """Read YAML. Raises Problems if it is no YAML, or not a set of keys and values."""
         try:
             text = data.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
@@ -105,7 +105,7 @@ class Document:
         return self.places.get(path) or Place(self.source, 1)
 
     def over(self, base: Document) -> None:
-        """Take from `base` what this document leaves out: sections key by key, whatever else as a whole."""
+        """Take from `base` the keys that this document leaves out: sections key by key, other values as a whole."""
         self._take(base, self.values, base.values, ())
         self.problems[:0] = base.problems
 
@@ -126,7 +126,7 @@ class Document:
         return _texts(self.values, ())
 
     def replace(self, path: Path, text: str) -> None:
-        """Put another text in the place of one."""
+        """Replace the text at `path` by `text`."""
         holder: Any = self.values
         for step in path[:-1]:
             holder = holder[step]
@@ -150,7 +150,7 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Conversion:
-    """From YAML's nodes to a Document."""
+    """Turns YAML's nodes into a Document."""
 
     document: Document
     loader: _Loader
@@ -200,7 +200,8 @@ class _Conversion:
         return values
 
     def _remember(self, node: yaml.Node, path: Path) -> None:
-        """A value stands where it begins, or at its key where it begins in another line."""
+        """Record the place of a value: the place where it begins, or that of its key if the value begins in another
+        line."""
         here, key = self._place(node), self.document.keys.get(path)
         self.document.places[path] = here if key is None or key.line == here.line else key
 
@@ -218,7 +219,7 @@ class _Conversion:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and aliases; `tagged` are the nodes whose tag was written out."""
+    """A YAML loader without anchors and aliases. `tagged` are the nodes with a tag that was written out."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -268,7 +269,7 @@ _SYNTAX = (
         "begin it as far to the right as its neighbours, or close the quote above it",
     ),
 )
-"""What the YAML parser says, and what it means to somebody who has never seen its grammar."""
+"""Messages of the YAML parser, each with its meaning for somebody who has never seen its grammar, and a remedy."""
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int, int, int], Place]) -> Problems:

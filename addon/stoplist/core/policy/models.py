@@ -1,8 +1,8 @@
-"""Policy: the models of what the operator wants. They are the reference of the policy's keys.
+"""Policy: the models of the operator's policy. They are the reference of the policy's keys.
 
 Rules
   - Only keys that do something exist. Values are frozen; a changed policy is a new Policy.
-  - Paths are as written, relative to the policy's folder; nothing is read here.
+  - Paths are as written, relative to the policy's folder; this module reads no file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ListPolicy(Section):
 
     @property
     def once_expired(self) -> str:
-        """What happens when the list has expired, in words."""
+        """The consequence once the list has expired, in words."""
         return "every request is refused" if self.when_expired == "refuse-all" else "it stays in force"
 
     @model_validator(mode="after")
@@ -216,7 +216,7 @@ class TunnelsPolicy(Section):
         return not self.ports or any(port in ports for ports in self.ports)
 
     def is_web(self, port: int) -> bool:
-        """Whether there is the web on this port, or nothing."""
+        """Whether this port is in `web_ports`, where text passes only once the server has spoken."""
         return any(port in ports for ports in self.web_ports)
 
 

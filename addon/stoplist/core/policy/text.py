@@ -1,9 +1,9 @@
 """PolicyText: a policy file read strictly from YAML, with the place of each value; or all of its faults.
 
 Rules
-  - Every fault is found in one run, each with its line, the value as it was written, and a remedy.
-  - An unknown key is an error that suggests the right one; so are a duplicate key, a tab, an anchor
-    and an alias: a policy says what it means, once.
+  - One run finds every fault, each with its line, the value as it was written, and a remedy.
+  - An unknown key is an error that suggests the right one. A duplicate key, a tab, an anchor and an alias are errors
+    as well: a policy says each thing once and plainly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PolicyText:
 
     @classmethod
     def of(cls, document: Document) -> PolicyText:
-        """The policy that a document says. Raises Unsound, or else Problems."""
+        """The policy in a document. Raises Unsound, or else Problems."""
         try:
             policy = Policy.model_validate(document.values)
         except ValidationError as error:
@@ -57,13 +57,13 @@ class PolicyText:
         return cls(document, policy)
 
     def place(self, *path: str | int) -> Place:
-        """Where a value stands, or the section nearest to it."""
+        """The place of a value, or of the section nearest to it."""
         return self.document.place(path)
 
 
 class Unsound(Problems):
-    """Faults of a policy. `sound` is the policy without them, so that all that it names can be looked at all the
-    same; `left_out` are the keys that `sound` has no value of its own for."""
+    """Faults of a policy. `sound` is the policy without them, so that a check can still look at everything that it
+    names. `left_out` are the keys for which `sound` has no value of its own."""
 
     def __init__(self, problems: list[StoplistError], sound: PolicyText, left_out: frozenset[str]) -> None:
         super().__init__(problems)
@@ -72,7 +72,7 @@ class Unsound(Problems):
 
 
 def in_order(problems: list[StoplistError], source: str) -> list[StoplistError]:
-    """In the order of lines; those of the file `source` before those of what it includes."""
+    """Sort problems by line; those of the file `source` come before those of the files that it includes."""
 
     def order(problem: StoplistError) -> tuple[bool, str, int, int]:
         where = problem.where or Place(source, 1)
@@ -102,7 +102,7 @@ def _unsound(document: Document, problems: list[StoplistError], details: list[Er
 
 
 def _sound_items(document: Document, key: str, locs: list[Path]) -> list[int]:
-    """The positions of a list's items that have no fault; none where the list itself has one."""
+    """The positions of a list's items that have no fault; empty if the list itself has one."""
     items, faulty = document.values.get(key), {loc[1:2] for loc in locs if loc[0] == key}
     if not isinstance(items, list) or () in faulty:
         return []
@@ -110,8 +110,8 @@ def _sound_items(document: Document, key: str, locs: list[Path]) -> list[int]:
 
 
 def _explain_all(document: Document, details: list[ErrorDetails]) -> list[StoplistError]:
-    """The errors of pydantic as ours. A section that is empty only because all of it
-    was faulty is no fault of its own."""
+    """Turn pydantic's errors into ours. A section that is empty only because all of it was faulty is no fault of its
+    own."""
     locs = [detail["loc"] for detail in details]
     found = [(_as_written(document, detail["loc"]), detail) for detail in details]
     return [
@@ -123,7 +123,8 @@ def _explain_all(document: Document, details: list[ErrorDetails]) -> list[Stopli
 
 
 def _as_written(document: Document, loc: Path) -> Path:
-    """The path of a value in the document: one value may stand where several may be."""
+    """The path of a value in the document. It leaves out the position that pydantic adds if one value
+    stands for several."""
     path: Path = ()
     for step in loc:
         if (isinstance(step, str) and step) or (*path, step) in document.places:
@@ -175,7 +176,7 @@ _MESSAGES = {
     "too_short": "is empty",
 }
 _ABOUT = {"threshold": "threshold", "help": "help", "legal": "status"}
-"""The key of a section that a fault of the section is about."""
+"""For some sections, the key that a fault of the section is about."""
 _HINTS = {
     "one_source": "write 'key: {file: worst-of.listkey}' or 'key: {env: STOPLIST_KEY}'",
     "one_directory": "write 'proxy_auth: {htpasswd: users.htpasswd}'",
@@ -187,7 +188,7 @@ _HINTS = {
 
 
 def _field(path: Path) -> tuple[type[Section] | None, Any]:
-    """The section that holds the value at `path`, and the value's own field where it has one."""
+    """The section that holds the value at `path`, and the value's own field if it has one."""
     section: type[Section] | None = Policy
     found: Any = None
     for step in path:
@@ -196,14 +197,14 @@ def _field(path: Path) -> tuple[type[Section] | None, Any]:
         if found is not None:
             inner = next(_sections(found.annotation), None)
             if inner is None and section is not None:
-                continue  # a text in one of several languages
+                continue  # one of several languages of a text
             section = inner
         found = section.model_fields.get(step) if section else None
     return section, found
 
 
 def _home(key: str, section: type[Section], path: Path) -> Path | None:
-    """The section that has this key, the outermost first; None where none has."""
+    """The outermost section that has this key; None if none has."""
     if key in section.model_fields:
         return path
     found = (

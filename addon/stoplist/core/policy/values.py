@@ -1,6 +1,6 @@
-"""Values of a policy: what a key may hold, how it is read, and what JSON Schema says of it.
+"""Values of a policy: the forms that a key may hold, how this module reads them, and their JSON Schema.
 
-Each type reads one form strictly, and says of any other what it is not. pydantic runs them.
+Each type reads one form strictly, and for any other says which form it is not. pydantic runs them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stoplist.core.policy.document import PolicyError as PolicyError
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A text that matches a pattern, or else is told not to be `what`."""
+    """Accepts a text that matches `pattern`; the error for any other says that it is not `what`."""
 
     pattern: str
     what: str
@@ -96,14 +96,14 @@ def _day(value: object) -> date:
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where the gate listens. Port 0 lets the system choose."""
+    """The address on which the gate listens. With port 0 the system chooses a port."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError or HostError.
+        """Read ``ADDRESS:PORT``, with an IPv6 address in brackets. Raises ValueError or HostError.
 
         >>> ListenAddress.parse("[::1]:8080")
         ListenAddress(host='::1', port=8080)
@@ -194,7 +194,7 @@ def _network(value: object) -> Network:
 
 
 def _networks_of_range(value: str) -> list[str]:
-    """The networks of ``FIRST-LAST``, if they are few; nothing where it is no range."""
+    """The networks of ``FIRST-LAST``, cut off after 33; empty if it is no range."""
     first, _, last = value.partition("-")
     try:
         networks = summarize_address_range(ip_address(first.strip()), ip_address(last.strip()))
@@ -222,13 +222,13 @@ def _percent(value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time by the calendar: so many months, and so many days."""
+    """A span of calendar time: a number of months and a number of days."""
 
     months: int
     days: int
 
     def before(self, now: datetime) -> datetime:
-        """This long before `now`; the last day of a month where it has no such day."""
+        """The time this long before `now`; the last day of the month if the month has no such day."""
         month = now.year * 12 + now.month - 1 - self.months
         year, month = divmod(month, 12)
         last = (datetime(year + (month == 11), (month + 1) % 12 + 1, 1, tzinfo=UTC) - timedelta(days=1)).day
@@ -255,7 +255,7 @@ def _zone(value: object) -> zoneinfo.ZoneInfo:
     try:
         if isinstance(value, str):
             return zoneinfo.ZoneInfo(value)
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):  # no file can have it; a folder; no such zone
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):  # not a file name; a folder; no such zone
         pass
     raise PydanticCustomError("zone", "is not the name of a time zone")
 
@@ -319,8 +319,8 @@ Mode = Literal["enforce", "observe"]
 
 @dataclass(frozen=True, slots=True)
 class SpokenText:
-    """A text in each language that it is written in: pairs of a language tag and the text, the tag '' where it is
-    one for all."""
+    """A text in each language that it is written in, as pairs of a language tag and the text. The tag is '' if one
+    text serves all languages."""
 
     texts: tuple[tuple[str, str], ...]
 
@@ -333,7 +333,7 @@ class SpokenText:
 
     @classmethod
     def one(cls) -> Any:
-        """The type of one of the texts."""
+        """The type of each text."""
         return Text
 
     @classmethod
@@ -357,7 +357,7 @@ class SpokenText:
 
 
 class SpokenLink(SpokenText):
-    """The same for a link."""
+    """A link in each language, in the same form."""
 
     __slots__ = ()
 

@@ -1,4 +1,5 @@
-"""What is read off the network, strictly: the head of a request, a ClientHello, the first bytes of a tunnel.
+"""The strict parsers of network input: the head of a request, a ClientHello, the first bytes of a tunnel.
 
-Values in, values out. A parser here accepts what every reader reads in one way, and refuses the rest.
+Each takes values and returns values. A parser here accepts the input that every reader reads in one way, and refuses
+the rest.
 """

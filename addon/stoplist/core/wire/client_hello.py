@@ -1,8 +1,9 @@
-"""The name that a TLS ClientHello claims (RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3).
+"""The host name in a TLS ClientHello (RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3).
 
-Two doors read ClientHellos. What comes to mitmproxy is parsed there, and `server_name` is handed its
-extensions; the lane hands what it received to `extensions_of`. The name itself is read here for both, byte
-by byte, because libraries leave out names that they take for malformed, and a name left out is not judged.
+ClientHellos reach this module in two ways. mitmproxy parses those that it receives, and `server_name` is given their
+extensions. The lane passes the bytes that it received to `extensions_of`. This module reads the name itself for both,
+byte by byte, because libraries leave out names that they take for malformed, and nobody would judge a name that was
+left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ SERVER_NAME = 0
 MAX_HELLO = 64 * 1024
 """Longest ClientHello that is read, in bytes, with the headers of its records."""
 MAX_RECORDS = 2048
-"""How many records it may come in: who sends it byte by byte has it read again with each byte."""
+"""How many records it may come in. The parser reads the whole ClientHello again with each record that arrives; the
+limit bounds that work."""
 
 _HOST_NAME = 0
 _HANDSHAKE = 22
@@ -26,24 +28,24 @@ _MAX_RECORD = 16 * 1024
 _NUMBER = struct.Struct(">H")
 _EXTENSION = struct.Struct(">HH")
 _RANDOM_END = 34
-"""Where the session id begins: after the version and the random bytes."""
+"""Offset at which the session id begins: after the version and the random bytes."""
 
 
 class HelloError(StoplistError):
-    """What is no ClientHello, or not one that every reader takes in the same way."""
+    """The bytes are no ClientHello, or not one that every reader takes in the same way."""
 
 
 def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
     """The extensions, (type, body), of the ClientHello at the start of `data`; None if it is not whole.
 
-    `data` are the bytes of a client, from its first TLS record on. Raises HelloError.
+    `data` holds the bytes of a client, from its first TLS record on. Raises HelloError.
     """
     found = _hello(data)
     return extensions_of_body(found[0]) if found is not None else None
 
 
 def extensions_of_body(hello: bytes) -> list[tuple[int, bytes]]:
-    """The same for the body of a ClientHello, without records and without its type and length. Raises HelloError."""
+    """The extensions, (type, body), of a ClientHello body without records, type and length. Raises HelloError."""
     try:
         ciphers = _RANDOM_END + 1 + hello[_RANDOM_END]
         length = _NUMBER.unpack_from(hello, ciphers)[0]
@@ -72,7 +74,7 @@ def extensions_of_body(hello: bytes) -> list[tuple[int, bytes]]:
 def server_name(extensions: Iterable[tuple[int, bytes]]) -> Host | None:
     """The host that the extensions of a ClientHello, (type, body), name; None if they name none.
 
-    Raises HostError for what cannot be read, and for more names than the one that the RFC allows.
+    Raises HostError if the name cannot be read, or if there are more names than the one that the RFC allows.
 
     >>> server_name([(SERVER_NAME, b"\\0\\x0f\\0\\0\\x0cexample.test")]).name
     'example.test'
@@ -90,7 +92,7 @@ def server_name(extensions: Iterable[tuple[int, bytes]]) -> Host | None:
 
 
 def length_of(data: bytes) -> int | None:
-    """How many bytes of `data` the records of the ClientHello at its start take; None if it is not whole.
+    """How many bytes the records of the ClientHello at the start of `data` take; None if it is not whole.
 
     Raises HelloError.
     """
@@ -99,9 +101,11 @@ def length_of(data: bytes) -> int | None:
 
 
 def _hello(data: bytes) -> tuple[bytes, int] | None:
-    """The body of the ClientHello whose records `data` begins with, and where they end; None if it is not whole.
+    """The body of the ClientHello at the start of `data`, and the offset at which its records end; None if it is not
+    whole.
 
-    A record is looked into when it is whole, as a server does: where `data` was cut changes nothing.
+    The function looks into a record only when the record is whole, as a server does. So the places at which `data`
+    was cut change nothing.
     """
     hello, start = bytearray(), 0
     for _ in range(MAX_RECORDS):
@@ -130,7 +134,7 @@ def _hello(data: bytes) -> tuple[bytes, int] | None:
 
 
 def _prefixed(data: bytes) -> bytes:
-    """What a length of two bytes stands before, and nothing follows."""
+    """The bytes after a length field of two bytes; nothing may follow them."""
     if len(data) < 2 or len(data) != 2 + int.from_bytes(data[:2]):
         raise HostError("the names in the ClientHello are cut off, or followed by others")
     return data[2:]

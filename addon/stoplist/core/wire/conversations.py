@@ -1,15 +1,17 @@
-"""Conversations: what the two ends of a tunnel say before it is clear that none of it is the web in the clear.
+"""Conversations: the bytes of a tunnel until it is clear that none of them is HTTP in the clear.
 
-Who may relay a tunnel after its opening (see openings.py) goes on looking, here, until the server has shown what
-it is. What a client said is then of no matter: only a web server answers a request.
+The code that relays a tunnel goes on looking at it here after its opening (see openings.py), until the server has
+shown which protocol it speaks. From then on the client's bytes no longer matter: only a web server answers a
+request.
 
   TlsConversation      up to the ServerHello: each ClientHello names a host (RFC 8446, section 4.1.4)
   OtherConversation    another protocol, up to the server's first words
 
 Rules
-  - Bytes come in as they are received, in any pieces, and those that may go on come out. No I/O.
-  - What is not yet known to be harmless is kept, at most 64 KiB of it.
-  - Where a web server answers what was no request to us, the answer is not handed on, and the conversation ends.
+  - Bytes come in as they are received, in any pieces. The bytes that may go on come out. No I/O.
+  - A conversation keeps the bytes that are not yet known to be harmless, at most 64 KiB of them.
+  - If a web server answers something that did not look like a request, the conversation does not hand the answer on,
+    and ends.
 """
 
 from __future__ import annotations
@@ -28,24 +30,24 @@ type Judged = Callable[[Iterable[tuple[int, bytes]]], Verdict]
 """The verdict for a ClientHello, by its extensions, (type, body). Raises HostError."""
 
 MAX_HELLOS = 8
-"""How many ClientHellos a client may say in one connection: RFC 8446 knows two."""
+"""How many ClientHellos a client may send in one connection; RFC 8446 knows two."""
 MAX_SPACE = 1024
-"""How much white space a server that is one of the web may begin with, in bytes."""
+"""How much white space a web server may send before its answer, in bytes."""
 _ALERT, _HANDSHAKE, _APPLICATION_DATA = 21, 22, 23
 _MAX_RECORD = 16 * 1024 + 256
 """Longest body of a record, in bytes (RFC 8446, section 5.2)."""
 _SERVER_HELLO = 2
 _RANDOM = slice(6, 38)
-"""Where the random bytes of a ServerHello are in its message: after its type, its length and its version."""
+"""Where the random bytes of a ServerHello stand in its message: after its type, its length and its version."""
 _RETRY = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")
 """The random bytes of a HelloRetryRequest (RFC 8446, section 4.1.3)."""
 _PAGES = (b"HTTP/", b"<!DOCTYPE HTML", b"<HTML")
 _SETTINGS_LENGTH = 6
-"""A setting of HTTP/2 in bytes (RFC 9113, section 6.5)."""
+"""Length of a setting of HTTP/2, in bytes (RFC 9113, section 6.5)."""
 
 
 class RefusedError(StoplistError):
-    """The conversation must end here: the verdict says why."""
+    """The conversation must end here; `verdict` says why."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.reason.value)
@@ -54,24 +56,24 @@ class RefusedError(StoplistError):
 
 class Conversation(Protocol):
     is_over: bool
-    """Whether nothing has to be looked at any more."""
+    """Whether the relay no longer has to look at anything."""
 
     @property
     def held_back(self) -> bytes:
-        """What the server said that may be the start of an answer: where it says no more, it is none."""
+        """The server's bytes that may be the start of a web server's answer; without further bytes, they are none."""
 
     def from_client(self, data: bytes) -> bytes:
-        """What the client says next in, what the server may be told out. Raises RefusedError."""
+        """Take the client's next bytes; return the bytes that may go to the server. Raises RefusedError."""
 
     def client_ended(self) -> None:
-        """The client says nothing any more: some servers take that for the end of a line. Raises RefusedError."""
+        """Note that the client has ended; some servers take that for the end of a line. Raises RefusedError."""
 
     def from_server(self, data: bytes) -> bytes:
-        """What the server says next in, what the client may be told out. Raises RefusedError."""
+        """Take the server's next bytes; return the bytes that may go to the client. Raises RefusedError."""
 
 
 class Words(StrEnum):
-    """What the first words of a server are."""
+    """The protocol that the first words of a server show."""
 
     INCOMPLETE = "not enough bytes to tell"
     SETTINGS = "HTTP/2, which servers begin by themselves"
@@ -80,7 +82,7 @@ class Words(StrEnum):
 
 
 def words_of(data: bytes) -> Words:
-    """What a server is that says `data` first.
+    """The protocol of a server that sends `data` first.
 
     >>> words_of(b"SSH-2.0-OpenSSH_9.9\\r\\n")
     <Words.OTHER: 'another protocol'>
@@ -100,7 +102,7 @@ def words_of(data: bytes) -> Words:
 
 
 def _record_of(data: bytes) -> Words:
-    """Whether a server begins with an alert of TLS, or a handshake that begins with a ServerHello."""
+    """Whether a server begins with a TLS alert, or with a handshake record that begins with a ServerHello."""
     if len(data) > 1 and (data[1] != 3 or (len(data) > 2 and data[2] > 4)):
         return Words.OTHER
     if len(data) < 6:
@@ -110,18 +112,19 @@ def _record_of(data: bytes) -> Words:
 
 
 def _frame_of(data: bytes) -> Words:
-    """Whether a server begins with a frame SETTINGS of HTTP/2 (RFC 9113, sections 3.4 and 4.1).
+    """Whether a server begins with a SETTINGS frame of HTTP/2 (RFC 9113, sections 3.4 and 4.1).
 
-    It is sent at once: where less came, nothing more may come until the client has answered.
+    A server sends the frame at once. If fewer bytes came, nothing more may come until the client has answered.
     """
     is_one = data[3:9] == b"\x04\0\0\0\0\0" and int.from_bytes(data[:3]) % _SETTINGS_LENGTH == 0
     return Words.SETTINGS if is_one else Words.OTHER
 
 
 class OtherConversation:
-    """A protocol that is neither TLS nor HTTP; the first piece of the client's is its opening.
+    """A protocol that is neither TLS nor HTTP. The client's first piece is its opening.
 
-    It is looked at to its end where the opening may be a request of HTTP/0.9: its answer has no form of its own.
+    If the opening may be a request of HTTP/0.9, the conversation looks at everything to the end, because such a
+    request has an answer without a form of its own.
     """
 
     def __init__(self) -> None:
@@ -158,20 +161,20 @@ class OtherConversation:
 
 
 class TlsConversation:
-    """What follows a first ClientHello that was judged; the first piece of the client's begins with that."""
+    """A TLS tunnel after its first ClientHello was judged. The client's first piece begins with that ClientHello."""
 
     def __init__(self, judged: Judged, *, may_be_other: bool = True) -> None:
-        """`may_be_other` says whether a server of neither TLS nor the web may go on."""
+        """`may_be_other` says whether a server that speaks neither TLS nor HTTP may go on."""
         self.is_over = False
         self._judged = judged
         self._may_be_other = may_be_other
         self._hellos = 0
-        """How many whole ones the client has said."""
+        """How many whole ClientHellos the client has sent."""
         self._records = b""
-        """Of the client, the last one not whole."""
+        """The client's last record, as long as it is not whole."""
         self._answer = b""
         self._message = b""
-        """The handshake of the server so far, since its last HelloRetryRequest."""
+        """The handshake bytes of the server so far, since its last HelloRetryRequest."""
         self._has_answered = False
 
     @property
@@ -190,10 +193,10 @@ class TlsConversation:
         return may_go
 
     def client_ended(self) -> None:
-        """A record that is not whole was not told to the server."""
+        """Do nothing: the server never received a record that is not whole."""
 
     def _record(self, start: int) -> int | None:
-        """How long what a client says next is, a record or a ClientHello of several; None if it is not whole."""
+        """Length of the client's next unit, a record or a ClientHello of several records; None if it is not whole."""
         said = self._records
         if len(said) - start < 5:
             return None

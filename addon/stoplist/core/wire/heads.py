@@ -1,16 +1,16 @@
 """RequestHead: the head of an HTTP/1 request, from its raw bytes, read strictly (RFC 9112).
 
-Filters are talked past where two readers of one request disagree. So a head is read once, here, and
-what was read is what is judged and what is forwarded; a head that another reader could take in
-another way is a HeadError, never a guess.
+Clients get past a filter where two readers of one request disagree. So this module reads a head once, and the gate
+judges and forwards the result. A head that another reader could take in another way is a HeadError, never a guess.
 
 Refused
   - a line folded onto the next (obs-fold), a CR that ends no line, any other control character
   - white space around a field's name, or anywhere in the value of Host but at its ends; a tab in it
   - two Host fields; Host with userinfo; a target with userinfo or a fragment, or a backslash before its path
-  - Content-Length with Transfer-Encoding, either of them twice, a length that is no number, any
-    transfer coding but chunked, Transfer-Encoding in HTTP/1.0
+  - Content-Length with Transfer-Encoding, either of them twice, a length that is no number, any transfer coding but
+    chunked, Transfer-Encoding in HTTP/1.0
   - a version other than 1.0 and 1.1, a scheme other than http and https, CONNECT in another case
+
 Accepted, as RFC 9112 allows: a line that ends in LF alone, empty lines before the request line.
 """
 
@@ -39,17 +39,16 @@ _PORTS = {b"http": 80, b"https": 443}
 
 
 class HeadError(StoplistError):
-    """A head that is malformed, or that could be read in two ways: the request is refused."""
+    """A head that is malformed, or that could be read in two ways. The gate refuses the request."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RequestHead:
-    """What a request says of itself before its body.
+    """The fields of a request before its body.
 
-    `target` is the host that CONNECT or an absolute-form target names, with `port`; None and 0 where
-    the target is a path or an asterisk. `scheme` is empty but for absolute-form; `path` is empty for
-    CONNECT. `field` is the host of the Host field. `length` is that of the body in bytes, None where
-    it is chunked.
+    `target` is the host that CONNECT or an absolute-form target names, and `port` its port; they are None and 0 if
+    the target is a path or an asterisk. `scheme` is empty except in absolute-form. `path` is empty for CONNECT.
+    `field` is the host of the Host field. `length` is the length of the body in bytes, None if the body is chunked.
     """
 
     method: bytes
@@ -66,7 +65,7 @@ class RequestHead:
     def parse(cls, data: bytes) -> RequestHead:
         """Read a head, with or without the empty line that ends it.
 
-        Raises HeadError where its form is wrong, HostError where a host in it cannot be read.
+        Raises HeadError if its form is wrong, HostError if a host in it cannot be read.
 
         >>> head = RequestHead.parse(b"GET http://example.test/a HTTP/1.1\\r\\nHost: example.test\\r\\n\\r\\n")
         >>> head.authority, head.path, head.length
@@ -90,7 +89,7 @@ class RequestHead:
             raise HeadError("the Host field holds a tab")
         if not hosts:
             field = None
-        else:  # of CONNECT it is the target once more
+        else:  # with CONNECT, it repeats the target
             field = target if hosts[0] == raw_target and target is not None else parse_authority(hosts[0])[0]
         length = _length(fields, version) if _FRAMING.search(data, line.end()) else 0
         return cls(method, scheme, target, port, path, version, fields, field, length)
@@ -107,20 +106,20 @@ class RequestHead:
 
 
 def find_end(data: bytes) -> int | None:
-    """How long the head at the start of `data` is, with the empty line that ends it; None if it is not whole."""
+    """Length of the head at the start of `data`, with the empty line that ends it; None if it is not whole."""
     match = _END.search(data, _start(data))
     return match.end() if match else None
 
 
 def is_hopeless(data: bytes) -> bool:
-    """Whether the head at the start of `data`, which is not whole, has a request line that is none."""
+    """Whether the head at the start of `data`, which is not whole, has a malformed request line."""
     start = _start(data)
     end = data.find(b"\n", start)
     return end >= 0 and not _REQUEST_LINE.match(data[: end + 1], start)
 
 
 def _start(data: bytes) -> int:
-    """Where the request line begins: after the empty lines before it (RFC 9112, section 2.2)."""
+    """Offset at which the request line begins: after the empty lines before it (RFC 9112, section 2.2)."""
     match = _EMPTY_LINES.match(data)
     return match.end() if match else 0
 
@@ -150,7 +149,7 @@ def _values(fields: tuple[tuple[bytes, bytes], ...], name: bytes) -> list[bytes]
 
 
 def _length(fields: tuple[tuple[bytes, bytes], ...], version: bytes) -> int | None:
-    """The length of the body (RFC 9112, section 6.3), None where it is chunked."""
+    """The length of the body (RFC 9112, section 6.3), None if it is chunked."""
     lengths, codings = _values(fields, b"content-length"), _values(fields, b"transfer-encoding")
     if codings:
         if lengths or version == b"1.0" or [coding.lower() for coding in codings] != [b"chunked"]:

@@ -1,14 +1,14 @@
-"""Opening: what a client opens a tunnel with, told from its first bytes.
+"""Opening: the protocol with which a client opens a tunnel, told from its first bytes.
 
-A tunnel carries what its two ends agree on. The gate must see two kinds of it: TLS, whose
-ClientHello names a host, and HTTP, whose requests do. Everything else is another protocol, of which
-conversations.py makes sure that no web server takes it for a request.
+A tunnel carries any protocol that its two ends agree on. The gate must see two of them: TLS, because a ClientHello
+names a host, and HTTP, because requests name a host. Everything else is another protocol. For that, conversations.py
+makes sure that no web server takes it for a request.
 
 Rules
-  - A decision is made only when no further byte could change it: a client that sends its first bytes
-    one by one is read no differently.
-  - What servers are known to take for HTTP is HTTP: empty lines before it, any case, any white space,
-    another version or none. How strictly it is then read is the business of core/wire/heads.py.
+  - The module decides only when no further byte could change the decision. So it reads a client that sends its first
+    bytes one by one no differently.
+  - Whatever some known server takes for HTTP is HTTP here: empty lines before it, any case, any white space, another
+    version or none. core/wire/heads.py decides how strictly it is then read.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import re
 from enum import StrEnum
 
 MAX_LINE = 64 * 1024
-"""How much of a first line is waited for, in bytes."""
+"""Length up to which the gate waits for the end of a first line, in bytes."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")
 TLS_RECORDS = range(20, 25)
-"""The first byte of a TLS record, whatever its type: some servers let others come before the handshake."""
+"""The first byte of a TLS record of any type: some servers accept others before the handshake."""
 _BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
 
 _SPACE = rb"[\x00\x09\x0b-\x0d\x1c-\x20\x7f\x85\xa0]"
-"""What some server takes for white space within a line: NUL, and what Latin-1 calls a space."""
+"""Bytes that some server takes for white space within a line: NUL, and the spaces of Latin-1."""
 _SPACE_BUT_CR = rb"[\x00\x09\x0b\x0c\x1c-\x20\x7f\x85\xa0]"
 _WORD = rb"[^\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]"
 _METHOD_OF_SOME_SERVER = _SPACE + rb"*+(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
 _METHOD_AND_SPACE = re.compile(
-    # Methods that servers know have three letters or more. What mixes small letters with others is none.
+    # Methods that servers know have three letters or more. A word that mixes small letters with others is no method.
     _SPACE + rb"*+(?![0-9]++" + _SPACE + rb")(?:[A-Za-z]{3,}+|[!#$%&'*+.^_`|~0-9A-Z-]{3,}+)" + _SPACE + rb"++"
     rb"(?!(?i:\*|rtspu?s?://)[^\n]*" + _SPACE + rb"RTSP/)"
 )
 _PATH_OR_ASTERISK = re.compile(rb"/|\*(?:\n|" + _SPACE + rb"|\Z)")
-# Some servers decode what stands percent-encoded in a URL.
+# Some servers decode percent-encoded characters in a URL.
 _SCHEME = re.compile(rb"[A-Za-z%][A-Za-z0-9+.%-]*+")
 _AUTHORITY = re.compile(rb":(?:/|%2[Ff])")
 _ENCODED_AUTHORITY = re.compile(rb"%3[Aa](?:/|%2[Ff])")
 _VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
-    # As the second word, or as the third.
+    # The version is the second word, or the third.
     _METHOD_OF_SOME_SERVER + rb"(?:" + _WORD + rb"++" + _SPACE + rb"++)?+" + _VERSION
 )
 _ENDS_IN_A_VERSION = re.compile(
@@ -50,15 +50,15 @@ _ENDS_IN_A_VERSION = re.compile(
 )
 _NAMES_A_HOST = re.compile(rb"(?:\A|\r)" + _SPACE_BUT_CR + rb"*+(?i:host)" + _SPACE_BUT_CR + rb"*+:")
 _HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"+?(?:" + _WORD + rb"|\x00)")
-"""NUL is a word to Python's `str.split`."""
+"""Python's `str.split` takes NUL for a word."""
 _HAS_NO_VERSION = re.compile(_SPACE + rb"*+GET" + _SPACE + rb"++" + _WORD)
 """A request of HTTP/0.9, among others: `GET`, a target of any form, and no version (RFC 1945, section 5)."""
 _MAY_BEGIN_A_REQUEST = re.compile(_SPACE + rb"*+(?:\Z|[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:\Z|" + _SPACE + rb"))")
 _PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"
-"""Version 2 of the PROXY protocol, a binary header after which a server reads a request in the same line
+"""Version 2 of the PROXY protocol: a binary header, after which a server reads a request in the same line
 (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2)."""
 _TAIL = 1024
-"""How much is kept of a line that has become too long to begin a request."""
+"""How much the search keeps of a line that has become too long to begin a request."""
 
 
 class Opening(StrEnum):
@@ -71,7 +71,7 @@ class Opening(StrEnum):
 
 
 def recognise(data: bytes) -> Opening:
-    """What `data`, all that a client has sent so far, is the start of.
+    """The protocol that `data` begins, where `data` is all that a client has sent so far.
 
     >>> recognise(b"GET / HTTP/1.1\\r\\n").name, recognise(b"SSH-2.0-client\\r\\n").name, recognise(b"GE").name
     ('HTTP1', 'OTHER', 'INCOMPLETE')
@@ -80,7 +80,7 @@ def recognise(data: bytes) -> Opening:
         if len(data) < 2:
             return Opening.INCOMPLETE
         return Opening.TLS if data[1] == 3 else Opening.OTHER
-    start = data[: MAX_LINE + 1]  # what comes later changes nothing
+    start = data[: MAX_LINE + 1]  # later bytes change nothing
     text = start.lstrip(b" \t\r\n\x0b\x0c")
     if text and not _METHOD.match(text):
         return Opening.OTHER
@@ -96,12 +96,12 @@ def recognise(data: bytes) -> Opening:
 
 
 def may_be_tls(data: bytes) -> bool:
-    """Whether the first byte is that of a TLS record."""
+    """Whether the first byte is the first byte of a TLS record."""
     return bool(data) and data[0] in TLS_RECORDS
 
 
 def asks(data: bytes) -> bool:
-    """Whether some server could take what is in `data` for a request, whatever stands around it (see RequestSearch).
+    """Whether some server could take a part of `data` for a request, whatever stands around it (see RequestSearch).
 
     >>> asks(b"\\x05hello\\nGET\\xa0/ RTSP/1.1\\n")
     True
@@ -113,23 +113,25 @@ def asks(data: bytes) -> bool:
 
 
 class RequestSearch:
-    """Looks in what a client says, piece by piece, for what some server could take for a request.
+    """Looks through the client's bytes, piece by piece, for a request that some server could read in them.
 
-    That is a line with a method, and a path, URL or version; or any line of two words, and later one that names a host;
-    or a header of the PROXY protocol. Each line is looked at once when it is whole, and by its first words before.
+    A request is a line with a method and a path, URL or version; or any line of two words, and later one that names a
+    host; or a header of the PROXY protocol. The search looks at each line once when it is whole, and by its first
+    words before.
     """
 
     def __init__(self) -> None:
         self._start = b""
         self._line = b""
-        """The last line, of which the end has not come."""
+        """The last line, as long as its end has not come."""
         self._has_two_words = False
-        """Whether a line before had two words."""
+        """Whether an earlier line had two words."""
         self.has_simple_request = False
-        """Whether a line before was a request of HTTP/0.9. A server answers it with what is no answer of HTTP/1."""
+        """Whether an earlier line was a request of HTTP/0.9. A server's answer to it is no HTTP/1 response."""
 
     def finds(self, data: bytes) -> bool:
-        """Whether there is a request with these bytes, the next ones; b"\\n" where the client has ended."""
+        """Whether there is a request up to and with `data`, the next bytes; `data` is b"\\n" when the client has
+        ended."""
         if len(self._start) < len(_PROXY_HEADER):
             self._start += data[: len(_PROXY_HEADER) - len(self._start)]
             if self._start == _PROXY_HEADER:
@@ -166,7 +168,7 @@ def _begins_a_request(line: bytes) -> bool:
 
 
 def _names_a_target(line: bytes, start: int) -> bool:
-    """Whether a path, an asterisk or a URL stands at `start`. It takes as long as the line is, and no longer."""
+    """Whether a path, an asterisk or a URL stands at `start`. The search takes time linear in the line's length."""
     if _PATH_OR_ASTERISK.match(line, start):
         return True
     scheme = _SCHEME.match(line, start)
@@ -177,10 +179,10 @@ def _names_a_target(line: bytes, start: int) -> bool:
 
 
 def is_text(data: bytes) -> bool:
-    """Whether the first line of `data`, or what there is of it, is text alone, as a request is."""
+    """Whether the first line of `data`, or the part of it that has come, is text alone, as a request is."""
     return not _BINARY.search(data.lstrip(b" \t\r\n\x0b\x0c").partition(b"\n")[0])
 
 
 def is_other_at_its_end(data: bytes) -> bool:
-    """Whether what a client said before it ended is no request: some servers take the end for that of a line."""
+    """Whether the client's bytes before it ended hold no request: some servers take the end for the end of a line."""
     return recognise(data + b"\n") in (Opening.INCOMPLETE, Opening.OTHER)

@@ -1,4 +1,4 @@
-"""How results are written: text for a terminal, HTML in one file, and the drawing of a chart.
+"""The output of results: text for a terminal, HTML in one file, and the drawing of a chart.
 
-The words and numbers that several results share are here, so that they read alike.
+The package holds the words and numbers that several results share, so that they read alike.
 """

@@ -1,12 +1,12 @@
-"""Plot: where the bars of a list stand in a drawing, period by period.
+"""Plot: the places of a list's bars in a drawing, period by period.
 
-Along the drawing lengths are percent of its width, so that it fits any page; up and down they are pixels. Bars of
-requests that were stopped with a page stand on the base line, those without hang from it. Below runs a strip that
-says how the list was in force.
+Along the drawing, lengths are percent of its width, so that it fits any page; up and down they are pixels. A bar of
+requests that were stopped with a page stands on the base line; one of requests without a page hangs from it. A strip
+below says how the list was in force.
 
 Rules
-  - What is drawn is what may be shown. A hidden number is a stub of one size, whatever it is.
-  - Long ranges are cut into panels, a year or a month each, with bars of one width and one scale.
+  - A drawing shows only numbers that may be shown. A hidden number is a stub of one size, whatever it is.
+  - The module cuts long ranges into panels, a year or a month each, with bars of one width and one scale.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from datetime import date
 from stoplist.core.counts import Outcome, Period, Shown
 
 HEIGHT = 190.0
-"""What the tallest bars up and down have together, in pixels."""
+"""Height of the tallest bars up and down together, in pixels."""
 STUB = 7.0
-"""How long a hidden number is."""
+"""Length of the bar of a hidden number, in pixels."""
 STRIP = 11.0
 
 _LEAST = 1.5
 _WIDEST_PANEL = 400
 _THIN = 120
-"""Bars in a panel from which on they have no gap and no outline."""
+"""If a panel has more bars than this, they have no gap and no outline."""
 _MOST_TICKS = 12
 _LAST_LABEL = 94
 _LAST_NARROW_LABEL = 82
-"""From here on, in percent, a label would stand out at the right: on a wide page, on a narrow one."""
+"""From here on, in percent, a label would stick out at the right: on a wide page, and on a narrow one."""
 _MOST_LINES = 4
 _MARGIN = 9.0
 _GAP = 10.0
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on the time axis. `is_minor` ones are not shown where there is little room."""
+    """A mark on the time axis. The page leaves out those with `is_minor` if there is little room."""
 
     x: float
     label: str
@@ -78,7 +78,7 @@ class GridLine:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A part of the drawing, named where there are several."""
+    """A part of the drawing, with a name if there are several."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -88,7 +88,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing: panels of one `height`, with the base line and lines across at the same places."""
+    """A drawing: panels of one `height`, with the base line and the grid lines at the same places."""
 
     panels: tuple[Panel, ...]
     lines: tuple[GridLine, ...]
@@ -106,7 +106,7 @@ def draw(
 ) -> Plot:
     """Draw the numbers of a list over these periods.
 
-    `in_force` says how it was in force in a period, `write` gives the words for a number.
+    `in_force` says how the list was in force in a period. `write` gives the words for a number.
     """
     parts = _parts(periods)
     slots = max((len(part) for part in parts), default=1)
@@ -119,7 +119,7 @@ def draw(
     pen = _Pen(100 / slots, 0.0 if slots > _THIN else 0.18, base, scale, write)
     panels = []
     for number, part in enumerate(parts):
-        # Panels are cut at the end of a year or a month: the first one ends there, the others begin there.
+        # A panel ends with a year or a month. So the first one is aligned to its end, the others to their beginning.
         first = slots - len(part) if number == 0 and len(parts) > 1 else 0
         panels.append(
             Panel(
@@ -186,7 +186,7 @@ def _peak(numbers: Numbers, *, is_up: bool) -> int:
 
 
 def _parts(periods: Sequence[Period]) -> list[list[Period]]:
-    """The periods, cut where they are too many to stand side by side."""
+    """The periods, cut into parts if they are too many to stand side by side."""
     if len(periods) <= _WIDEST_PANEL:
         return [list(periods)] if periods else []
     are_days = sum(_hour(period) is None for period in periods) * 2 > len(periods)
@@ -219,12 +219,12 @@ def _day(period: Period) -> date:
 
 
 def _hour(period: Period) -> int | None:
-    """The hour that it begins with; None for a day."""
+    """The hour at which the period begins; None for a day."""
     return int(period.name[11:13]) if len(period.name) > len("2026-06-01") else None
 
 
 def _marks(periods: Sequence[Period], most: float) -> Iterator[tuple[Period, str]]:
-    """The periods that are marked on the time axis, and with what: not more than there is room for."""
+    """The periods to mark on the time axis, each with its label; no more than there is room for."""
     for begins in (_begins_hour, _begins_quarter_of_day, _begins_day, _begins_week):
         marked = [period for period in periods if begins(period)]
         if 0 < len(marked) <= most:

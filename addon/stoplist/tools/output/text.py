@@ -14,7 +14,7 @@ NOTHING = "-"
 
 
 def write(shown: Shown | None, hide_below: int) -> str:
-    """A number as it is shown."""
+    """A number in the form in which a result shows it."""
     if shown is None:
         return NOTHING
     if shown.requests is None:
@@ -23,7 +23,7 @@ def write(shown: Shown | None, hide_below: int) -> str:
 
 
 def write_total(shown: Shown) -> str:
-    """A sum as it is shown."""
+    """A sum in the form in which a result shows it."""
     return "hidden" if shown.requests is None else f"{shown.requests:,}"
 
 
@@ -37,7 +37,7 @@ def wrapped(text: str, indent: str = "  ") -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]], head: Sequence[str], sides: str) -> list[str]:
-    """Cells in columns. A row with fewer cells than the head has a remark behind its first one."""
+    """Cells in columns. If a row has fewer cells than the head, it has a remark after its first one."""
     whole = [head, *(row for row in rows if len(row) == len(head))]
     widths = [max(len(row[at]) for row in whole) for at in range(len(head))]
 

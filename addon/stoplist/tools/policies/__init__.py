@@ -1,1 +1,1 @@
-"""What an admin does with a policy: begin one, check it, compare it, ask it, look at its stop page."""
+"""The tools for an admin's policy: begin one, check it, compare it, look up hosts in it, look at its stop page."""

@@ -1,4 +1,4 @@
-"""What an admin asks before a policy runs: is it sound, and what would it change?"""
+"""The check of a policy before it runs: whether it is sound, and the changes that it would bring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from stoplist.tools.policies.policy_diff import Difference
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of a check: `loaded`, or else `problems`; the difference to a policy in force where that was asked."""
+    """The result of a check: `loaded`, or else `problems`; and the difference to a policy in force, if the admin
+    asked for it."""
 
     policy: Path
     loaded: loading.Loaded | None
@@ -47,7 +48,7 @@ def check(policy: Path, running: Path | None = None, *, now: datetime) -> Findin
 
 
 def as_lines(finding: Finding) -> list[str]:
-    """For people, where there is no problem."""
+    """The lines for people, if there is no problem."""
     if finding.loaded is None:
         return []
     ruleset = finding.loaded.ruleset
@@ -67,7 +68,7 @@ def as_lines(finding: Finding) -> list[str]:
 
 
 def as_fields(finding: Finding) -> dict[str, Any]:
-    """For scripts."""
+    """The fields for scripts."""
     ruleset = finding.loaded.ruleset if finding.loaded else None
     return {
         "policy": str(finding.policy),

@@ -1,9 +1,10 @@
-"""Lookup: what the gate would do with a host, and why; one, or a stream of them.
+"""Lookup: what the gate would do with a host, and why; for one host, or a stream of them.
 
 Rules
-  - The judgement is the gate's own: `verdict_of`, as every door of the gate asks it.
-  - One line, one answer, in the same order. A line that cannot be read is refused, as the gate would; it ends nothing.
-  - What a line says is printed to who wrote it, and goes nowhere else.
+  - The judgement is the gate's own: `verdict_of`, which all code of the gate asks.
+  - One line, one answer, in the same order. A line that cannot be read is refused, as the gate would refuse it; it
+    does not end the stream.
+  - The tool prints a line only to the person who wrote it. The line goes nowhere else.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from stoplist.core.times import format_time
 
 _CHUNK = 256 * 1024
 _MAX_LINE = 64 * 1024
-"""How much of a line is looked at, in bytes: no host is longer, and the host of a URL stands at its beginning."""
+"""Length of a line up to which the tool looks at it, in bytes: no host is longer, and the host of a URL stands at
+its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostLookup:
     """Judges as the gate with this ruleset would at the POSIX time `now`.
 
-    `served` says whether the gate would serve the client that asks, None where nobody said which client; `observes`
-    whether it is only observed.
+    `served` says whether the gate would serve the client; it is None if nobody named a client. `observes` says
+    whether the client is only observed.
     """
 
     ruleset: Ruleset
@@ -44,8 +46,8 @@ class HostLookup:
 
     @classmethod
     def of(cls, policy: Path, at: date | None, client: Address | None, *, now: datetime) -> HostLookup:
-        """With the policy in this file: at a time, or the beginning of a day, or now; for a client, or for any.
-        Raises Problems."""
+        """A lookup with the policy in this file: at a time, or the beginning of a day, or now; for a client, or for
+        any. Raises Problems."""
         ruleset = loading.load(policy, now=now).ruleset
         if at is None:
             at = now
@@ -55,11 +57,11 @@ class HostLookup:
         return cls(ruleset, at.timestamp(), served, client is not None and ruleset.observes(client))
 
     def verdict(self, asked: str) -> Verdict:
-        """For a host, or the host of a URL."""
+        """The verdict for a host, or for the host of a URL."""
         return verdict_of(self.ruleset, name_in_url(asked), self.now, observes=self.observes)
 
     def explanation(self, asked: str) -> Explanation:
-        """The same, and how it came about."""
+        """The verdict for a host, or for the host of a URL, with the steps to it."""
         try:
             return explain(self.ruleset, Host.parse(name_in_url(asked)), self.now, observes=self.observes)
         except HostError:
@@ -67,8 +69,8 @@ class HostLookup:
 
 
 def batches(hosts: Iterable[str], stdin: BinaryIO) -> Iterator[list[str]]:
-    """What is asked, as much at once as is there: each host, and for '-' the lines of `stdin`. What is no UTF-8 there
-    is escaped, and so is no host."""
+    """The hosts to look up, in batches of as many as are there at once: each host, and for '-' the lines of `stdin`.
+    Bytes there that are not UTF-8 are escaped, and so are no host."""
     for host in hosts:
         if host == "-":
             yield from _lines(stdin)
@@ -93,7 +95,7 @@ def _text(line: bytes) -> str:
 
 
 def as_text(asker: HostLookup, asked: Iterable[str], *, explained: bool) -> str:
-    """Answers for people, one line each, and the steps beneath where they are wanted."""
+    """Answers for people, one line each, with the steps beneath if `explained`."""
     if not explained:
         verdict = asker.verdict
         return "".join([f"{_printable(each)}{_said(verdict(each))}\n" for each in asked])
@@ -120,7 +122,7 @@ def as_json(asker: HostLookup, asked: Iterable[str], *, explained: bool) -> str:
 
 
 def _printable(text: str) -> str:
-    """A line that somebody else may have written: it must not write to the terminal what it likes."""
+    """A line that somebody else may have written, without characters that could control the terminal."""
     return text if text.isprintable() else ascii(text)
 
 
@@ -162,5 +164,5 @@ def _step_fields(step: Step) -> dict[str, Any]:
 def _time(posix: float) -> str:
     try:
         return format_time(datetime.fromtimestamp(posix, UTC))
-    except (ValueError, OverflowError, OSError):  # until the last day there is
+    except (ValueError, OverflowError, OSError):  # later than the last day there is
         return "never"

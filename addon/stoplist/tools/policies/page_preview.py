@@ -1,4 +1,4 @@
-"""What an operator asks of the stop page before anybody sees it: what it looks like, and what there is to translate."""
+"""A preview of the stop page for its operator: its HTML, and the messages to translate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stoplist.page.asker import Kind
 
 
 def html(policy: Path, language: str | None, country: str | None) -> bytes:
-    """The stop page of a policy. Raises Problems, or StoplistError where it does not have this language or country."""
+    """The stop page of a policy. Raises Problems, or StoplistError if it does not have this language or country."""
     text = loading.read_policy(policy)
     page = loading.load_page(text, policy.parent, files.Reader())
     language = language or page.languages[0]
@@ -33,5 +33,5 @@ def html(policy: Path, language: str | None, country: str | None) -> bytes:
 
 
 def messages() -> bytes:
-    """What there is to translate, as a PO template."""
+    """The messages to translate, as a PO template."""
     return languages.template_of_catalogues()

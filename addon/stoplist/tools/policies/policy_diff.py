@@ -1,9 +1,9 @@
 """Difference: what a policy would change if it took the place of the one in force.
 
 Rules
-  - Both are loaded whole, with their lists; the gate is not asked.
-  - Defaults are values: a key that is written out as what it was anyway is no change.
-  - Of lists, only numbers are told; of names, only those that one of the two policies names itself.
+  - The module loads both policies whole, with their lists; it does not ask the gate.
+  - Defaults are values: it is no change to write out a key with the value that it had anyway.
+  - Of lists, the result holds only numbers. Of names, it holds only those that one of the two policies names itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stoplist.core.policy.values import SpokenText
 
 @dataclass(frozen=True, slots=True)
 class ValueChange:
-    """A value of the policy by its key, None where there is none."""
+    """A value of the policy by its key, before and after; None if there is none."""
 
     key: str
     before: str | None
@@ -56,7 +56,7 @@ class VerdictChange:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`running` is the file of the policy in force."""
+    """The differences. `running` is the file of the policy in force."""
 
     running: Path
     values: tuple[ValueChange, ...]
@@ -68,8 +68,8 @@ class Difference:
 
 
 def between(running: Path, policy: Path, ruleset: Ruleset, now: datetime) -> Difference:
-    """From the policy in the file `running` to the `ruleset` of the one in `policy`. Raises Problems where the
-    former does not load."""
+    """The difference between the policy in the file `running` and the `ruleset` of the one in `policy`. Raises
+    Problems if the former does not load."""
     before = loading.load(running, now=now).ruleset
     values = [
         dict(_Flat(file.parent, running.parent, tuple(signed.header.list for signed in each.lists)).values(each.policy))
@@ -115,9 +115,9 @@ def _hosts(policy: Policy) -> Iterator[Host]:
 
 @dataclass(frozen=True, slots=True)
 class _Flat:
-    """A policy as keys and texts, all that two policies must have in common to be compared.
+    """A policy as keys and texts, in the form in which two policies can be compared.
 
-    Files, which a policy in `folder` names, are written as they are seen from `base`; lists by the names in `lists`.
+    A file that a policy in `folder` names is written as seen from `base`. A list is written by its name in `lists`.
     """
 
     folder: Path
@@ -144,7 +144,7 @@ class _Flat:
             yield key, self._text(value, field)
 
     def _name(self, item: Any, position: int, field: FieldInfo) -> str:
-        """By what an item of a list is the same as one of the other policy."""
+        """The name by which an item of a list is the same as an item of the other policy."""
         match item:
             case ListPolicy():
                 return self.lists[position]
@@ -164,7 +164,7 @@ class _Flat:
             return value.name
         if isinstance(value, str) and is_file(field):
             return self._seen(value)
-        # A number of percent or seconds is written as its example is.
+        # Write a number of percent or seconds in the form of its example.
         unit = (
             re.fullmatch("[0-9]+(%|s)", str(field.examples[0])) if isinstance(value, int) and field.examples else None
         )
@@ -172,7 +172,7 @@ class _Flat:
 
 
 def as_lines(difference: Difference) -> list[str]:
-    """For people."""
+    """The lines for people."""
     if not difference:
         return [f"against {difference.running}: nothing changes"]
     lines = [f"against {difference.running}:"]
@@ -194,12 +194,12 @@ def as_lines(difference: Difference) -> list[str]:
 
 
 def _short(key: str, value: str | None) -> str:
-    """A value with its key; an item of a list that is its own name, once."""
+    """A value with its key; if an item of a list is its own name, the item once."""
     return f"{key.removesuffix(f'[{value}]')}: {value}"
 
 
 def as_fields(difference: Difference) -> dict[str, Any]:
-    """For scripts."""
+    """The fields for scripts."""
     return {
         "running": str(difference.running),
         "values": [{"key": each.key, "before": each.before, "after": each.after} for each in difference.values],

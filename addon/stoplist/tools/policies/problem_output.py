@@ -1,8 +1,8 @@
-"""What is wrong with files of an operator's, as it is shown: to people, to scripts, to code scanning (SARIF).
+"""The output of faults in an operator's files: for people, for scripts, for code scanning (SARIF).
 
 Rules
-  - To people: place, fault, remedy, then the line with carets under what is meant.
-  - A style is an addition: without it nothing is lost.
+  - For people: place, fault, remedy, then the line with carets under the fault.
+  - A style is an addition: nothing is lost without it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _RULES = {
 
 
 def each(error: StoplistError) -> tuple[StoplistError, ...]:
-    """The errors that an error is made of: itself, or several."""
+    """The errors that make up an error: itself, or several."""
     return error.problems if isinstance(error, Problems) else (error,)
 
 
 def as_text(error: StoplistError, width: int, *, styled: bool = False) -> str:
-    """For people: `width` is that of their terminal; `styled` says whether it may show colours."""
+    """Text for people. `width` is the width of their terminal; `styled` says whether it may show colours."""
     return "\n".join(line for problem in each(error) for line in _lines(problem, width, styled))
 
 
@@ -53,7 +53,7 @@ def _lines(problem: StoplistError, width: int, styled: bool) -> Iterator[str]:
 
 
 def as_fields(problem: StoplistError) -> dict[str, Any]:
-    """For scripts."""
+    """The fields for scripts."""
     where = problem.where
     return {
         "rule": _rule(problem),

@@ -17,7 +17,7 @@ LIFETIME = timedelta(days=30)
 
 
 def make(folder: Path, now: datetime) -> list[str]:
-    """Write the set into `folder`, which must be new or empty; the names of its files.
+    """Write the set into `folder`, which must be new or empty; return the names of its files.
 
     Raises StoplistError.
     """

@@ -1,9 +1,10 @@
-"""The JSON Schema of a policy (draft 2020-12), made from the models: what editors complete and check by.
+"""The JSON Schema of a policy (draft 2020-12), made from the models: editors complete and check a policy by it.
 
 Rules
-  - What the schema refuses, the parser refuses (but for spaces around a text in quotes). The parser refuses more: dates
-    that do not exist, a threshold out of reach, files that are missing. `stoplist check` has the last word.
-  - Every key shows an example, and what it is for where its section says so.
+  - The parser refuses everything that the schema refuses, except for spaces around a text in quotes. The parser
+    refuses more: dates that do not exist, a threshold out of reach, files that are missing. `stoplist check` has the
+    last word.
+  - Every key shows an example, and its purpose if its section says so.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pydantic_core import core_schema
 from stoplist.core.policy.models import Policy
 
 FILE = "policy.schema.json"
-"""How the file is named beside the policies that refer to it."""
+"""The file name of the schema, beside the policies that refer to it."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def text() -> str:
-    """The schema as a file."""
+    """The text of the schema file."""
     schema = Policy.model_json_schema(schema_generator=_Generator)
     sections = schema.pop("$defs")
     complete = schema.pop("required")
@@ -32,7 +33,7 @@ def text() -> str:
         "$schema": _DIALECT,
         "title": "A Stoplist policy",
         **schema,
-        # What is missing here may stand in a base.
+        # A base may hold the keys that are missing here.
         "if": {"not": {"required": ["include"]}},
         "then": {"required": complete},
         "$defs": sections,
@@ -45,7 +46,7 @@ def text() -> str:
 
 class _Generator(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Only plain defaults have a form in JSON."""
+        """Leave out defaults that are not plain: they have no form in JSON."""
         inner = self.generate_inner(schema["schema"])
         default = schema.get("default")
         plain = {str: "string", int: "integer"}.get(type(default))
@@ -69,7 +70,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _plain(value: Any) -> Any:
-    """A value of YAML in JSON, where there are no dates."""
+    """A value of YAML in JSON, which has no dates."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list):

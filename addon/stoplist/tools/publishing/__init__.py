@@ -1,1 +1,1 @@
-"""What a publisher does: read domains, make keys, build a list, sign it, verify it."""
+"""The tools for a publisher: read domains, make keys, build a list, sign it, verify it."""

@@ -1,10 +1,10 @@
 """Domains to list, read from text or CSV: canonical, each once; or every fault, each with its line.
 
 Rules
-  - All faults of the input are told in one run, with file, line, value and remedy; then there is no result.
-  - What would stop more than the domain of one owner is refused: public suffixes, those of the private
-    section (whose domains belong to anybody's customers) as well, unless a person allows one by name.
-  - Lines are numbered as an editor does.
+  - One run reports all faults of the input, with file, line, value and remedy; then there is no result.
+  - The reader refuses an entry that would stop more than the domain of one owner. These are public suffixes, also
+    those of the private section, whose domains belong to anybody's customers. A person can allow one by name.
+  - Line numbers are those of an editor.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from stoplist.errors import Problems, StoplistError
 _MAX_SUFFIX_LIST = 16 * 1024 * 1024
 _MAX_SHOWN = 300
 _ALLOW_SUFFIX = "--allow-suffix"
-# Two labels or more, as DNS can hold them (RFC 1035, section 2.3.4).
+# Two labels or more, in the lengths that DNS can hold (RFC 1035, section 2.3.4).
 _DNS_NAME = re.compile(r"(?=.{1,253}\Z)[^.]{1,63}(?:\.[^.]{1,63})+")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _ESCAPED_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
 class DomainError(StoplistError):
-    """A line of the publisher's that is no domain to list. `place` is ``file:line``."""
+    """A line of the publisher's input that is no domain to list. `place` is ``file:line``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Domains:
-    """The domains to list, canonical, and what was left out: repetitions, and what a parent covers."""
+    """The domains to list, canonical, and the numbers of entries left out: repetitions, and those that a parent
+    covers."""
 
     names: AbstractSet[str]
     duplicates: int
@@ -49,7 +50,8 @@ class Domains:
 
 
 def as_text(stream: BinaryIO) -> TextIO:
-    """A file of domains as `read_domains` wants it: what is not UTF-8 stays visible, line ends stay, a mark stays."""
+    """A file of domains in the form for `read_domains`: bytes that are not UTF-8 stay visible, and line ends and a
+    byte order mark stay."""
     return io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
 
 
@@ -61,10 +63,10 @@ def bytes_of(line: str) -> int:
 def read_domains(
     lines: Iterable[str], source: str, *, column: str | None = None, allowed: Sequence[str] = ()
 ) -> Domains:
-    """Domains from text, one a line, ``#`` begins a comment; with a `column`, from that column of CSV.
+    """Domains from text, one a line, where ``#`` begins a comment; with a `column`, from that column of CSV.
 
-    `source` names the input in errors; `allowed` are public suffixes to list on purpose, each of which
-    must be one and be among the domains. Raises Problems, one for each fault.
+    `source` names the input in errors. `allowed` are public suffixes to list on purpose; each must be one, and must
+    be among the domains. Raises Problems, one for each fault.
     """
     reading = _Reading(source)
     unmarked = _without_mark(lines)
@@ -92,7 +94,7 @@ def read_domains(
 
 
 def _without_mark(lines: Iterable[str]) -> Iterator[str]:
-    """The lines without a byte order mark before them, which some editors write."""
+    """The lines without the byte order mark that some editors write before them."""
     rest = iter(lines)
     first = [line.removeprefix("\ufeff") for line in itertools.islice(rest, 1)]
     return itertools.chain(first, rest)
@@ -100,7 +102,7 @@ def _without_mark(lines: Iterable[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One input, taken apart into its entries with their lines; `faults` collects what is wrong."""
+    """One input, taken apart into its entries with their lines. `faults` collects the faults."""
 
     source: str
     faults: list[StoplistError] = field(default_factory=list)
@@ -113,7 +115,8 @@ class _Reading:
                     yield number, text
 
     def csv(self, lines: Iterable[str], column: str) -> Iterator[tuple[int, str]]:
-        """A header row is required. Raises Problems where the header has no such column."""
+        """The entries of a column, each with its line. A header row is required: raises Problems if it has no such
+        column."""
         rows = self._rows(lines)
         number, row = next(rows, (1, []))
         header = [name.strip() for name in row]
@@ -190,7 +193,8 @@ class _Deliberate:
         return name in self._written
 
     def faults(self, names: AbstractSet[str]) -> list[StoplistError]:
-        """Those that allow nothing among the domains: a slip of the pen must not pass in silence."""
+        """The faults of the options, also for a suffix that is not among the domains: a slip of the pen must not
+        pass in silence."""
         for name, text in self._written.items():
             if name not in names:
                 self._fault(text, "is not among the domains", "add it there, or remove the option")
@@ -203,8 +207,8 @@ class _Deliberate:
 class _PublicSuffixes:
     """The public suffix list (https://publicsuffix.org), its private section included.
 
-    The library looks a name up in 2 microseconds; few names can be a suffix at all, and those that
-    cannot are known from two look-ups of our own.
+    The library looks a name up in 2 microseconds. Few names can be a suffix at all; two look-ups of our own exclude
+    the others.
     """
 
     def __init__(self) -> None:
@@ -242,7 +246,7 @@ def _domain(text: str, deliberate: _Deliberate) -> str:
 
 
 def _host_name(text: str) -> str:
-    """The canonical name of a host that DNS can hold, of two labels or more."""
+    """The canonical name of a host that DNS can hold, with two labels or more."""
     if "/" in text:
         raise StoplistError("is a URL", hint="write the domain alone: a list covers whole domains")
     if "*" in text:
@@ -271,6 +275,6 @@ def _is_covered(name: str, names: AbstractSet[str]) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A text of the publisher's for a message: printable whatever it holds, and not without end."""
+    """A text of the publisher's for a message: printable whatever it holds, and cut if it is long."""
     shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     return _ESCAPED_BYTE.sub(r"\\x\1", repr(shown))

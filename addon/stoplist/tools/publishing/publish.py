@@ -1,8 +1,8 @@
-"""What a publisher does: make keys, build a list from domains, sign it, verify it, look at it.
+"""The steps of a publisher: make keys, build a list from domains, sign it, verify it, look at it.
 
 Rules
   - Private keys and list keys go to files with mode 0600, never to stdout.
-  - An output file appears whole or not at all; a key is never overwritten unless forced.
+  - An output file appears whole or not at all. The module overwrites a key only if forced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ type Track = Callable[[Iterable[str]], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a list changes against an older list file, of which nobody has verified anything."""
+    """The changes of a list against an older list file that nobody has verified."""
 
     file: Path
     old: ListHeader
@@ -49,7 +49,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A list file as its next signer sees it. Nothing about it is verified; `signers` are key ids."""
+    """A list file as its next signer sees it. Nothing in it is verified; `signers` are key ids."""
 
     file: Path
     header: ListHeader
@@ -59,7 +59,7 @@ class Review:
     _data: bytes = field(repr=False)
 
     def sign(self, key: SigningKey) -> None:
-        """Add a signature to exactly what was reviewed, in its file. Raises StoplistError."""
+        """Add a signature to exactly the bytes that were reviewed, in their file. Raises StoplistError."""
         signed = _at(self.file, lambda: key.sign(self._envelope))
         if files.read(self.file, MAX_FILE_SIZE) != self._data:
             raise StoplistError(
@@ -99,7 +99,7 @@ def build_list(
 ) -> Built:
     """Write a new list file, replacing the one before it. Raises StoplistError.
 
-    `compare_with` is an older list file to compare it with; `track` sees the domains as they are digested.
+    `compare_with` is an older list file to compare it with. `track` sees the domains while they are digested.
     """
     if expires <= now:
         raise StoplistError(f"expires on {format_time(expires)}, which is past", hint="choose a later --expires")
@@ -120,7 +120,7 @@ def build_list(
 
 
 def review(path: Path, compare_with: Path | None = None) -> Review:
-    """A list file for its next signer, compared with an older one where it is named. Raises StoplistError."""
+    """A list file for its next signer, compared with an older one if `compare_with` names one. Raises StoplistError."""
     data = files.read(path, MAX_FILE_SIZE)
     envelope = _at(path, lambda: Envelope.parse(data))
     header = _at(path, lambda: envelope.header)
@@ -130,7 +130,7 @@ def review(path: Path, compare_with: Path | None = None) -> Review:
 
 
 def compare(envelope: Envelope, old: Path | None) -> Comparison | None:
-    """What a list changes against an older list file of the same id. Raises StoplistError."""
+    """The changes of a list against an older list file of the same id. Raises StoplistError."""
     if old is None:
         return None
     before = read_envelope(old)
@@ -190,7 +190,7 @@ def _read_key[T](path: Path, parse: Callable[[bytes], T]) -> T:
 
 
 def _at[T](path: Path, step: Callable[[], T]) -> T:
-    """Do a step; an error without a place gets that of the file."""
+    """Do a step; if it raises an error without a place, give the error the place of the file."""
     try:
         return step()
     except StoplistError as error:

@@ -1,9 +1,10 @@
-"""Private keys that sign lists: in files, in an HSM or in a cloud KMS. The one adapter of securesystemslib's signers.
+"""Private keys that sign lists: in files, in an HSM or in a cloud KMS. The one adapter of securesystemslib's
+signers.
 
 Rules
-  - A key file is named by its path. Any other key is named by a URI of securesystemslib, and its public
-    key by a PEM file beside it: the device is not believed to say which key it holds.
-  - A signature is verified before it is used.
+  - A path names a key file. A URI of securesystemslib names any other key, and a PEM file beside it names its public
+    key: the gate's tools do not trust the device to say which key it holds.
+  - The module verifies a signature before it uses it.
   - A PIN comes from the environment or from a terminal, never from an argument, and stands in no message.
 """
 
@@ -29,9 +30,9 @@ from stoplist.errors import StoplistError
 PIN_VARIABLE = "STOPLIST_HSM_PIN"
 
 type AskSecret = Callable[[str], str]
-"""Asks the person at the terminal for a secret that is named so. Raises StoplistError where there is none."""
+"""Asks the person at the terminal for the secret of this name. Raises StoplistError if there is no terminal."""
 
-# GnuPG's keys are no PEM files: a policy could not name them.
+# Leave out GnuPG: its keys are no PEM files, so a policy could not name them.
 _SCHEMES = SIGNER_FOR_URI_SCHEME.keys() - {"gnupg"}
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
 _HSM_LIBRARY = "PYKCS11LIB"
@@ -47,7 +48,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key, wherever it is. `name` is its path or URI; `public` verifies what it signs."""
+    """A private key, wherever it is. `name` is its path or URI; `public` verifies its signatures."""
 
     name: str
     public: TrustedKey
@@ -55,12 +56,12 @@ class SigningKey:
     secrets: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def sign(self, envelope: Envelope) -> Envelope:
-        """The envelope with one signature more. Raises StoplistError."""
+        """The envelope with one more signature. Raises StoplistError."""
         try:
             signed = envelope.signed_by(self.signer)
         except StoplistError:
             raise
-        except Exception as error:  # securesystemslib: signers raise whatever their libraries do
+        except Exception as error:  # signers of securesystemslib raise any error of their libraries
             _explain(self.name, error, self.secrets)
         if self.public not in signed.signers([self.public]):
             raise StoplistError(
@@ -72,13 +73,13 @@ class SigningKey:
 
 
 def is_uri(name: str) -> bool:
-    """Whether a name of a private key is a URI. Write ``./hsm:2`` for a file of such a name."""
+    """Whether the name of a private key is a URI. For a file with such a name, write ``./hsm:2``."""
     scheme = _SCHEME.match(name)
     return scheme is not None and scheme[1] in _SCHEMES
 
 
 def pair(names: Sequence[str], public_keys: Sequence[Path]) -> list[tuple[str, Path | None]]:
-    """Give each URI among `names` its public key, in order. Raises ValueError, which says what is wrong."""
+    """Give each URI among `names` its public key, in order. Raises ValueError with the reason."""
     uris = sum(map(is_uri, names))
     if uris != len(public_keys):
         raise ValueError(
@@ -120,7 +121,7 @@ def from_file(path: Path) -> SigningKey:
 def from_uri(uri: str, public_key: Path, ask: AskSecret) -> SigningKey:
     """A private key by a URI of securesystemslib. `public_key` is its PEM file. Raises StoplistError.
 
-    An HSM's PIN is taken from the environment variable STOPLIST_HSM_PIN, or else asked for.
+    The PIN of an HSM comes from the environment variable STOPLIST_HSM_PIN, or else from the person asked.
     """
     try:
         public = TrustedKey.parse(files.read(public_key, MAX_KEY_SIZE))
@@ -137,7 +138,7 @@ def from_uri(uri: str, public_key: Path, ask: AskSecret) -> SigningKey:
 
     try:
         signer = Signer.from_priv_key_uri(uri, public.key, secret)
-    except Exception as error:  # securesystemslib: signers raise whatever their libraries do
+    except Exception as error:  # signers of securesystemslib raise any error of their libraries
         _explain(uri, error, secrets)
     return SigningKey(uri, public, signer, secrets)
 
@@ -148,7 +149,7 @@ def public_pem(signer: CryptoSigner) -> bytes:
 
 
 def _explain(name: str, error: Exception, secrets: Sequence[str]) -> NoReturn:
-    """Raise what a library said about a key as a StoplistError, without the secrets."""
+    """Raise a library's error about a key as a StoplistError, without the secrets."""
     scheme = name.partition(":")[0]
     if isinstance(error, UnsupportedLibraryError):
         package = _PACKAGES.get(scheme, "securesystemslib")
@@ -158,7 +159,7 @@ def _explain(name: str, error: Exception, secrets: Sequence[str]) -> NoReturn:
     for secret in secrets:
         text = text.replace(secret, "...") if secret else text
     kind = type(error).__name__
-    # A ValueError is securesystemslib's own and says it in words; of others the name says the most.
+    # A ValueError is securesystemslib's own and explains itself; for others the name says the most.
     said = text if text and isinstance(error, ValueError) else f"{kind}: {text}".removesuffix(": ")
     raise StoplistError(f"cannot sign ({said})", hint=_hint(scheme, kind), place=_place(name)) from None
 

@@ -1,1 +1,1 @@
-"""Reports over closed periods: what was stopped, and what enforcing would have stopped."""
+"""Reports over closed periods: the requests that were stopped, and those that enforcing would have stopped."""

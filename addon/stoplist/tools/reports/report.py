@@ -1,14 +1,15 @@
-"""Report: what an operator hands to the list provider, and what a data protection officer can check.
+"""Report: an operator hands it to the list provider, and a data protection officer can check it.
 
-It says how many requests were stopped in periods that have closed, as far as core/counts.py lets a number be
-shown; when a fresh list was enforced; how lists changed; whether the policy's tests pass now; and, where their
-results are given, how the self-tests of gates went.
+It says how many requests were stopped in periods that have closed, as far as core/counts.py allows a report to show
+a number. It says when a fresh list was enforced, how lists changed, and whether the policy's tests pass now. If
+results of self-tests are given, it says how they went.
 
 Rules
-  - No field of a report could name a person: numbers that may be shown, names and serials of lists, times,
-    states and checks of self-tests, and what the policy says of its operator. No path, no reason in words, no key id.
-  - Exact numbers end in `make`: a report holds none, and so can no rendering of it.
-  - States are only read. Gates are added up before anything is hidden, and each of them once.
+  - No field of a report could name a person. It holds numbers that may be shown, names and serials of lists, times,
+    states and checks of self-tests, and what the policy says of its operator. It holds no path, no reason in words,
+    no key id.
+  - Exact numbers end in `make`: a report holds none, so no rendering of it can hold any.
+  - The module only reads states. It adds gates up before it hides anything, and each of them once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from stoplist.tools.selftest.results import SelfTests, sum_up
 class Coverage:
     """How a list was in force in a period, and for how many seconds gates counted by it, while it was fresh or not.
 
-    `is_fresh` says that it never was expired there, at any of the `gates` that have it.
+    `is_fresh` says that at each of the `gates` that have it, the list was fresh there and never expired.
     """
 
     period: Period
@@ -48,7 +49,8 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class ListEvent:
-    """What happened to a list at a gate, which has the number of its place among those of the report, from 1 on."""
+    """Something that happened to a list at a gate. `gate` is the number of the gate among those of the report, from
+    1 on."""
 
     gate: int
     time: datetime
@@ -68,9 +70,9 @@ class PolicyTests:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is reported. `periods` are all of the range, `silent` those of them in which no gate counted.
+    """The contents of a report. `periods` are all of the range; `silent` are those in which no gate counted.
 
-    `self_tests` is None where no results of them were given.
+    `self_tests` is None if no results of them were given.
     """
 
     made: datetime
@@ -101,9 +103,9 @@ def make(
 ) -> tuple[Report, list[StoplistError]]:
     """Report on the gates with these state directories, from one day of the policy's time zone to another.
 
-    Without days: on all that is kept. `selftests` are files with results of self-tests. Also gives what whoever asks
-    should know, and the report does not say: why the policy's tests fail. Raises StoplistError where the policy, a
-    state or a result cannot be read.
+    Without days, the report covers everything that is kept. `selftests` are files with results of self-tests. The
+    function also returns the reasons why the policy's tests fail, for the person who asks: the report does not hold
+    them. Raises StoplistError if the policy, a state or a result cannot be read.
     """
     _check_distinct(states)
     text = loading.read_policy(policy)
@@ -137,7 +139,7 @@ def make(
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """From when to when a report goes, in POSIX seconds. `is_first_given` says that its first day was asked for."""
+    """The range of a report, in POSIX seconds. `is_first_given` says that somebody asked for its first day."""
 
     starts: float
     ends: float
@@ -145,7 +147,7 @@ class _Days:
 
     @classmethod
     def of(cls, policy: Policy, since: date | None, until: date | None, now: datetime) -> _Days:
-        """Nothing is reported that the policy would have forgotten, and nothing that has not closed."""
+        """The range without periods that the policy would have forgotten, and without periods that have not closed."""
 
         def midnight(day: date) -> float:
             return datetime.combine(day, time(), policy.time_zone).timestamp()
@@ -160,7 +162,7 @@ class _Days:
 
 
 def _check_distinct(states: Sequence[Path]) -> None:
-    """A gate that is added up twice would give away what hides: refuse it. Raises StoplistError."""
+    """Refuse a gate that is named twice: its sum would give away the hidden numbers. Raises StoplistError."""
     known: list[Path] = []
     for folder in states:
         database = folder / DATABASE
@@ -173,7 +175,7 @@ def _check_distinct(states: Sequence[Path]) -> None:
 
 
 def _read(states: Sequence[Path], days: _Days) -> tuple[list[list[Count]], list[ListEvent]]:
-    """What each gate has counted, exactly, and what happened to lists, the oldest first."""
+    """The exact counts of each gate, and the events of lists, the oldest first."""
     gates: list[list[Count]] = []
     changes: list[ListEvent] = []
     for number, folder in enumerate(states, 1):
@@ -208,7 +210,7 @@ def _calendar(policy: Policy, days: _Days, first_counted: int | None) -> Iterato
 
 
 def _without(counted: Sequence[Period], periods: Iterable[Period]) -> list[Period]:
-    """Those of the periods, in order, that have no time in common with one of `counted`, in order."""
+    """The periods that have no time in common with one of `counted`; both are in order."""
     found, at = [], 0
     for period in periods:
         while at < len(counted) and counted[at].ends <= period.starts:
@@ -219,7 +221,8 @@ def _without(counted: Sequence[Period], periods: Iterable[Period]) -> list[Perio
 
 
 def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
-    """For each list and period how it was in force, where it was: a number alone does not make it so."""
+    """For each list and period how the list was in force, if gates counted by it for some time: a count alone is not
+    enough."""
     parts: defaultdict[tuple[Period, str, bool], list[tuple[int, int]]] = defaultdict(list)
     for gate in gates:
         seconds: defaultdict[tuple[Period, str, bool], tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -229,7 +232,7 @@ def _coverage(gates: Iterable[Iterable[Count]]) -> list[Coverage]:
                 fresh, expired = seconds[key]
                 seconds[key] = (fresh + count.fresh, expired + count.expired)
         for key, (fresh, expired) in seconds.items():
-            if fresh or expired:  # two serials can be observed side by side: an hour is one hour
+            if fresh or expired:  # two serials can be observed side by side, but an hour is one hour
                 longest = key[0].ends - key[0].starts
                 parts[key].append((min(fresh, longest), min(expired, longest)))
     return [

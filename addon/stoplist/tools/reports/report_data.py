@@ -19,8 +19,8 @@ _FIELDS = (
 
 
 def as_csv(report: Report) -> bytes:
-    """One line for each number of requests (RFC 4180), and so nothing of tests. A hidden one is empty; what is about a
-    list is empty where there is none."""
+    """One line for each number of requests (RFC 4180), and so nothing of tests. A hidden number is empty. Fields
+    about a list are empty if there is none."""
     coverage = {(each.period, each.list, each.is_enforced): each for each in report.coverage}
     text = io.StringIO()
     writer = csv.writer(text)

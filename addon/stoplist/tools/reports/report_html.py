@@ -72,7 +72,7 @@ def _plot(report: Report, name: str) -> plot.Plot:
 
 
 def _strip_kinds(drawn: plot.Plot) -> list[str]:
-    """What the strip of a drawing shows, in the order of a legend."""
+    """The kinds that the strip of a drawing shows, in the order of a legend."""
     found = {run.kind for panel in drawn.panels for run in panel.strip}
     return [kind for kind in _STRIP_KINDS if kind in found]
 

@@ -1,8 +1,8 @@
 """Rendering: a report as a table for a terminal, as CSV, as JSON, or as one page of HTML.
 
 Rules
-  - A rendering says what the report says, and nothing of its own: no clock, no number that is not in the report.
-  - A hidden number looks alike wherever it stands, and is never written as a number.
+  - A rendering holds only what the report holds: no clock, no number that is not in the report.
+  - A hidden number looks alike wherever it stands; a rendering never writes it as a number.
   - HTML is one file: no script, nothing from elsewhere.
 """
 
@@ -24,6 +24,6 @@ FORMATS: Mapping[str, Callable[[Report], bytes]] = {
 
 
 def format_of(file_name: str) -> str:
-    """The format that a file's name asks for by its end; a table where it asks for none."""
+    """The format that the ending of a file's name asks for; a table if it asks for none."""
     end = file_name.rpartition(".")[2].lower()
     return end if end in FORMATS else "table"

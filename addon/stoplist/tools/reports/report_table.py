@@ -60,7 +60,7 @@ def _table_of(report: Report, section: ListSection) -> list[str]:
 
 
 def _table_of_not_passed(report: Report) -> list[str]:
-    """A row for each check: together they would not fit."""
+    """A row for each check: in one row they would not fit."""
     found = not_passed(report)
     if not found:
         return []

@@ -1,11 +1,12 @@
 """Rollout: what enforcing would have done over the periods in which something was observed.
 
-Made of a report (see report.py), and so of numbers that may be shown, hidden and rounded as a report has them.
+It is made from a report (see report.py), and so from numbers that may be shown, hidden and rounded as a report has
+them.
 
 Rules
-  - It says over which periods each list was observed, and over which not; it does not reckon from some to others.
-  - No share of all requests is said: what passed is a row of its own in a report, and a quotient of two rounded
-    numbers would look more exact than they are.
+  - It says over which periods each list was observed, and over which not. It does not calculate from some to others.
+  - It gives no share of all requests: requests that passed are a row of their own in a report, and a quotient of two
+    rounded numbers would look more exact than they are.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from stoplist.tools.reports.words import range_of, rules
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One list: a row for each period in which it was observed, and for how many seconds gates did."""
+    """One list: a row for each period in which gates observed it, and the number of seconds for which they did."""
 
     list: str
     rows: tuple[Row, ...]
@@ -43,13 +44,13 @@ class Observed:
 
     @property
     def hidden(self) -> int:
-        """In how many periods the number is hidden."""
+        """The number of periods in which the number is hidden."""
         return sum(row.shown.requests is None for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What was observed, by list, in the report that it was taken from."""
+    """The observed lists, and the report from which they are taken."""
 
     report: Report
     lists: tuple[Observed, ...]
@@ -60,12 +61,12 @@ class Rollout:
 
     @property
     def periods(self) -> list[Period]:
-        """Those in which anything was observed."""
+        """The periods in which any list was observed."""
         return sorted({row.period for each in self.lists for row in each.rows})
 
 
 def make(policy: Path, states: Sequence[Path], *, since: date | None, until: date | None, now: datetime) -> Rollout:
-    """What enforcing would have done at the gates with these state directories. Raises StoplistError, also where
+    """What enforcing would have done at the gates with these state directories. Raises StoplistError, also if
     nothing was observed."""
     report, _ = reporting.make(policy, states, since=since, until=until, now=now)
     rows = [row for row in report.rows if row.list is not None and row.outcome is Outcome.OBSERVED]
@@ -158,7 +159,7 @@ def _table_of(rollout: Rollout, observed: Observed) -> list[str]:
 
 
 def _lines(report: Report, observed: Observed) -> Iterator[Row | list[Period]]:
-    """A row for each period in which the list was observed, and the stretches between them."""
+    """A row for each period in which the list was observed, and the stretches of periods between them."""
     row_of = {row.period: row for row in observed.rows}
     for is_observed, group in itertools.groupby(report.periods, lambda period: period in row_of):
         periods = list(group)

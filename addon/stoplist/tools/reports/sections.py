@@ -14,7 +14,7 @@ from stoplist.tools.reports.report import Coverage, Report
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """In how many of the periods a fresh list was enforced, or observed; for how many seconds it was in force."""
+    """In how many of the periods a fresh list was enforced, or observed, and for how many seconds it was in force."""
 
     list: str
     is_enforced: bool
@@ -25,7 +25,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A period of a table, or several in which there is nothing to show: `note` says why."""
+    """A period of a table, or several in which there is nothing to show; `note` says why."""
 
     name: str
     serials: str = ""
@@ -37,7 +37,8 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The sum of the numbers of an outcome that are shown, and in how many periods of all that have one they are."""
+    """The sum of the shown numbers of an outcome; the number of periods in which one is shown, and of all that have
+    one."""
 
     outcome: Outcome
     shown: Shown

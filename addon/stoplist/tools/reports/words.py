@@ -1,4 +1,4 @@
-"""Words: what a report says around its numbers, alike in each format."""
+"""Words: the text of a report around its numbers, alike in each format."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def not_passed_cells(report: Report, each: NotPassed) -> list[str]:
 
 
 def not_passed_words(report: Report) -> list[tuple[str, str]]:
-    """The states and checks that are named, and what they mean."""
+    """The states and checks that the report names, each with its meaning."""
     found = not_passed(report)
     states = [(state.word, words) for state, words in _STATES.items() if any(each.state is state for each in found)]
     return [*states, *((name, words) for name, words in _CHECKS.items() if any(name in each.checks for each in found))]

@@ -1,18 +1,19 @@
 """The self-test: whether the filter works, as a client sees it.
 
-  http       the check host is stopped over HTTP
-  https      it is stopped over HTTPS, under a certificate of the gate's CA
+  http       the gate stops the check host over HTTP
+  https      it stops the check host over HTTPS, under a certificate of the gate's CA
   control    another host passes
   untouched  that host shows its own certificate: nobody has decrypted it
-  list age   the list is fresh enough, where the gate says how old it is
+  list age   the list is fresh enough, if the gate says how old it is
 
-What is found is put as monitoring plugins put it (https://www.monitoring-plugins.org/doc/guidelines.html): one of
-four states, which are exit codes too, and a first line with performance data.
+The result has the form of monitoring plugins (https://www.monitoring-plugins.org/doc/guidelines.html): one of four
+states, which are exit codes too, and a first line with performance data.
 
 Rules
-  - Only the check host is asked for anything: it is never counted. Of the control host a handshake is enough.
-  - Where the proxy cannot be asked, nothing is known: that is neither fine nor a failure.
-  - What an answer says is shown short and printable, or not at all.
+  - The test sends requests for the check host only: they are never counted. A handshake with the control host is
+    enough.
+  - If the test cannot ask the proxy, it knows nothing: that is neither fine nor a failure.
+  - The result shows the text of an answer short and printable, or not at all.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ _MAX_CA_SIZE = 1024 * 1024
 _MAX_AGE = 100_000
 _NO_GATE = "is this the address of the gate, and the check host that of its list? if so, see its log"
 _COUNTED = "tag:stoplist.invalid,2026:stopped"
-"""The type of a stop that is not the check host's (RFC 9457)."""
+"""The type of a stop for any other host than the check host (RFC 9457)."""
 
 
 class CheckName(StrEnum):
-    """What a self-test looks at, in its order."""
+    """The checks of a self-test, in their order."""
 
     HTTP = "http"
     HTTPS = "https"
@@ -74,7 +75,7 @@ class Result(StrEnum):
 
 
 class CheckState(IntEnum):
-    """What a self-test comes to; the value is the exit code of a monitoring plugin."""
+    """The state of a self-test; the value is the exit code of a monitoring plugin."""
 
     OK = 0
     WARNING = 1
@@ -83,13 +84,13 @@ class CheckState(IntEnum):
 
     @property
     def word(self) -> str:
-        """As programs read it."""
+        """The state in the form for programs."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: what was seen, in a sentence, and where it is not fine, what to do."""
+    """The result of one check: a sentence about the observation and, if it is not fine, a remedy."""
 
     name: CheckName
     result: Result
@@ -100,7 +101,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to test. `seconds` is the time of each connection; `max_age` is in days."""
+    """The subject of a test. `seconds` is the time for each connection; `max_age` is in days."""
 
     proxy: Proxy
     control: Host
@@ -115,7 +116,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """What was found. `list_age` is in days."""
+    """The results of a self-test. `list_age` is in days."""
 
     checks: tuple[Check, ...]
     list_age: int | None = None
@@ -123,7 +124,7 @@ class SelfTest:
 
     @property
     def state(self) -> CheckState:
-        """What the checks come to."""
+        """The state of all checks together."""
         return worst(check.result for check in self.checks)
 
 
@@ -135,13 +136,13 @@ _WORST_FIRST = {
 
 
 def worst(results: Iterable[Result]) -> CheckState:
-    """The state that the worst of these makes: a failure is worse than what is not known."""
+    """The state for the worst of these results: a failure is worse than an unknown result."""
     found = set(results)
     return next((state for result, state in _WORST_FIRST.items() if result in found), CheckState.OK)
 
 
 def run(wanted: Wanted) -> SelfTest:
-    """Test the gate behind a proxy. Raises StoplistError where a file of certificates cannot be read."""
+    """Test the gate behind a proxy. Raises StoplistError if a file of certificates cannot be read."""
     tester = _Tester(wanted)
     http = _look(CheckName.HTTP, tester.http)
     if http.result is Result.UNKNOWN:
@@ -158,7 +159,7 @@ def run(wanted: Wanted) -> SelfTest:
 
 
 def _look(name: CheckName, check: Callable[[], str]) -> Check:
-    """Do one check, which gives what was seen or raises what is wrong."""
+    """Do one check, a function that returns its observation or raises an error."""
     began = time.monotonic()
     try:
         result, seen, remedy = Result.OK, check(), ""
@@ -169,7 +170,7 @@ def _look(name: CheckName, check: Callable[[], str]) -> Check:
 
 
 class _Tester:
-    """The checks, in their order: some need what an earlier one saw."""
+    """The checks, in their order: some need the observation of an earlier one."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -182,7 +183,7 @@ class _Tester:
         """The certificate under which the gate showed its page."""
         self._of_control: x509.Certificate | None = None
         self._distrust = ""
-        """Why the certificate of the control host is not trusted."""
+        """The reason why the certificate of the control host is not trusted."""
         self.age: int | None = None
 
     def http(self) -> str:
@@ -212,7 +213,7 @@ class _Tester:
         return f"the check host is stopped ({answer.status}) by a page {trust}"
 
     def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Response, bool]:
-        """How a tunnel to the check host is stopped, and whether by a page inside it."""
+        """The answer that stops a request to the check host over HTTPS, and whether it is a page inside the tunnel."""
         host = self._check_host
         with self._dialler.tunnel(host, HTTPS_PORT) as (answer, tunnel):
             if not _is_tunnel(answer):
@@ -234,7 +235,7 @@ class _Tester:
         return f"{self._control} passes"
 
     def _shake_hands(self, context: ssl.SSLContext) -> None:
-        """Make TLS with the control host, and note its certificate."""
+        """Do a TLS handshake with the control host, and note its certificate."""
         wanted = self._wanted
         with self._dialler.tunnel(wanted.control, wanted.control_port) as (answer, tunnel):
             if not _is_tunnel(answer):
@@ -289,9 +290,9 @@ class _Tester:
         return self._wanted.control.name + ("" if port == HTTPS_PORT else f":{port}")
 
     def _is_of_the_gate(self, shown: x509.Certificate) -> bool:
-        """Whether the gate's CA has signed this, also where the system trusts that CA.
+        """Whether the gate's CA has signed this certificate, also if the system trusts that CA.
 
-        The page says best which CA that is: the one of --ca may be above it, and sign for other hosts too.
+        The stop page tells best which CA that is: the CA of --ca may be above it, and sign for other hosts too.
         """
         if self._of_page is not None:
             return _have_one_issuer(shown, self._of_page)
@@ -306,7 +307,7 @@ def _is_tunnel(answer: Response) -> bool:
 
 
 def _expect_stop(answer: Response) -> None:
-    """Raise StoplistError where an answer is not that of the gate to a stopped request."""
+    """Raise StoplistError if an answer is not the gate's answer to a stopped request."""
     status = answer.status
     if status in _STOPPED and _denied_by_stoplist(answer):
         if "no-store" not in (value.lower() for value in answer.values("Cache-Control")):
@@ -342,20 +343,20 @@ def _denied_by_stoplist(answer: Response) -> bool:
 
 
 def _described(answer: Response) -> str:
-    """Status and who says so, as far as that is said."""
+    """The status of an answer, and the programs that it names, if any."""
     fields = ((name, answer.fields.get(name.lower(), "")) for name in ("Proxy-Status", "Server", "Via"))
     known = [f"{name}: {_printable(value)}" for name, value in fields if value]
     return f"status {answer.status}" + (f" ({', '.join(known)})" if known else "")
 
 
 def _list_age(answer: Response) -> int | None:
-    """How many days old the list is, where the gate says so."""
+    """The age of the list in days, if the gate gives it."""
     age = _member(answer, "list_age_days")
     return age if type(age) is int and 0 <= age <= _MAX_AGE else None
 
 
 def _member(answer: Response, name: str) -> object:
-    """A member of the object that a body is; None where it is none."""
+    """A member of the JSON object in the body; None if there is none."""
     try:
         return json.loads(answer.body)[name]
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -372,13 +373,13 @@ def _trusting(roots: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=pem or None)
     context.set_alpn_protocols(["http/1.1"])
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # As browsers do, and as Python did before 3.13: what they take is no sign of decryption.
+    # Python 3.13 checks more strictly than browsers: a certificate that browsers accept is no sign of decryption.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def _trusting_all() -> ssl.SSLContext:
-    """A context to look at a certificate with that is judged elsewhere."""
+    """A context for reading a certificate that other code judges."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
     context.check_hostname = False
@@ -396,7 +397,7 @@ def _certificates(path: Path | None) -> list[x509.Certificate]:
 
 
 def _certificate(tls: Tls) -> x509.Certificate | None:
-    """What the other side showed; None where it cannot be read."""
+    """The certificate of the other side; None if it cannot be read."""
     try:
         certificate = x509.load_der_x509_certificate(tls.certificate)
         certificate.issuer.rfc4514_string()
@@ -414,7 +415,7 @@ def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> b
 
 
 def _have_one_issuer(one: x509.Certificate, other: x509.Certificate) -> bool:
-    """By name, and by key where both say which key it was."""
+    """Whether one issuer signed both: by its name, and by its key if both certificates identify the key."""
     keys = {_issuer_key(one), _issuer_key(other)} - {None}
     return one.issuer == other.issuer and len(keys) < 2
 
@@ -430,7 +431,7 @@ def _issuer_key(certificate: x509.Certificate) -> bytes | None:
 
 
 def _printable(text: str) -> str:
-    """A text that comes from outside, in one short line; '|' would begin performance data."""
+    """A text from outside, in one short line; without '|', which would begin performance data."""
     shown = "".join(character if character.isprintable() and character != "|" else "?" for character in text)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
@@ -440,7 +441,7 @@ def _words(error: ssl.SSLCertVerificationError) -> str:
 
 
 def as_text(found: SelfTest) -> str:
-    """The lines of a monitoring plugin: the first says it all, each of the others is a check."""
+    """The lines of a monitoring plugin: the first gives the overall result, each of the others is a check."""
     lines = [f"STOPLIST {found.state.name} - {_summary(found)}{_performance(found)}"]
     for check in found.checks:
         remedy = f"; {check.remedy}" if check.remedy else ""

@@ -1,11 +1,11 @@
-"""Dialling: a connection to an HTTP proxy, a tunnel through it, TLS in the tunnel, and an answer.
+"""A client of an HTTP proxy: a connection, a tunnel through it, TLS in the tunnel, and an answer.
 
-Layers stack: TLS lies on a TCP connection, or on the TLS that a client speaks to the proxy itself.
+Layers stack: TLS runs over a TCP connection, or over the TLS that a client speaks to the proxy itself.
 
 Rules
-  - Nothing is contacted but the proxy, and no name but the proxy's is resolved. No redirect is followed.
-  - Nothing that comes is trusted: a connection takes 64 KB in all, and ends when its time is up.
-  - A password goes to the proxy, and is shown nowhere: not in an error, not in a `repr`.
+  - The client contacts nothing but the proxy, and resolves no name but the proxy's. It follows no redirect.
+  - It trusts nothing that it receives: a connection takes 64 KB in all, and ends at its timeout.
+  - It sends a password to the proxy, and shows it nowhere: not in an error, not in a `repr`.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 
 MAX_BYTES = 64 * 1024
-"""How much is taken from one connection, whatever it is."""
+"""How many bytes the client takes from one connection, whatever they are."""
 
 _AUTHENTICATION_REQUIRED = 407
 _LOOK = "see the gate's log, and what is between the gate and here"
 
 
 class UnreachableError(StoplistError):
-    """The proxy cannot be asked: this says nothing about what it would do."""
+    """The client cannot ask the proxy. This says nothing about the proxy's answer."""
 
 
 class SilentError(StoplistError):
-    """A connection was made, and no answer came over it."""
+    """The client made a connection, and no answer came over it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy is; with `is_secure`, clients speak TLS to it. `credentials` are ``name:password``."""
+    """The place of the proxy. If `is_secure`, clients speak TLS to it. `credentials` are ``name:password``."""
 
     host: Host
     port: int
@@ -80,7 +80,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer: its status, its fields, as far as it is read its body."""
+    """An HTTP answer: its status, its fields, and its body as far as it was read."""
 
     status: int
     fields: Mapping[str, str]
@@ -92,7 +92,7 @@ class Response:
 
 
 class Channel(Protocol):
-    """Bytes to and fro. `receive` gives at most `size` of them, none at the end."""
+    """Bytes in both directions. `receive` gives at most `size` of them, none at the end."""
 
     def send(self, data: bytes) -> None: ...
 
@@ -129,17 +129,17 @@ class Dialler:
 
     @contextmanager
     def tunnel(self, host: Host, port: int) -> Iterator[tuple[Response, Channel]]:
-        """What CONNECT is answered with, and what is a tunnel where the status is 200."""
+        """The proxy's answer to CONNECT, and the channel, which is a tunnel if the status is 2xx."""
         with self.connect() as channel:
             authority = f"{host.name}:{port}"
             yield self.ask(channel, "CONNECT", authority, authority), channel
 
     def get(self, channel: Channel, host: Host) -> Response:
-        """The answer to a plain request for the first page of a host, asked of the proxy."""
+        """The proxy's answer to a plain request for the first page of a host."""
         return self.ask(channel, "GET", f"http://{host.name}/", host.name)
 
     def ask(self, channel: Channel, method: str, target: str, authority: str) -> Response:
-        """An answer of the proxy itself. Raises UnreachableError where it does not take the password."""
+        """An answer of the proxy itself. Raises UnreachableError if the proxy does not accept the password."""
         fields = []
         if credentials := self._proxy.credentials:
             token = base64.b64encode(credentials.encode()).decode()
@@ -155,7 +155,7 @@ class Dialler:
 
     @contextmanager
     def _reach(self, deadline: _Deadline) -> Iterator[socket.socket]:
-        """A TCP connection to the first address that takes one."""
+        """A TCP connection to the first address that accepts one."""
         why = ""
         for tried, (family, kind, protocol, _, address) in enumerate(self._addresses):
             with socket.socket(family, kind, protocol) as connection:
@@ -173,10 +173,10 @@ class Dialler:
 
 
 class Tls:
-    """TLS of a client over a channel, after the handshake. `certificate` is what the other side showed (DER)."""
+    """TLS of a client over a channel, after the handshake. `certificate` is the other side's certificate (DER)."""
 
     def __init__(self, below: Channel, context: ssl.SSLContext, host: Host) -> None:
-        """Raises OSError, of which ssl.SSLError is one."""
+        """Do the handshake. Raises OSError, of which ssl.SSLError is one."""
         self._below = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.address)
@@ -205,7 +205,7 @@ class Tls:
                 else:
                     self._incoming.write_eof()
             except ssl.SSLError:
-                with suppress(OSError):  # an alert tells the other side why; it may be gone
+                with suppress(OSError):  # an alert tells the other side why; the other side may be gone
                     self._flush()
                 raise
             else:
@@ -218,7 +218,7 @@ class Tls:
 
 
 def open_tls(tunnel: Channel, context: ssl.SSLContext, host: Host) -> Tls:
-    """TLS in a tunnel. Raises ssl.SSLCertVerificationError, or StoplistError where TLS fails for another reason."""
+    """TLS in a tunnel. Raises ssl.SSLCertVerificationError, or StoplistError if TLS fails for another reason."""
     try:
         return Tls(tunnel, context, host)
     except ssl.SSLCertVerificationError:
@@ -230,12 +230,12 @@ def open_tls(tunnel: Channel, context: ssl.SSLContext, host: Host) -> Tls:
 
 
 def ask(channel: Channel, method: str, target: str, authority: str, *fields: str) -> Response:
-    """Send a request and read its answer; what follows the head of an answer to CONNECT is left in the channel."""
+    """Send a request and read its answer. After an answer to CONNECT, the bytes behind its head stay in the channel."""
     head = (f"{method} {target} HTTP/1.1", f"Host: {authority}", "Accept: application/json", *fields)
     closing = () if method == "CONNECT" else ("Connection: close",)
     try:
         channel.send("\r\n".join((*head, *closing, "", "")).encode())
-        # It takes no more of a socket than a file to read from.
+        # HTTPResponse needs only the file of a socket.
         response = http.client.HTTPResponse(cast("socket.socket", _Source(channel)), method=method)
         response.begin()
         body = b"" if method == "CONNECT" else response.read(MAX_BYTES)
@@ -252,13 +252,13 @@ def ask(channel: Channel, method: str, target: str, authority: str, *fields: str
 
 
 class _Deadline:
-    """The moment, `seconds` from now, at which something must have ended."""
+    """The moment, `seconds` from now, at which an operation must have ended."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
 
     def left(self) -> float:
-        """In seconds. Raises TimeoutError where there are none."""
+        """The time left, in seconds. Raises TimeoutError if there is none."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -287,7 +287,8 @@ class _Tcp:
 
 
 class _Source(io.RawIOBase):
-    """What a channel receives, as a file. It is read without a buffer: what is not asked for stays in the channel."""
+    """The bytes that a channel receives, as a file. It has no buffer: bytes that nobody asked for stay in the
+    channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -305,7 +306,7 @@ class _Source(io.RawIOBase):
 
 
 def _resolve(proxy: Proxy, deadline: _Deadline) -> list[Any]:
-    """The addresses of the proxy. A resolver knows no deadline: one that hangs is left behind."""
+    """The addresses of the proxy. A resolver knows no deadline, so the function leaves one behind that hangs."""
     found: queue.SimpleQueue[list[Any] | str] = queue.SimpleQueue()
 
     def resolve() -> None:
@@ -325,7 +326,7 @@ def _resolve(proxy: Proxy, deadline: _Deadline) -> list[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a connection failed, in the words of the system or of OpenSSL."""
+    """The reason why a connection failed, in the words of the system or of OpenSSL."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):

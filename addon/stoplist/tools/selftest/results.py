@@ -1,11 +1,12 @@
-"""Self-tests that were run: each a line of JSON, written by `stoplist selftest`; and what a report says of many.
+"""Results of self-tests: `stoplist selftest` writes each as a line of JSON, and a report sums up many.
 
 Rules
-  - Of a line that is read, only its time, its state and the names of its checks are kept. What a check saw is in
-    words, and those may name hosts.
-  - A line that is not the result of a self-test is an error. Fields that are not known are passed over: a later
-    version may write them.
-  - A file may be read while it grows: a last line that has no end yet, and is not whole, is left out.
+  - Of a line, the reader keeps only its time, its state and the names of its checks. The observation of a check is
+    in words, and those may name hosts.
+  - A line that is not the result of a self-test is an error. The reader ignores unknown fields: a later version may
+    write them.
+  - The file may grow while the module reads it. The reader leaves out a last line that has no end yet and is not
+    whole.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from stoplist.errors import StoplistError
 from stoplist.tools.selftest.checks import CheckName, CheckState, Result, SelfTest, worst
 
 MAX_LINE = 64 * 1024
-"""The longest line that is read, in bytes."""
+"""The longest line that the reader accepts, in bytes."""
 
 _SHOWN = 40
 _REMEDY = "a line is what 'stoplist selftest --format json' writes: remove this one, or name another file"
@@ -38,9 +39,9 @@ _STATES = {each.word: each for each in CheckState}
 
 @dataclass(frozen=True, slots=True)
 class NotPassed:
-    """Self-tests of one file, one after another, that did not pass and came to the same: `tests` of them.
+    """A run of `tests` self-tests in one file that did not pass and had the same result.
 
-    `file` is its place among those given, from 1 on. `checks` were not fine; one that was skipped is not among them.
+    `file` is its place among the given files, from 1 on. `checks` were not fine; a skipped check is not among them.
     """
 
     file: int
@@ -53,7 +54,8 @@ class NotPassed:
 
 @dataclass(frozen=True, slots=True)
 class SelfTests:
-    """How many self-tests were run, and passed; in how many periods there was one, and all of them passed."""
+    """How many self-tests were run, and how many passed; the number of periods with at least one in which all
+    passed."""
 
     files: int
     tests: int
@@ -63,7 +65,7 @@ class SelfTests:
 
 
 def as_line(found: SelfTest, time: datetime) -> str:
-    """What a self-test found that began at `time`: one line of JSON, without its end."""
+    """The result of a self-test that began at `time`: one line of JSON, without a line end."""
     return json.dumps(
         {
             "time": format_time(time),
@@ -78,7 +80,7 @@ def as_line(found: SelfTest, time: datetime) -> str:
 def sum_up(paths: Sequence[Path], periods: Iterable[Period], starts: float, ends: float) -> SelfTests:
     """Sum up the self-tests in these files from `starts` on and before `ends`, in POSIX seconds.
 
-    Raises StoplistError where a file cannot be read, is named twice, or has a line that is no result.
+    Raises StoplistError if a file cannot be read, is named twice, or has a line that is no result.
     """
     _check_distinct(paths)
     tested = [
@@ -98,7 +100,7 @@ def sum_up(paths: Sequence[Path], periods: Iterable[Period], starts: float, ends
 
 @dataclass(frozen=True, slots=True)
 class _Tested:
-    """What is kept of a line."""
+    """The parts of a line that the reader keeps."""
 
     time: datetime
     state: CheckState
@@ -122,7 +124,7 @@ def _stretches(file: int, tested: Sequence[_Tested]) -> Iterator[NotPassed]:
 
 
 def _passed_periods(tested: Sequence[_Tested], periods: Iterable[Period]) -> int:
-    """`tested` are in order."""
+    """The number of periods with at least one self-test in which all passed; `tested` are in order."""
     times = [each.time.timestamp() for each in tested]
     found = (tested[bisect_left(times, period.starts) : bisect_left(times, period.ends)] for period in periods)
     return sum(bool(inside) and all(each.state is CheckState.OK for each in inside) for inside in found)
@@ -148,7 +150,7 @@ def _read(path: Path) -> Iterator[_Tested]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Each with its number, from 1 on, and with its end where it has one. Raises StoplistError."""
+    """The lines, each with its number, from 1 on, and with its line end if it has one. Raises StoplistError."""
     with files.open_stream(path) as stream:
         reader = io.BufferedReader(stream)
         try:
@@ -165,7 +167,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _tested(value: object) -> _Tested:
-    """Raises StoplistError, without a place."""
+    """Read the value of a line. Raises StoplistError, without a place."""
     fields = _object(value, "no result of a self-test")
     time = _time(fields.get("time"))
     state = _one_of(_STATES, fields.get("state"), "no state of a self-test")
@@ -192,7 +194,7 @@ def _results(value: object) -> dict[CheckName, Result]:
 
 
 def _time(value: object) -> datetime:
-    """As `format_time` writes it."""
+    """Read a time in the form of `format_time`."""
     try:
         if isinstance(value, str):
             time = datetime.fromisoformat(value)
@@ -220,7 +222,7 @@ def _fault(message: str) -> StoplistError:
 
 
 def _quoted(value: object) -> str:
-    """A value for a message: printable whatever it holds, and not without end."""
+    """A value for a message: printable whatever it holds, and cut if it is long."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = value if isinstance(value, str) else json.dumps(value)

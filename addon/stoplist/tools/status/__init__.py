@@ -1,1 +1,1 @@
-"""The status of a gate: its lists, its CA, and how it is at this moment."""
+"""The status of a gate: its lists, its CA, and its health at this moment."""

@@ -1,9 +1,10 @@
-"""The gate's CA, for who looks after it: who it is, what clients must trust, and how the next one takes its place.
+"""The gate's CA, for the person who looks after it: its identity, the certificates that clients must trust, and how
+the next one takes its place.
 
 Rules
-  - What is shown and exported are certificates: no private key leaves its file.
-  - Looking changes nothing, but that a gate's own CA is made where there is none yet: it can be rolled out before
-    the gate runs.
+  - The module shows and exports certificates only: no private key leaves its file.
+  - Looking changes nothing, with one exception: `show` makes a gate's own CA if there is none yet, so that the
+    operator can roll it out before the gate runs.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ type Which = Literal["current", "next"]
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is known of a CA. `file` is where its certificate stands; `following` is the next one, if there is one.
+    """The facts about a CA. `file` is the file of its certificate; `following` is the next one, if there is one.
 
-    `trusted` is what clients must trust: the current root, or the operator's where `file` holds it, and the next one.
+    `trusted` are the certificates that clients must trust: the current root, or the operator's if `file` holds it,
+    and the next one.
     """
 
     file: Path
@@ -40,7 +42,7 @@ class Overview:
 
 
 def show(policy: Path, state_dir: Path, now: datetime) -> Overview | None:
-    """The CA of a policy, made where there is none; None where the policy needs none. Raises StoplistError."""
+    """The CA of a policy; makes it if there is none. None if the policy needs none. Raises StoplistError."""
     source = _source(policy, state_dir)
     if source is None:
         return None
@@ -49,7 +51,7 @@ def show(policy: Path, state_dir: Path, now: datetime) -> Overview | None:
 
 
 def status(policy: Path, state_dir: Path, now: datetime) -> Overview | None:
-    """The CA of a policy; None where it needs none, or where there is none yet. Raises StoplistError."""
+    """The CA of a policy; None if the policy needs none, or if there is none yet. Raises StoplistError."""
     source = _source(policy, state_dir)
     return _overview(source, now) if source is not None and source.exists() else None
 
@@ -69,7 +71,8 @@ def switch(policy: Path, state_dir: Path, now: datetime) -> Overview:
 
 
 def export(policy: Path, state_dir: Path, wanted: str, which: Which | None, now: datetime) -> bytes:
-    """What clients must trust, in one of ca_formats.FORMATS; all of it, or `which`. Raises StoplistError."""
+    """The certificates that clients must trust, in one of ca_formats.FORMATS: all of them, or `which`. Raises
+    StoplistError."""
     found = show(policy, state_dir, now)
     if found is None:
         raise _no_ca(policy)

@@ -1,8 +1,9 @@
-"""What clients take a CA from: a PEM or DER file, a profile for Apple's systems, an entry for Windows' registry.
+"""The file formats that a client needs to install the CA: PEM, DER, a profile for Apple's systems, an entry for
+Windows' registry.
 
 Rules
   - Certificates only: no private key comes here.
-  - The same certificates give the same bytes, so that what is rolled out twice is no second thing.
+  - The same certificates give the same bytes, so that a second rollout of them adds nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from stoplist.certificates import lineage, name_of
 
 _NAMESPACE = uuid.UUID("5ab6f7c5-4d5e-5a0c-9f6e-2b0d6f1e7c11")
 _ROOTS = r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\SystemCertificates\ROOT\Certificates"
-"""The machine's own roots, as `certutil -addstore` has it. The branch below Policies is written by group policies."""
+"""The machine's own roots, where `certutil -addstore` also puts them. Group policies write the branch below
+Policies."""
 _SHA1_HASH, _CERTIFICATE = 3, 32
 """Properties of a certificate in Windows ([MS-GPEF], section 2.2.1.1.1)."""
 _BYTES_A_LINE = 25
@@ -31,13 +33,13 @@ def pem(certificates: Sequence[x509.Certificate]) -> bytes:
 
 
 def der(certificates: Sequence[x509.Certificate]) -> bytes:
-    """One certificate: there is no such file of several."""
+    """One certificate: a DER file cannot hold several."""
     (certificate,) = certificates
     return certificate.public_bytes(Encoding.DER)
 
 
 def mobileconfig(certificates: Sequence[x509.Certificate]) -> bytes:
-    """A configuration profile for macOS, iOS and iPadOS. A later one of the same gate takes its place."""
+    """A configuration profile for macOS, iOS and iPadOS. A later profile of the same gate replaces it."""
     family = lineage(certificates[0]) or fingerprint(certificates[0])
     identifier = f"stoplist.ca.{family}"
     return plistlib.dumps(

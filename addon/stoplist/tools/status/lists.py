@@ -1,10 +1,10 @@
-"""What a gate remembers of its lists, what its policy excepts, and the release of a list that the guard holds.
+"""The gate's memory of its lists, the exceptions of its policy, and the release of a list that the guard holds.
 
 Rules
   - Reads the policy for the names of its list files and its exceptions, and the state; no list, no key.
   - Says for each list whether a person is needed, and why.
-  - An exception is told by its place and its reason, never by its domain: what is printed here is pasted into tickets.
-    One that has ended does nothing any more, so it needs nobody; only a person removes it.
+  - Identifies an exception by its place and its reason, never by its domain: people paste this output into tickets.
+    An exception that has ended does nothing any more, so it needs nobody; only a person removes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stoplist.state import JOURNAL_ROWS, Entry, Held, RememberedList, State
 
 @dataclass(frozen=True, slots=True)
 class ListStatus:
-    """What is known of one list file of a policy."""
+    """The facts about one list file of a policy."""
 
     file: Path
     in_force: RememberedList | None
@@ -30,12 +30,12 @@ class ListStatus:
 
     @property
     def age(self) -> timedelta:
-        """How long ago the list in force was issued; 0 where there is none."""
+        """The time since the list in force was issued; 0 if there is none."""
         return self.now - self.in_force.header.issued if self.in_force else timedelta()
 
     @property
     def needs(self) -> list[str]:
-        """What needs a person, in words; empty where nothing does."""
+        """The matters that need a person, in words; empty if there are none."""
         found = []
         if self.in_force is None:
             found.append("no list has been in force")
@@ -50,7 +50,7 @@ class ListStatus:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionStatus:
-    """One exception of a policy: its number from 1 on, and where it stands (``file:line``)."""
+    """One exception of a policy: its number from 1 on, and its place (``file:line``)."""
 
     number: int
     place: str
@@ -60,7 +60,7 @@ class ExceptionStatus:
 
 
 def exceptions(policy: Path, now: datetime) -> list[ExceptionStatus]:
-    """The exceptions of a policy, those that have ended among them. Raises StoplistError."""
+    """The exceptions of a policy, also those that have ended. Raises StoplistError."""
     text = loading.read_policy(policy)
     return [
         ExceptionStatus(
@@ -75,7 +75,7 @@ def exceptions(policy: Path, now: datetime) -> list[ExceptionStatus]:
 
 
 def status(policy: Path, state_dir: Path, now: datetime) -> list[ListStatus]:
-    """The status of each list of a policy. Raises StoplistError where there is no state to read."""
+    """The status of each list of a policy. Raises StoplistError if there is no state to read."""
     state = State.open_read_only(state_dir)
     try:
         held = {entry.file: entry for entry in state.held()}

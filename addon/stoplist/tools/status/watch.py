@@ -1,10 +1,10 @@
-"""Watch: how a gate is at one moment, from its state directory and its metrics, and how fast it goes between two.
+"""Watch: the health of a gate at one moment, from its state directory and its metrics, and its speed between two.
 
 Rules
-  - What is shown is what `status` says and what /metrics says: nothing of requests that were stopped, and nothing of an
-    open period.
-  - A gate that does not answer, or has no metrics, is shown by its state alone, with what to do.
-  - Nothing is written, to the state least of all.
+  - It shows only what `status` and /metrics show: nothing of requests that were stopped, and nothing of an open
+    period.
+  - If a gate does not answer, or has no metrics, it shows the state alone, with what to do.
+  - The module writes nothing, to the state least of all.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from stoplist.tools.status import lists as remembered
 from stoplist.tools.status.lists import ExceptionStatus, ListStatus
 
 EVERY_SECONDS = 2.0
-"""How often a gate is looked at."""
+"""Interval between two looks at a gate, in seconds."""
 WINDOW = 31
-"""Over how many looks it is said how fast a gate goes: a minute."""
+"""Number of looks over which the module calculates the speed of a gate: a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Expiry:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A gate at the moment `now`. `scrape` is None where its metrics cannot be had, and `why_not` says why."""
+    """A gate at the moment `now`. `scrape` is None if its metrics cannot be read, and `why_not` says why."""
 
     now: datetime
     policy: str
@@ -66,7 +66,7 @@ class Look:
 
     @property
     def needs(self) -> list[str]:
-        """What needs a person, in words."""
+        """The matters that need a person, in words."""
         of_lists = (f"{each.name}: {need}" for each in self.lists for need in each.status.needs)
         return [*of_lists, *self.ca_needs]
 
@@ -76,7 +76,7 @@ class Look:
 
 
 def look(policy: Path, state_dir: Path, now: datetime) -> Look:
-    """How the gate of a policy is. Raises StoplistError where the policy or the state cannot be read."""
+    """Look at the gate of a policy. Raises StoplistError if the policy or the state cannot be read."""
     read = loading.read_policy(policy).policy
     found = remembered.status(policy, state_dir, now)
     lists = tuple(WatchedList(each, read.enforces(wanted)) for each, wanted in zip(found, read.lists, strict=True))
@@ -130,12 +130,12 @@ def _ask(wanted: MetricsPolicy | None) -> tuple[Scrape | None, str]:
         return None, str(error)
 
 
-# How fast it goes
+# Speed
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a gate did over `seconds`; a time is None where nothing opened, infinite beyond all steps."""
+    """The work of a gate over `seconds`. A time is None if nothing opened, and infinite beyond all steps."""
 
     seconds: float
     tunnels: float
@@ -146,18 +146,18 @@ class Speed:
 
 
 class Pace:
-    """How fast a gate goes, over the last looks."""
+    """The speed of a gate, over the last looks."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, Scrape]] = deque(maxlen=WINDOW)
 
     def after(self, look: Look) -> Speed | None:
-        """With one more look; None as long as there is nothing to compare."""
+        """The speed after one more look; None as long as there is nothing to compare."""
         if look.scrape is None:
             self._seen.clear()
             return None
         if self._seen and look.scrape.started != self._seen[-1][1].started:
-            self._seen.clear()  # the gate began anew, and so did its numbers
+            self._seen.clear()  # the gate was started again, and its numbers begin at zero
         self._seen.append((look.now.timestamp(), look.scrape))
         if len(self._seen) < 2:
             return None
@@ -186,7 +186,8 @@ def _speed(seconds: float, before: Scrape, after: Scrape) -> Speed | None:
 
 
 def quantile(steps: Sequence[tuple[float, float]], share: float) -> float | None:
-    """The value below which this share lies, in seconds, of a histogram of sums by step; even within a step."""
+    """The value below which this share lies, in seconds. `steps` is a histogram of sums by step; values within a
+    step are taken as evenly spread."""
     if not steps or not steps[-1][1]:
         return None
     wanted = share * steps[-1][1]

@@ -1,9 +1,9 @@
 """Screen: a look at a gate (see watch.py) drawn for a terminal, with rich.
 
 Rules
-  - A colour never says anything alone: the word is there as well. Only the terminal's own colours are used, those that
-    can be read on light and dark ones.
-  - What comes from files is text, never markup, and cannot write to the terminal what it likes.
+  - A colour never says anything alone: the word is there as well. The screen uses only the terminal's own colours,
+    those that people can read on light and dark ones.
+  - Text from files is text, never markup, and cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from stoplist.metrics import Scrape
 from stoplist.tools.status.watch import EVERY_SECONDS, Expiry, Look, Pace, Speed, WatchedList
 
 WIDEST = 120
-"""More columns are left empty: nobody reads a line from one end of a wide screen to the other."""
+"""Widest screen in columns; more columns stay empty, since nobody reads a line across a wide screen."""
 WIDE = 100
-"""From this many columns on, what is said of the gate stands beside what is said of the lane."""
+"""From this many columns on, the facts about the gate stand beside those about the lane."""
 _FINE, _BAD = "green", "bold red"
 _NOTHING = "-"
 
 
 def show(look: Callable[[], Look], console: Console) -> Look:
-    """Draw a look every `EVERY_SECONDS` until `q` or Ctrl-C; without a terminal, one, and end. The last one."""
+    """Draw a look every `EVERY_SECONDS` until `q` or Ctrl-C; without a terminal, draw one and end. Returns the last
+    look."""
     pace, found = Pace(), look()
     speed = pace.after(found)
     if not console.is_terminal:
@@ -55,7 +56,7 @@ def show(look: Callable[[], Look], console: Console) -> Look:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """Says whether `q` was pressed within some seconds."""
+    """Gives a function that says whether `q` was pressed within some seconds."""
     if not sys.stdin.isatty():
 
         def wait(seconds: float) -> bool:

@@ -1,16 +1,19 @@
 """Trial: what a gate would have done with the requests in logs, before any gate runs.
 
-Each host is judged as a gate would judge it now: by the policy with its lists, exceptions and mode. A log does not say
-what a page was served to, so there is one outcome for what is stopped; and no name is resolved, so rules for addresses
-hold only where the log has an address.
+The trial judges each host as a gate would judge it now: by the policy with its lists, exceptions and mode. A log
+does not say which kind of client asked, so a stopped request has only one outcome. The trial resolves no name, so
+rules for addresses apply only if the log has an address.
 
 Rules
-  - A host is parsed and judged once, not once for each line; what was judged is forgotten when there is too much of it.
-  - Hosts are in memory only: a trial holds numbers, unless whoever runs it asks to have the hosts revealed.
-  - Numbers are shown by the rules of core/counts.py, so that what is handed on identifies nobody, unless exact ones are
-    asked for. What differs from a report: a day that is not over is shown, since a trial is made once, from a log that
-    whoever makes it has; and false positives are counted exactly, since each is a mistake of the list.
-  - How many requests were read is said as the sum of what is shown: it would give away what is hidden.
+  - The trial parses and judges a host once, not once for each line. It forgets verdicts when there are too many of
+    them.
+  - Hosts are in memory only: a trial holds numbers, unless the person who runs it asks to reveal the hosts.
+  - The rules of core/counts.py decide which numbers it shows, so that a result can be handed on and identifies
+    nobody, unless somebody asks for exact ones. It differs from a report in two points. It shows a day that is not
+    over, since a trial is made once, from a log that its maker has. It counts false positives exactly, since each is
+    a mistake of the list.
+  - It gives the number of requests that it read as the sum of the numbers that are shown: the exact number would
+    give away the hidden ones.
 """
 
 from __future__ import annotations
@@ -38,11 +41,11 @@ from stoplist.tools.trial.logs.stamps import day_of
 from stoplist.tools.trial.logs.targets import host_of
 
 MAX_HOSTS = 250_000
-"""Of so many distinct hosts that would be stopped it is known that they are distinct."""
+"""Up to so many distinct hosts that would be stopped, the trial can tell them apart."""
 MAX_DAYS = 4000
-"""Days that are told apart; requests of further ones are counted under no day."""
+"""How many days the trial tells apart; it counts requests of further days under no day."""
 NO_DAY = Period(0, 0, "no day")
-"""Where requests are counted that have no time."""
+"""The period for requests without a time."""
 
 _MAX_KNOWN_SIZE = 64 * 1024 * 1024
 _REMEMBERED = 100_000
@@ -57,7 +60,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class TrialOptions:
-    """What to try: the inputs by name, how to read them, and what to tell."""
+    """The options of a trial: the inputs by name, how to read them, and how much to disclose."""
 
     policy: Path
     inputs: tuple[str, ...]
@@ -80,9 +83,10 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Distinct hosts that would be stopped or observed; exact numbers are of false positives only.
+    """Distinct hosts that would be stopped or observed. Only the numbers of false positives are always exact.
 
-    `is_all` is false where there were more than could be told apart. `known` is None where no known sites were given.
+    `is_all` is false if there were more hosts than the trial can tell apart. `known` is None if no known sites were
+    given.
     """
 
     hosts: Shown
@@ -93,7 +97,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Revealed:
-    """A host that would be stopped or observed, and how often it was asked for."""
+    """A host that would be stopped or observed, and the number of requests for it."""
 
     host: str
     list: str
@@ -105,10 +109,11 @@ class Revealed:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The result. `disclosure` is None where numbers are exact; `rows` are by day, then by list and outcome.
+    """The result. `disclosure` is None if numbers are exact; `rows` are by day, then by list and outcome.
 
-    `requests` that were read, and `judged`, those that are not for a check host, are None where numbers are not exact.
-    `ignored` and `unparsable` are lines without a request, and lines that could not be read.
+    `requests` is how many were read, and `judged` how many of them are not for a check host. Both are None if
+    numbers are not exact. `ignored` and `unparsable` count lines without a request, and lines that could not be
+    read.
     """
 
     made: datetime
@@ -140,7 +145,8 @@ class Unparsable:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """A trial, and what whoever makes it should know: warnings of the policy, what could not be read, and why."""
+    """A trial, and messages for its maker: warnings of the policy, and inputs that could not be read, with the
+    reasons."""
 
     trial: Trial
     warnings: tuple[StoplistError, ...]
@@ -152,9 +158,9 @@ type TrackBatches = Callable[[Iterator[Batch], int | None], Iterable[Batch]]
 
 
 def run(wanted: TrialOptions, stdin: BinaryIO, now: datetime, track: TrackBatches) -> Outcomes:
-    """Try a policy on logs. `track` is handed the batches, and the size of all inputs where it is known.
+    """Try a policy on logs. `track` gets the batches, and the size of all inputs if it is known.
 
-    Raises StoplistError where the policy, the known sites or an input cannot be opened, or its format is unknown.
+    Raises StoplistError if the policy, the known sites or an input cannot be opened, or if its format is unknown.
     """
     loaded = loading.load(wanted.policy, now=now)
     judging = _Judging.of(loaded.ruleset, wanted, now)
@@ -169,7 +175,7 @@ def run(wanted: TrialOptions, stdin: BinaryIO, now: datetime, track: TrackBatche
 
 @dataclass(slots=True)
 class _Reader:
-    """All inputs, one after the other, and what was seen of them."""
+    """All inputs, one after the other, and the facts learned about them."""
 
     wanted: TrialOptions
     stdin: BinaryIO
@@ -178,8 +184,8 @@ class _Reader:
     faults: list[StoplistError] = field(default_factory=list)
 
     def look_at(self, name: str) -> int | None:
-        """The size of an input, None where nobody knows it. Of a file it is seen that its format is known: not after
-        hours with those before it."""
+        """The size of an input, None if nobody knows it. For a file it also checks that its format is known, so that
+        the trial does not fail after hours with the inputs before it."""
         if name == STDIN or not Path(name).is_file():
             return progress.size_of(self.stdin) if name == STDIN else None
         reading = self._open(name)
@@ -212,7 +218,7 @@ class _Reader:
 
 
 class _Remembered[T](dict[bytes, T]):
-    """What was found out for each of the last keys, up to twice `_REMEMBERED`; for others it is found out."""
+    """A cache of the values for the last keys, up to twice `_REMEMBERED`; it computes others with `find_out`."""
 
     def __init__(self, find_out: Callable[[bytes], T]) -> None:
         super().__init__()
@@ -233,7 +239,7 @@ class _Remembered[T](dict[bytes, T]):
 
 @dataclass(slots=True, repr=False)
 class _Judging:
-    """What was judged so far. `days` holds a number for each of `cells`, and one for what is not counted."""
+    """The verdicts so far. `days` holds a number for each of `cells`, and one for requests that are not counted."""
 
     ruleset: Ruleset
     wanted: TrialOptions
@@ -277,7 +283,7 @@ class _Judging:
             self._reveal(batch.requests.items())
 
     def _place_of(self, written: bytes) -> int:
-        """Where requests for this host are counted; the last place is for those that are not."""
+        """The place at which to count requests for this host; the last place is for requests that are not counted."""
         try:
             host = host_of(written)
         except HostError:
@@ -367,7 +373,8 @@ class _Judging:
 
 
 class DistinctHosts:
-    """Distinct hosts, up to `most`, as digests under a key that nobody has: of them no host can be had."""
+    """Distinct hosts, up to `most`, as digests under a random key that nobody is given: no host can be recovered
+    from them."""
 
     def __init__(self, never_block: DigestSet, known: DigestSet | None, most: int = MAX_HOSTS) -> None:
         self._key = os.urandom(32)
@@ -398,7 +405,7 @@ class DistinctHosts:
 
 
 def read_known(path: Path) -> Iterator[Host]:
-    """Well-known sites from a file: one a line, `#` begins a comment; or from the last column of CSV.
+    """Well-known sites from a file: one a line, where `#` begins a comment; or from the last column of CSV.
 
     Raises StoplistError.
     """
@@ -429,7 +436,7 @@ def _period(day: date | None, zone: ZoneInfo) -> Period:
 
 
 def _calendar(days: Sequence[Period], zone: ZoneInfo) -> tuple[Period, ...]:
-    """The days from the first to the last, those without a request as well, if that are not too many."""
+    """The days from the first to the last, also those without a request, unless that are too many."""
     if not days or days[-1].starts - days[0].starts > timedelta(days=MAX_DAYS).total_seconds():
         return tuple(days)
     found = [days[0]]

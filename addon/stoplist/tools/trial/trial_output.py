@@ -1,8 +1,8 @@
 """Showing: a trial as a table for a terminal, as JSON, or as one page of HTML.
 
 Rules
-  - What is shown is what the trial says; a hidden number is never written as a number.
-  - Hosts are in it only where they were revealed.
+  - The output shows only what the trial holds; it never writes a hidden number as a number.
+  - It holds hosts only if they were revealed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXACT = "exact numbers can show that a single request was made; keep them to you
 REVEALED = (
     "hosts and exact numbers can tell who asked for what; keep them to yourself, and delete them when you are done"
 )
-"""What to know before such a result is handed on."""
+"""Warnings to read before handing on such a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Column:
 
 
 def columns_of(trial: Trial) -> list[Column]:
-    """What would be stopped or observed by each list, then what no list decided."""
+    """The numbers that each list would stop or observe, then those of requests that no list decided."""
 
     def key(row: Row) -> tuple[bool, str, str]:
         return (row.list is None, row.list or "", row.outcome)

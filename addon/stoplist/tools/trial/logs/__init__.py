@@ -1,5 +1,5 @@
-"""Logs: what other programs wrote of requests, read fast, in bounded memory, and told to nobody.
+"""Logs: requests that other programs wrote down, read fast and in bounded memory, and disclosed to nobody.
 
-`inputs` opens and decompresses, `formats` knows lines, `stamps` knows times, `har`, `flows` and `table` read what
-has no lines of its own, and `reading` puts them together.
+`inputs` opens and decompresses, `formats` knows lines, and `stamps` knows times. `har`, `flows` and `table` read
+formats that are not made of lines, and `reading` puts them together.
 """

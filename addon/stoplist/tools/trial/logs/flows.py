@@ -1,13 +1,13 @@
 """Flows: the requests in a flow file of mitmproxy (``mitmdump -w``), without mitmproxy.
 
-A flow file is one tnetstring after the other: ``LENGTH:DATA`` and a character for the type. Of each flow only the
-fields in `_WANTED` are read; bodies are skipped, whatever their size.
+A flow file is one tnetstring after the other: ``LENGTH:DATA`` and a character for the type. The module reads only
+the fields in `_WANTED` of each flow; it skips bodies, whatever their size.
 
 Rules
-  - A flow of HTTP is one request: for its host, or for its Host header where the client gave an address (as in
-    transparent mode). One of TCP or UDP is one for its server name, or for what it connected to; one of DNS for each
-    question.
-  - What is no tnetstring ends the reading, and is the input's fault.
+  - A flow of HTTP is one request for its host; if the client gave an address (as in transparent mode), for its Host
+    header. A flow of TCP or UDP is one request for its server name, or for the host that it connected to. A flow of
+    DNS is one for each question.
+  - Data that is no tnetstring ends the reading, and is the input's fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stoplist.tools.trial.logs.stamps import unix
 from stoplist.tools.trial.logs.targets import host_of
 
 MAX_VALUE = 1024 * 1024
-"""The longest value that is read, in bytes."""
+"""The longest value that the module reads, in bytes."""
 _MAX_LENGTH = 12
 _MAX_DEPTH = 20
 
@@ -39,11 +39,11 @@ _WANTED: _Wanted = {
 
 
 class _Broken(Exception):  # noqa: N818  it never leaves this module
-    """What follows is no tnetstring."""
+    """The next bytes are no tnetstring."""
 
 
 class _CutError(_Broken):
-    """There is less than was announced."""
+    """The data ends before the announced length."""
 
 
 def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
@@ -66,7 +66,7 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
 
 @dataclass(slots=True)
 class _Stream:
-    """Bytes to be taken in order. `since_mark` is how many were seen, taken or not, since the last `mark`."""
+    """Bytes to take in order. `since_mark` is how many were seen, taken or not, since the last `mark`."""
 
     blocks: Iterator[bytes]
     data: bytes = b""
@@ -114,7 +114,7 @@ class _Stream:
 
 
 def _dictionary(stream: _Stream, size: int, wanted: _Wanted) -> dict[str, Any]:
-    """The wanted fields of a dictionary of so many bytes."""
+    """The wanted fields of a dictionary of `size` bytes."""
     found: dict[str, Any] = {}
     while size > 0:
         length = stream.length()
@@ -141,12 +141,12 @@ def _dictionary(stream: _Stream, size: int, wanted: _Wanted) -> dict[str, Any]:
 
 
 def _width(length: int) -> int:
-    """How many bytes a value of this length takes, with its length and type."""
+    """The number of bytes of a value of this length, with its length field and type."""
     return len(str(length)) + 1 + length + 1
 
 
 def _value(data: bytes, kind: bytes, depth: int = 0) -> Any:
-    """A value: bytes, text, a number, or a list. Whatever else there is, None."""
+    """A value: bytes (for text as well), a number, a list, or a dictionary; None for any other type."""
     if kind in (b",", b";"):
         return data
     if kind in (b"#", b"^"):
@@ -190,7 +190,7 @@ def _hits(flow: dict[str, Any]) -> list[Hit]:
 
 
 def _named(host: Any, headers: Any) -> Any:
-    """The host of a request: that of its Host header where the client gave an address."""
+    """The host of a request; if the client gave an address, the host of its Host header."""
     if isinstance(host, bytes) and _is_address(host):
         for pair in headers or ():
             if isinstance(pair, list) and len(pair) == 2 and bytes(pair[0]).lower() == b"host":

@@ -1,14 +1,15 @@
-r"""Formats: which lines of a log hold a request, its stamp (see `stamps`) and the host that it names.
+r"""Formats: the lines of a log that hold a request, with its stamp (see `stamps`) and the host that it names.
 
-A format is two regular expressions over many lines at once: `request` finds each line that holds a request, with its
-stamp and its host as groups; `ignored` finds each line of the same program that holds none. No line is found by both.
-What neither finds, `other` finds: it is taken apart alone, by `parse` where the format has one, and is unparsable
-otherwise.
+A format is two regular expressions over many lines at once. `request` finds each line that holds a request, with its
+stamp and its host as groups. `ignored` finds each line of the same program that holds none. Both never find the same
+line. `other` finds the lines that neither finds. `parse` takes such a line apart alone, if the format has a `parse`;
+otherwise the line is unparsable.
 
 Rules
-  - A host is cut out as it stands, with its port or user: it is parsed once, not once for each line.
-  - A repetition that has to be taken back would cost time on a hostile line: those of unknown length are possessive
-    (``*+``), or end at a character that they cannot hold.
+  - The patterns cut out a host as it stands, with its port or user: later code parses it once, not once for each
+    line.
+  - A repetition that the matcher has to take back would cost time on a hostile line. So repetitions of unknown
+    length are possessive (``*+``), or end at a character that they cannot hold.
   - A line ends with "\n"; a "\r" before it is no part of a field.
 """
 
@@ -30,7 +31,7 @@ type Hit = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class LineFormat:
-    """A format of one request a line."""
+    """A format with one request a line."""
 
     name: str
     request: re.Pattern[bytes]
@@ -38,7 +39,7 @@ class LineFormat:
     other: re.Pattern[bytes]
     """The lines that neither of the two finds."""
     parse: Callable[[bytes], Sequence[Hit] | None] | None = None
-    """What a line holds that neither pattern finds; None where it is unparsable."""
+    """The requests in a line that neither pattern finds; None if it is unparsable."""
 
 
 _EMPTY = rb"[ \t\r]*\n|\#"
@@ -60,7 +61,7 @@ def _format(
     )
 
 
-# Access logs: the target is a URL, or host:port with CONNECT. One that is a path names no host.
+# Access logs: the target is a URL, or host:port with CONNECT. A target that is a path names no host.
 
 _TARGET = rb"(?!error:)(?:[A-Za-z][A-Za-z0-9+._-]*+://)?([^\ /?\#\"\r\n]+)"
 _SQUID_FIELDS = rb"\.[0-9]+\ +-?[0-9]+\ [^\ \n]+\ [^\ \n]+\ -?[0-9]+\ [^\ \n]+\ "
@@ -95,7 +96,7 @@ VHOST_COMBINED = _format(
 
 # Query logs
 
-# Before a query stands "Nov 22 06:38:19 host", "2026-11-22T06:38:19.123456+00:00 host", or the program's own time.
+# A query comes after "Nov 22 06:38:19 host", "2026-11-22T06:38:19.123456+00:00 host", or the program's own time.
 _DATE = rb"[A-Z][a-z]{2}\ [\ 0-9][0-9](?=\ [0-9:]{8}\ )|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^\ \n]+"
 _SYSLOG = rb"(?:(" + _DATE + rb")(?:\ [0-9:]{8})?\ (?:(?!dnsmasq)[^\ \n]+\ )?)?"
 _DNSMASQ_HEAD = _SYSLOG + rb"dnsmasq[^\ \n]*:\ "
@@ -131,7 +132,8 @@ _VALUE = rb"\":\"([^\"\\\n]+)\""
 
 
 def _objects(extract: Callable[[dict[str, Any]], Sequence[Hit]]) -> Callable[[bytes], Sequence[Hit] | None]:
-    """Lines as objects of JSON, where the pattern is not enough: other spacing, other order, escapes."""
+    """A parser of lines as JSON objects, for lines that the pattern does not find: other spacing, other order,
+    escapes."""
 
     def parse(line: bytes) -> Sequence[Hit] | None:
         try:
@@ -172,7 +174,7 @@ def _suricata(line: dict[str, Any]) -> list[Hit]:
     return []
 
 
-# The stamp of a Unix time is cut short; of a time in letters the whole is taken, and shortened below.
+# The pattern cuts the stamp of a Unix time short. It takes the whole of a time in letters, which is shortened below.
 ZEEK = _format(
     "zeek",
     rb"\{\"ts\":(?:\"(?=[0-9]{4}-))?([0-9]{8}(?=[0-9]{2}[.,])|" + _ISO + rb")[^\ \n]{0,12}?,"
@@ -209,7 +211,7 @@ _HAR = re.compile(rb"\xef\xbb\xbf|[ \t\r\n]*\{[ \t\r\n]*\"log\"[ \t\r\n]*:[ \t\r
 
 
 def recognise(head: bytes, file_name: str) -> str | None:
-    """The name of the format that a file begins with; None where it is none, or has nothing but empty lines."""
+    """The name of the format with which a file begins; None if it is unknown, or if there are only empty lines."""
     name = re.sub(r"\.(?:gz|zst|[0-9]+)$", "", file_name.lower())
     if _FLOWS.match(head):
         return FLOWS
@@ -228,7 +230,7 @@ def recognise(head: bytes, file_name: str) -> str | None:
 
 
 def _score(wanted: LineFormat, lines: Sequence[bytes]) -> int:
-    """How many lines are of this format; those with requests are more of it."""
+    """How well the lines fit this format: a line with a request counts twice, an ignored line once."""
     return sum(2 * bool(wanted.request.match(line)) or bool(wanted.ignored.match(line)) for line in lines)
 
 

@@ -1,8 +1,9 @@
 """HAR: the requests that a browser or a proxy saved (HTTP Archive 1.2), one entry at a time.
 
 Rules
-  - Memory holds one entry, of about `MAX_ENTRY` characters at most: large files have to be saved without their content.
-  - What cannot be read ends the reading, and is the input's fault.
+  - Memory holds one entry, of about `MAX_ENTRY` characters at most: people have to save large files without their
+    content.
+  - Data that cannot be read ends the reading, and is the input's fault.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
         if not text.startswith("{") and text:
             source.fail("broken HAR", "what came before it is counted; save it again", back=len(text))
             return
-        # An entry that is not whole is tried again when there is twice as much of it.
+        # If an entry is not whole, try again with twice as much of it.
         wanted = min(2 * len(text), MAX_ENTRY)
         if len(text) > MAX_ENTRY:
             message = f"an entry of the HAR is larger than {MAX_ENTRY // 1024**2} MiB, or broken"

@@ -1,11 +1,11 @@
 """Inputs: files and pipes of any size, plain, gzip or zstd, as blocks of plain bytes.
 
 Rules
-  - Memory does not depend on the input: at most `BLOCK` bytes are handed on at once, however well they compress
-    (a block of zstd may hold some more; see `_ZSTD_PIECE`).
-  - Compression is known by the first bytes, not by the name. Members and frames may follow each other.
-  - What cannot be read further ends the blocks, and is the input's `fault`, with the offset in the file; what came
-    before it stays read.
+  - Memory does not depend on the input: the module hands on at most `BLOCK` bytes at once, however well they
+    compress (a block of zstd may hold some more; see `_ZSTD_PIECE`).
+  - It knows the compression by the first bytes, not by the name. Members and frames may follow each other.
+  - Data that cannot be read further ends the blocks, and is the input's `fault`, with the offset in the file. The
+    data before it stays read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from stoplist.errors import StoplistError
 from stoplist.tools import progress
 
 BLOCK = 1024 * 1024
-"""The most bytes handed on at once."""
+"""The most bytes that the module hands on at once."""
 STDIN = "-"
 
 _PIECE = 64 * 1024
-# One byte of zstd can stand for 32 KiB (RFC 8878, section 3.1.1.2: a block of one repeated byte): so little at once.
+# One byte of zstd can stand for 32 KiB (RFC 8878, section 3.1.1.2: a block of one repeated byte), so pieces are
+# small.
 _ZSTD_PIECE = 1024
 _MAX_WINDOW = 128 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -38,18 +39,18 @@ _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 @dataclass(slots=True)
 class Input:
-    """One input, read once. `name` is for messages; `size` is None where nobody knows it."""
+    """One input, which is read once. `name` is for messages; `size` is None if nobody knows it."""
 
     name: str
     stream: BinaryIO
     size: int | None
     consumed: int = 0
-    """Bytes of the file that were read so far."""
+    """How many bytes of the file were read so far."""
     fault: StoplistError | None = None
 
     @classmethod
     def open(cls, name: str, stdin: BinaryIO) -> Input:
-        """Open a file, or for `-` take `stdin`. Raises StoplistError."""
+        """Open a file, or take `stdin` for `-`. Raises StoplistError."""
         if name == STDIN:
             return cls("stdin", stdin, progress.size_of(stdin))
         stream = files.open_stream(Path(name))
@@ -82,7 +83,7 @@ class Input:
                 head = self._read(BLOCK)
 
     def fail(self, message: str, hint: str, *, back: int = 0) -> None:
-        """Note that it cannot be read from here on, or from so many bytes before."""
+        """Note that the input cannot be read from here on, or from `back` bytes before."""
         place = f"{self.name}: byte {max(0, self.consumed - back)}"
         self.fault = self.fault or StoplistError(message, hint=hint, place=place)
 
@@ -111,7 +112,7 @@ class Input:
             data = piece
             while data:
                 if member.eof:
-                    data = data.lstrip(b"\0")  # padding, as tapes have it
+                    data = data.lstrip(b"\0")  # padding, as on tapes
                     if not data:
                         break
                     member = zlib.decompressobj(_GZIP_FORMAT)

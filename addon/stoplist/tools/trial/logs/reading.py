@@ -1,9 +1,9 @@
 """Reading: an input of any format as batches of requests, counted by stamp and host.
 
 Rules
-  - A batch is what one block of the input holds in whole lines: memory is that of a block, whatever the input.
+  - A batch holds the whole lines of one block of the input: memory is that of a block, whatever the input.
   - How an input is cut into blocks changes nothing. A line longer than `MAX_LINE` is unparsable, wherever it is cut.
-  - Of a line that cannot be read its number is told, never what stands in it.
+  - If a line cannot be read, the module gives its number, never its text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from stoplist.tools.trial.logs.inputs import BLOCK, Input
 
 MAX_LINE = BLOCK
 _TOLD = 3
-"""Of so many unparsable lines of an input the numbers are told."""
+"""How many unparsable lines of an input the module gives by number."""
 _HITS = 8192
 _SOMETHING = re.compile(rb"^[ \t\r]*[^#\s]", re.MULTILINE)
-"""What is no comment."""
+"""Finds a line that is not empty and no comment."""
 _LINE_FORMATS = {each.name: each for each in formats.LINE_FORMATS}
 
 
@@ -33,7 +33,7 @@ _LINE_FORMATS = {each.name: each for each in formats.LINE_FORMATS}
 class Batch:
     """Some requests, by stamp and host; and how many lines hold none, or cannot be read.
 
-    `consumed` is what of the input's file was read for it, in bytes.
+    `consumed` is how many bytes of the input's file were read for it.
     """
 
     requests: Mapping[Hit, int]
@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Reading:
-    """The reading of one input; `format` is None until it is known, and where nothing but comments is in it."""
+    """The reading of one input. `format` is None until it is known, and also if the input holds only comments."""
 
     source: Input
     format: str | None = None
@@ -54,7 +54,7 @@ class Reading:
     _told: int = 0
 
     def begin(self) -> Iterator[bytes]:
-        """Find out the format. Gives the blocks of the input. Raises StoplistError where no format can be told."""
+        """Find out the format; return the blocks of the input. Raises StoplistError if no format can be told."""
         blocks = self.source.blocks()
         head = next(blocks, b"")
         if self.format is None and _SOMETHING.search(head):
@@ -62,7 +62,7 @@ class Reading:
         return itertools.chain((head,), blocks) if head else iter(())
 
     def batches(self) -> Iterator[Batch]:
-        """Read it all. Raises StoplistError where no format can be told."""
+        """Read it all. Raises StoplistError if no format can be told."""
         blocks = self.begin()
         match self.format:
             case None:
@@ -88,7 +88,7 @@ class Reading:
         return found
 
     def _few(self, hits: Iterable[tuple[int, Hit | None]], *, tells_lines: bool) -> Iterator[Batch]:
-        """Batches of what is read one by one. Where `tells_lines`, what holds no request is unparsable."""
+        """Batches of items that are read one by one. If `tells_lines`, an item without a request is unparsable."""
         for group in itertools.batched(hits, _HITS):
             found = Counter(hit for _, hit in group if hit is not None)
             without = [number for number, hit in group if hit is None]
@@ -129,7 +129,7 @@ class Reading:
 
 
 def _whole_lines(source: Input, blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Whole lines, each with its end; or, alone and empty, one that is too long."""
+    """Whole lines, each with its end; a line that is too long comes alone and empty."""
     rest = b""
     is_skipping = False
     for block in blocks:
@@ -139,7 +139,7 @@ def _whole_lines(source: Input, blocks: Iterator[bytes]) -> Iterator[tuple[bytes
             is_skipping = not end
         first = data.find(b"\n", 0, MAX_LINE + 1)
         if first < 0 and len(data) > MAX_LINE:
-            # Only the first line can be that long: what follows it is of one block.
+            # Only the first line can be that long: the others are within one block.
             yield b"", True
             _, end, data = data.partition(b"\n")
             is_skipping = not end
@@ -147,6 +147,6 @@ def _whole_lines(source: Input, blocks: Iterator[bytes]) -> Iterator[tuple[bytes
         if cut:
             yield data[:cut], False
         rest = data[cut:]
-    # A line that was cut off by a fault is no line: its host may be another's.
+    # If a fault cut off a line, drop it: its host may be another's.
     if rest and source.fault is None and not is_skipping:
         yield rest + b"\n", False

@@ -1,12 +1,13 @@
-"""Stamps: the day of what a log writes of a moment.
+"""Stamps: the day of a moment, in the forms in which logs write it.
 
-A reader cuts as little as tells the day, so that few stamps are different: a Unix time without its last two digits
-(days of all zones begin at a multiple of 900 seconds), a syslog date. What is left is told apart by its form.
+A reader cuts out only as much as tells the day, so that few stamps are different: a Unix time without its last two
+digits (days of all zones begin at a multiple of 900 seconds), a syslog date. The form of a stamp tells its kind.
 
 Rules
-  - A time with an offset, or in Unix seconds, falls on the day of the policy's time zone; one without is of that zone.
+  - A time with an offset, or in Unix seconds, falls on the day of the policy's time zone; one without is of that
+    zone.
   - A syslog date has no year: it is the last such day that is not after tomorrow.
-  - What is no time gives no day, never an error.
+  - A stamp that is no time gives no day, never an error.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _ISO = re.compile(
 
 
 def day_of(stamp: bytes, zone: tzinfo, now: datetime) -> date | None:
-    """The day of a stamp in a time zone; None where it has none. `now` gives the year where there is none."""
+    """The day of a stamp in a time zone; None if it has none. `now` gives the year if the stamp has none."""
     try:
         day = _day_of(stamp, zone, now)
     except (ValueError, OverflowError, KeyError, OSError):
@@ -59,7 +60,7 @@ def _day_of(stamp: bytes, zone: tzinfo, now: datetime) -> date | None:
 
 
 def unix(seconds: float) -> bytes:
-    """The stamp of a Unix time; empty where it is out of any range."""
+    """The stamp of a Unix time; empty if it is out of range."""
     return b"%08d" % (seconds // 100) if 0 <= seconds < 10**10 else b""
 
 

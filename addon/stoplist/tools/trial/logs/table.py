@@ -14,9 +14,9 @@ from stoplist.tools.trial.logs.targets import authority_of
 
 
 def read(source: Input, blocks: Iterator[bytes], column: str) -> Iterator[tuple[int, Hit | None]]:
-    """A line and its hit for each row; None for a row that is unparsable. Blank rows are left out.
+    """A line number and a hit for each row; None for a row that is unparsable. Leaves out blank rows.
 
-    Raises StoplistError where the header has no such column.
+    Raises StoplistError if the header has no such column.
     """
     rows = csv.reader(_lines(source, blocks))
     try:
@@ -41,20 +41,20 @@ def read(source: Input, blocks: Iterator[bytes], column: str) -> Iterator[tuple[
 
 
 def _lines(source: Input, blocks: Iterator[bytes]) -> Iterator[str]:
-    """Lines with their ends. One that a fault of the input cut off is left out."""
+    """Lines with their ends. If a fault of the input cut off a line, leave it out."""
     decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
     rest = ""
     for block in itertools.chain(blocks, (b"",)):
         *lines, rest = (rest + decode(block, not block)).split("\n")
         yield from (f"{line}\n" for line in lines)
         if len(rest) > csv.field_size_limit():
-            yield rest  # too long for a field, which csv.reader says
+            yield rest  # too long for a field; csv.reader raises an error
             rest = ""
     if rest and source.fault is None:
         yield rest
 
 
 def _no_column(name: str, line: int, header: list[str], column: str) -> StoplistError:
-    # The header is not shown: where there is none, it is a row of what was asked for.
+    # Do not show the header: if the file has none, it is a row of hosts that somebody requested.
     problem = f"two columns {column!r}" if column in header else f"no column {column!r} among {len(header)}"
     return StoplistError(problem, hint="name one of the header row with --column", place=f"{name}:{line}")

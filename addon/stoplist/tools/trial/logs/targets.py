@@ -1,4 +1,4 @@
-"""Targets: the host of what a log calls the target of a request."""
+"""Targets: the host in the text that a log gives as the target of a request."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def host_of(written: bytes) -> Host:
 
 
 def authority_of(url: str) -> bytes:
-    """The part of a URL that names its host; empty where none does."""
+    """The part of a URL that names its host; empty if there is none."""
     match = _URL.match(url)
     return match[1].encode(errors="replace") if match else b""
