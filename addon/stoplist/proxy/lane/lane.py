@@ -22,8 +22,8 @@ type HandOver = Callable[[socket.socket, bytes, Opened | None, Callable[[], None
 """Lets mitmproxy serve a client to its end.
 
 The arguments are the client, the bytes that were received from it, the server to which its tunnel leads, and a
-callback for the moment when mitmproxy has the connection. Raises the exceptions of mitmproxy; the
-client is closed then.
+callback for the moment when mitmproxy has the connection.
+Raises the exceptions of mitmproxy; the client is closed then.
 """
 
 
