@@ -1,6 +1,6 @@
 """The private names of mitmproxy and its libraries that the gate uses: a new version may change any of them.
 
-`pyproject.toml` allows only versions of mitmproxy that were tried. No other module imports a private name.
+`pyproject.toml` allows no new major version of mitmproxy. No other module imports a private name.
 """
 
 from __future__ import annotations
