@@ -1,6 +1,6 @@
 """QUIC, in modes where whole packets come in: the gate judges the names in its ClientHellos (RFC 9000, RFC 9001).
 
-  Quic          a flow that begins with QUIC: the verdict for its first ClientHello relays the flow, or ends it here
+  Quic          a flow that begins with QUIC: after its first ClientHello the gate relays the flow, or ends it here
   Datagrams     relays a flow of QUIC or of another protocol; the judge sees each ClientHello in it
   Hellos        finds the ClientHellos in datagrams
 
