@@ -9,7 +9,7 @@ from stoplist.proxy.lane.lane import Lane
 from stoplist.proxy.lane.tunnel import Tunnel
 
 ACCEPTED_AT_ONCE = 64
-"""How many new connections are accepted before the open ones have their turn."""
+"""How many new connections the listener accepts before the open ones have their turn."""
 REST_SECONDS = 0.5
 """How long the listener pauses after it could not accept, such as when no file descriptor is left."""
 
