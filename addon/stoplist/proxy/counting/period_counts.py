@@ -75,7 +75,7 @@ class PeriodCounts:
         self._leaving: frozenset[Cell] = frozenset()
         """Cells of the ruleset before. A request that was judged earlier may still be counted in one.
 
-        These cells have a row in any case, so that the row shows no more than the row of a cell in force.
+        These cells get a row even without requests, so that a row tells no more than the row of a cell in force.
         """
         self._period: Period | None = None
         self._since = time.monotonic()
