@@ -1,8 +1,8 @@
 """Records: a gate can write these records to its log, and nothing else (see log_allowlist.py).
 
 Rules
-  - A record has fields: numbers, names of lists, and texts about the operator's files (paths, keys of a policy, why a
-    file was refused). No field comes from a request or a client.
+  - A record has fields: numbers, names of lists, and texts about the operator's files (paths, keys of a policy, reasons
+    to refuse a file). No field comes from a request or a client.
   - `event` is its name for programs, `str()` its sentence for people.
 """
 
