@@ -5,8 +5,8 @@ query. The caller reads the names from the request, asks, and carries out the ve
 
 Rules
   - The judge judges all names of one request together; the strictest verdict wins.
-  - Every caller passes the client's address, because the policy may only observe some clients. The judge does not keep
-    the address.
+  - Every request comes with the client's address, because the policy may only observe some clients. The judge does not
+    keep the address.
   - Without a ruleset the judge raises, and the caller refuses the request.
 """
 
