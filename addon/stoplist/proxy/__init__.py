@@ -1,1 +1,1 @@
-"""The running gate: the only package that imports mitmproxy."""
+"""The running gate. Of its packages only `mitm` imports mitmproxy."""

@@ -1,4 +1,4 @@
-"""BackgroundTasks: what runs in the event loop beside all else."""
+"""BackgroundTasks: coroutines that run in the event loop in the background."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 
 class BackgroundTasks:
-    """Coroutines that run to their end, or until all are cancelled: the event loop alone would not hold them."""
+    """Coroutines that run to their end, or until all are cancelled.
+
+    It keeps references to their tasks, because the event loop keeps only weak ones.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

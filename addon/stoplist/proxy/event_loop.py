@@ -1,4 +1,4 @@
-"""The event loop: uvloop's where it is installed, asyncio's elsewhere."""
+"""The event loop: that of uvloop where it is installed, that of asyncio elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 try:
     import uvloop
-except ImportError:  # it does not exist for every platform
+except ImportError:  # uvloop does not exist for every platform
     new_event_loop = asyncio.new_event_loop
 else:
 
     class _Loop(uvloop.Loop):
         def set_task_factory(self, factory: Any) -> None:
-            """uvloop says `eager_start` to each factory; that of Python before 3.13.4 does not know the word."""
+            """uvloop passes `eager_start` to each factory; the factory of Python before 3.13.4 does not accept it."""
             if factory is None:
                 super().set_task_factory(None)
                 return
@@ -28,11 +28,11 @@ else:
             super().set_task_factory(make)
 
         async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
-            """uvloop has four threads for all that is slow; the default executor may have more."""
+            """uvloop has four threads for all slow work; the default executor may have more."""
             return await self.run_in_executor(None, functools.partial(socket.getaddrinfo, host, port, **options))
 
         async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-            """`address` is numeric; uvloop would have it looked up all the same."""
+            """Connect to a numeric `address`. uvloop would look it up all the same."""
             error = sock.connect_ex(address)
             if error == errno.EINPROGRESS:
                 connected = self.create_future()

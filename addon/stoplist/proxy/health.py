@@ -1,8 +1,8 @@
-"""HealthCheck: how this gate is, as metrics.py wants to know it. Asked by threads of the metrics' endpoint.
+"""HealthCheck: collects the health of this gate for metrics.py. Threads of the metrics endpoint call it.
 
 Rules
-  - An answer comes only while the event loop still turns: a gate that hangs does not look well.
-  - Nothing is read that changes when a request is stopped, but what was counted in closed periods.
+  - It answers only while the event loop runs, so that a gate that hangs does not look healthy.
+  - It reads nothing that changes when a request is stopped, except the counts of closed periods.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.reload.ruleset_store import RulesetStore
 
 ANSWER_SECONDS = 2.0
-"""How long the event loop may take to turn."""
+"""How long the event loop may take to run a callback."""
 
 
 class HealthCheck:
-    """Looks at what a gate of one process, or a supervisor, has. `workers` is for the latter."""
+    """Reads the health of a gate of one process, or of a supervisor, which passes `workers`."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class HealthCheck:
         self._started = time.time()
 
     def answer(self, loop: asyncio.AbstractEventLoop) -> Health:
-        """How the gate is. Raises TimeoutError where the event loop does not turn, RuntimeError where it has ended."""
+        """The health of the gate. Raises TimeoutError where the event loop hangs, RuntimeError where it has ended."""
         turned = threading.Event()
         loop.call_soon_threadsafe(turned.set)
         if not turned.wait(ANSWER_SECONDS):

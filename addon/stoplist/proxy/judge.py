@@ -1,12 +1,13 @@
-"""Judge: what every door of the gate asks, and the only way to the ruleset in force.
+"""Judge: gives the verdict for each request, and is the only way to the ruleset in force.
 
-A door is wherever a request can come in: a hook of mitmproxy, a layer of ours, a DNS query. It
-turns what it was handed into names, asks, and does what the verdict says.
+Each place at which a request comes in asks the judge: a hook of mitmproxy, a layer of Stoplist, the lane, a DNS
+query. The caller reads the names from the request, asks, and carries out the verdict.
 
 Rules
-  - All names of one request are judged together; the strictest verdict wins.
-  - Every door says whose request it is: a client can be one that is only observed. Its address is not kept.
-  - Without a ruleset the judge raises: the door refuses.
+  - The judge judges all names of one request together; the strictest verdict wins.
+  - Every request comes with the client's address, because the policy may only observe some clients. The judge does not
+    keep the address.
+  - Without a ruleset the judge raises, and the caller refuses the request.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from stoplist.proxy.reload.ruleset_store import InForce
 
 
 class Rulesets(Protocol):
-    """Where the ruleset in force comes from."""
+    """The source of the ruleset in force."""
 
     current: InForce
 
     def watch(self) -> None:
-        """Begin to keep it current."""
+        """Start to keep the ruleset current."""
 
     def close(self) -> None: ...
 
 
 class Judge:
-    """Judges by what `store` holds at that moment, and counts. Used from the event loop only."""
+    """Judges by the ruleset that `store` holds at that moment, and counts. Only the event loop uses it."""
 
     def __init__(self) -> None:
         self.store: Rulesets | None = None
@@ -56,9 +57,9 @@ class Judge:
         return self.in_force.ruleset.policy
 
     def verdict(self, *names: Host | str | bytes | None, client: str | None) -> Verdict:
-        """The strictest verdict for names that a request claims; None stands for a name it does not.
+        """The strictest verdict for the names that a request claims. None stands for a name that it does not claim.
 
-        `client` is the address of who asks; for None, where it is not known, what is enforced is enforced.
+        `client` is the address of the client. Where it is not known, it is None: then enforced lists are enforced.
         """
         ruleset, now = self.in_force.ruleset, time.time()
         observes = bool(ruleset.observed) and client is not None and ruleset.observes(parse_address(client))
@@ -66,13 +67,13 @@ class Judge:
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
     def of_head(self, head: RequestHead, *, client: str) -> Verdict:
-        """The verdict for what a request's head says, all of it together."""
+        """The verdict for all names in the head of a request together."""
         names = (head.target,) if head.field is head.target else (head.target, head.field)
         verdict = self.verdict(*names, client=client)
         return verdict if head.agrees else strictest((verdict, AMBIGUOUS))
 
     def read_head(self, data: bytes, *, client: str) -> RequestHead | Verdict | None:
-        """The head at the start of what `client` sent, None if it is not whole; the verdict if it must be refused."""
+        """The head at the start of the bytes from `client`. None if it is not whole, a verdict if it is refused."""
         end = find_end(data)
         if (len(data) if end is None else end) > MAX_HEAD:
             return AMBIGUOUS
@@ -92,18 +93,18 @@ class Judge:
             self.counter.add(verdict, page=page)
 
     def count_more(self, verdict: Verdict, before: Verdict) -> None:
-        """Count what another name of a request added that was counted with `before`."""
+        """Count the verdict for another name of a request, if it adds to the verdict `before`, already counted."""
         if verdict != before and verdict.action is not Action.PASS:
             self.count(verdict)
 
     def refuse(self, verdict: Verdict) -> Answer:
-        """Count a refusal; what to answer it with."""
+        """Count a refusal. Returns the answer for it."""
         self.count(verdict)
         return refusal(verdict.reason)
 
 
 def parse_address(client: str) -> Address:
-    """The address in a text, without the zone that an address of IPv6 may have (RFC 4007, section 11).
+    """The address in a text, without the zone that an IPv6 address may have (RFC 4007, section 11).
 
     >>> parse_address("fe80::1%eth0")
     IPv6Address('fe80::1')

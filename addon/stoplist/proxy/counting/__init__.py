@@ -1,5 +1,5 @@
 """From verdicts to counts over closed periods.
 
 Each process counts in memory that it shares; one process adds the counts to the state once a minute.
-No host and no client comes here.
+This package sees no host and no client.
 """

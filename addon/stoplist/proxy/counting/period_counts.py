@@ -1,15 +1,15 @@
-"""PeriodCounts: adds what the processes of a gate have counted to the periods in its state, on a fixed beat.
+"""PeriodCounts: adds the counts of a gate's processes to the periods in its state, at fixed intervals.
 
-One for each gate, in the process that has its state. When a period has closed, what may be shown of it is
-written to the log, once, and is what metrics show until the next one closes.
+Each gate has one PeriodCounts, in the process that has its state. When a period has closed, PeriodCounts writes the
+counts that may be shown to the log, once. Metrics show them until the next period closes.
 
 Rules
-  - The beat follows no request: every `BEAT_SECONDS`, and when a period closes. Each time every row of the open
-    period is written, whether or not anything was counted.
-  - What could not be written is kept, and written later. Nothing is counted twice: a number is taken from a
-    process once, and added to the state in one transaction.
-  - A period does not begin anew when the clock is set back, and ends when it closes, whatever the policy says by
-    then: another length or time zone applies from the next one on.
+  - A beat does not depend on requests. It comes every `BEAT_SECONDS`, and when a period closes. Each beat writes every
+    row of the open period, even if no request was counted.
+  - PeriodCounts keeps counts that it could not write, and writes them later. It counts nothing twice: it takes a number
+    from a process once, and adds it to the state in one transaction.
+  - A period does not begin anew when the clock is set back. A changed policy does not change the end of an open period:
+    another length or time zone applies from the next period on.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from stoplist.proxy.log import log_allowlist, records
 from stoplist.state import State
 
 BEAT_SECONDS = 60.0
-"""How often counts are written, faults reported, and open connections judged again."""
+"""How often the gate writes counts, reports faults, and judges open connections again."""
 _LONGEST_PERIOD = 26 * 3600
 _LATER = 0.01
-"""A period has closed for sure this long after its end, in seconds."""
+"""How long after its end, in seconds, a period has closed for sure."""
 
 
 class Kept(TypedDict):
-    """The cells, in the order of their places, and what it could not write; as JSON has them."""
+    """The cells, in the order of their places, and the counts that were not written; as JSON values."""
 
     cells: Sequence[Sequence[Any]]
     unwritten: Sequence[Sequence[Any]]
@@ -50,7 +50,7 @@ NOTHING_KEPT = Kept(cells=(), unwritten=())
 
 @dataclass
 class _Entry:
-    """What is to be added to a cell: requests, and the seconds in which they were counted."""
+    """The numbers to add to a cell: requests, and the seconds of counting while its list was fresh or expired."""
 
     requests: int = 0
     fresh: int = 0
@@ -58,7 +58,7 @@ class _Entry:
 
 
 class PeriodCounts:
-    """Counts of the gate with this state. `kept` is what an earlier one of the same gate had to `keep`.
+    """The counts of the gate with this state. `kept` comes from `keep` of an earlier PeriodCounts of the same gate.
 
     `follow` must be called before the first beat. Times are POSIX seconds.
     """
@@ -67,14 +67,16 @@ class PeriodCounts:
         self._state = state
         self._lock = threading.Lock()
         self._beating = threading.Lock()
-        """Held through a beat: what one has taken is written, or kept, before the next one takes any."""
+        """Held through a beat: a beat writes or keeps the counts that it took before the next beat takes any."""
         self._all_counters: list[SharedCounters] = []
         self._layout = Layout(_cell(*cell) for cell in kept["cells"])
         self._policy: Policy | None = None
         self._expiry: dict[Cell, float] = {}
         self._leaving: frozenset[Cell] = frozenset()
-        """Cells that a request may still be counted in which was judged before: they have a row, so that it shows no
-        more than one of a cell in force."""
+        """Cells of the ruleset before. A request that was judged earlier may still be counted in one.
+
+        These cells get a row even without requests, so that a row tells no more than the row of a cell in force.
+        """
         self._period: Period | None = None
         self._since = time.monotonic()
         self._unwritten = {(Period(*period), _cell(*cell)): _Entry(*entry) for period, cell, entry in kept["unwritten"]}
@@ -82,10 +84,10 @@ class PeriodCounts:
         self._has_failed = False
         self._gone = [0] * FIRST_CELL
         self.closed: tuple[Row, ...] = ()
-        """What is shown of the period that closed last."""
+        """The rows that are shown of the period that closed last."""
 
     def keep(self) -> Kept:
-        """What the PeriodCounts that takes over from this one must know: plain values."""
+        """The values that the PeriodCounts after this one needs to take over: plain values."""
         with self._lock:
             return {
                 "cells": [astuple(cell) for cell in self._layout.by_place()],
@@ -96,10 +98,13 @@ class PeriodCounts:
             }
 
     def follow(self, ruleset: Ruleset, now: float) -> Mapping[Cell, int]:
-        """This ruleset is in force in a moment: where its cells stand, and those of the one before."""
+        """Prepare for a ruleset that comes into force next.
+
+        Gives the places of its cells, and of the cells of the ruleset before.
+        """
         with self._lock:
             self._take(now)
-            before = self._expiry.keys() or dict(self._layout.items()).keys()  # all that were kept
+            before = self._expiry.keys() or dict(self._layout.items()).keys()  # at the start: all cells that were kept
             self._leaving = frozenset(before)
             self._policy = ruleset.policy
             expiry: dict[tuple[str | None, int | None], float] = {
@@ -113,12 +118,12 @@ class PeriodCounts:
             return self._layout.of(self._expiry.keys() | before)
 
     def read(self, counters: SharedCounters) -> None:
-        """These counters belong to the gate from now on."""
+        """Read these counters too from now on."""
         with self._lock:
             self._all_counters.append(counters)
 
     def leave(self, counters: SharedCounters) -> None:
-        """Nothing is counted in these counters any more."""
+        """Take the last counts from these counters, and stop reading them: their process is gone."""
         with self._lock:
             self._collect(counters)
             self._all_counters.remove(counters)
@@ -126,24 +131,24 @@ class PeriodCounts:
             self._gone[Number.TUNNELS] = 0
 
     def numbers(self) -> list[int]:
-        """The numbers that are no cells (see shared_counters.Number), added up over all counters there were."""
+        """The numbers that are no cells (see shared_counters.Number), summed over all counters of the gate so far."""
         with self._lock:
             return functools.reduce(_sum, self._all_counters, self._gone)
 
     @property
     def has_unwritten(self) -> bool:
-        """Whether what was counted could not be written the last time."""
+        """Whether the last attempt to write counts failed."""
         return self._has_failed
 
     def beat(self, now: float) -> float:
-        """Take and write what was counted, and what has closed. The seconds until the next beat."""
+        """Write the counts to the state, and a closed period to the log. Returns the seconds until the next beat."""
         with self._beating:
             left = self._write(now)
             self._report(now)
         return min(BEAT_SECONDS, left + _LATER)
 
     def _write(self, now: float) -> float:
-        """Take and write what was counted. The seconds that the open period has left."""
+        """Take the counts, and write them to the state. Returns the seconds that the open period has left."""
         with self._lock:
             self._take(now)
             unwritten, self._unwritten = self._unwritten, {}
@@ -167,7 +172,7 @@ class PeriodCounts:
         return Period.at(now, self._policy.counts.period, self._policy.time_zone)
 
     def _take(self, now: float) -> None:
-        """Take what was counted since the last time, for the open period."""
+        """Take the counts since the last time, for the open period."""
         elapsed = int(time.monotonic() - self._since)
         self._since += elapsed
         for counters in self._all_counters:
@@ -196,7 +201,7 @@ class PeriodCounts:
         entry.expired += expired
 
     def _report(self, now: float) -> None:
-        """Write to the log what has closed since the last time."""
+        """Write the periods that have closed since the last time to the log."""
         assert self._policy is not None
         policy = self._policy.counts
         with self._lock:
@@ -207,7 +212,7 @@ class PeriodCounts:
             counts += self._state.counts(self._reported_until - _LONGEST_PERIOD, now)
         except StoplistError as error:
             self._complain(error)
-            return  # a part of a number would be taken for all of it
+            return  # without the state the numbers would be too small
         rows = Disclosure(policy.hide_below, policy.round_to).rows(
             [[each for each in counts if each.period.ends <= now]]
         )

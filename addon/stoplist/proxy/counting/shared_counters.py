@@ -1,13 +1,13 @@
-"""SharedCounters: numbers that one process of a gate writes, and its supervisor reads, in memory that both have.
+"""SharedCounters: numbers in memory that two processes share. One process of a gate writes them, its supervisor reads.
 
-A worker that is killed has lost nothing of what stands there, and nobody is asked for it. A gate of one process
-has them as well.
+When a worker is killed, its counts are not lost, and the supervisor reads them without asking the worker. A gate of
+one process has shared counters as well.
 
 Rules
-  - Numbers only, of fixed size, at fixed places. No host, no address, no time.
-  - One process writes a number, and only its supervisor says how much of it was `taken`.
-  - What is counted in cells goes into closed periods only (see period_counts.py). The other numbers may be seen at any
-    time, and so have to do with what passes, never with what is stopped.
+  - The memory holds only numbers, of fixed size, at fixed places. It holds no host, no address and no time.
+  - One process writes a number, and only its supervisor writes how much of it was `taken`.
+  - The counts in cells become visible in closed periods only (see period_counts.py). The other numbers are visible at
+    any time. So they concern traffic that passes, never requests that are stopped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from stoplist.core.counts import Cell
 NUMBERS = 1024
 """Enough for the cells of all lists that a policy can have in force, and of those before them."""
 FIRST_CELL = 64
-"""Where the numbers of cells begin."""
+"""The place of the first cell."""
 OPENED_WITHIN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""The steps, in seconds, by which it is counted how long tunnels took to open."""
+"""The steps, in seconds, of the histogram of how long tunnels took to open."""
 
 _SIZE = 8
 
@@ -35,19 +35,25 @@ class Number(IntEnum):
     """The numbers that are no cells."""
 
     TUNNELS = 0
-    """Tunnels of the lane that carry bytes, and are not observed; neither are those that are counted below."""
+    """Open tunnels of the lane that relay bytes. Like the lane's numbers below, it leaves out observed tunnels."""
     FROM_CLIENTS = 1
-    """Bytes relayed by the lane."""
+    """Bytes that the lane has relayed from clients to servers; TO_CLIENTS counts the other direction."""
     TO_CLIENTS = 2
     FAULTS = 3
     OPENED_MICROSECONDS = 4
-    """How long all tunnels of the lane took to open."""
+    """How long all tunnels of the lane took to open, in total."""
     OPENED = 5
-    """How many opened within the first step of OPENED_WITHIN; the next ones follow, then those that took longer."""
+    """How many tunnels opened within the first step of OPENED_WITHIN.
+
+    The numbers of the next steps follow, then the number of tunnels that took longer than all steps.
+    """
 
 
 class SharedCounters:
-    """The numbers of one process. `file` is the descriptor of their memory, None where nobody else can have it."""
+    """The numbers of one process.
+
+    `file` is the file descriptor of their memory, None where no other process can share it.
+    """
 
     def __init__(self, file: int | None) -> None:
         self.file = file
@@ -58,35 +64,35 @@ class SharedCounters:
 
     @classmethod
     def make(cls) -> Self:
-        """Counters at zero that can be passed on."""
+        """New counters, at zero, that other processes can share."""
         file = os.memfd_create("stoplist", os.MFD_CLOEXEC)
         os.ftruncate(file, 2 * NUMBERS * _SIZE)
         return cls(file)
 
     def close(self) -> None:
-        """Give up the descriptor; the memory goes with the last who has it."""
+        """Close the file descriptor. The memory is freed when no process uses it any more."""
         if self.file is not None:
             os.close(self.file)
             self.file = None
 
     def opened(self, seconds: float) -> None:
-        """A tunnel was opened, and took so long."""
+        """Count a tunnel that has opened, and the seconds that it took."""
         self.numbers[Number.OPENED + bisect_left(OPENED_WITHIN, seconds)] += 1
         self.numbers[Number.OPENED_MICROSECONDS] += int(seconds * 1_000_000)
 
 
 class Layout:
-    """Which cell stands where in the shared counters of a gate: the same in all of them.
+    """The places of cells in the shared counters of a gate. All its counters have the same layout.
 
-    A place is given to another cell only when there is no other left, and the one that was not used for
-    the longest time first.
+    The layout gives the place of one cell to another only when no place is free. It takes the place of the cell that
+    has not been used for the longest time.
     """
 
     def __init__(self, cells: Iterable[Cell] = ()) -> None:
         self._cells: dict[Cell, int] = {cell: FIRST_CELL + at for at, cell in enumerate(cells)}
 
     def of(self, cells: Iterable[Cell]) -> Mapping[Cell, int]:
-        """Where the cells stand, that are all in use from now on."""
+        """The places of these cells, which are all in use from now on."""
         wanted = list(cells)
         for cell in wanted:
             place = self._cells.pop(cell, None)
@@ -97,7 +103,7 @@ class Layout:
         return list(self._cells.items())
 
     def by_place(self) -> list[Cell]:
-        """The cells as they stand."""
+        """The cells, in the order of their places."""
         return sorted(self._cells, key=self._cells.__getitem__)
 
     def _free_place(self) -> int:

@@ -1,9 +1,9 @@
 """VerdictCounter: adds one to the cell of each verdict, in shared counters.
 
 Rules
-  - A verdict comes in without its request; nothing else is ever known here.
-  - The check host is never counted.
-  - Used from the event loop only, but for `follow`.
+  - The counter gets a verdict without its request, and knows nothing else.
+  - It never counts the check host.
+  - Only the event loop uses it, except `follow`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OUTCOMES = {
 
 
 class VerdictCounter:
-    """Counts in `counters`, where each cell stands as `layout` says."""
+    """Counts in `counters`. The `layout` gives the place of each cell."""
 
     def __init__(self, counters: SharedCounters, layout: Mapping[Cell, int]) -> None:
         self.counters = counters
@@ -31,7 +31,7 @@ class VerdictCounter:
         self._places: dict[tuple[Verdict, bool], int] = {}
 
     def follow(self, layout: Mapping[Cell, int]) -> None:
-        """Another layout from now on, which must have the cells of the ruleset before as well."""
+        """Use another layout from now on. It must contain the cells of the ruleset before as well."""
         self._layout = layout
         self._places = {}
 
@@ -51,7 +51,7 @@ def _cell_of(verdict: Verdict, *, page: bool) -> Cell:
 
 
 def cells(ruleset: Ruleset) -> list[Cell]:
-    """Each cell in which something can be counted under a ruleset."""
+    """Each cell in which a request can be counted under a ruleset."""
     found: list[Cell] = []
     for is_enforced in (True, False):
         lists = {

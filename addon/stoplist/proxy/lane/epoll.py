@@ -1,12 +1,12 @@
 """Poll: waits for many sockets at once.
 
-An event loop takes several system calls and objects to begin to watch a socket, and as many to end it. The
-lane's sockets are watched by one epoll of their own (Linux), which the event loop watches in turn.
+An event loop needs several system calls and objects to start watching a socket, and as many to stop. So the lane
+has one epoll of its own for its sockets (Linux), and the event loop watches only that epoll.
 
 Rules
-  - Level-triggered: what is not read or written is told of again.
-  - An error of a socket is told to whoever watches it, for reading or for writing.
-  - A callback that raises costs its own connection only.
+  - Level-triggered: while a socket can be read or written, the poll calls its callback again.
+  - An error of a socket calls its callbacks, for reading and for writing.
+  - A callback that raises affects no other connection.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Protocol
 type Callback = Callable[[], None]
 
 AT_ONCE = 256
-"""How many sockets are served before the event loop has its turn."""
+"""How many sockets the poll serves before the event loop has its turn."""
 
 
 class Poll(Protocol):
-    """Watches sockets as an event loop of asyncio does, with one callback for each and each direction."""
+    """Watches sockets as an event loop of asyncio does, with one callback for each socket and direction."""
 
     def add_reader(self, watched: socket.socket, callback: Callback) -> None: ...
 
@@ -35,14 +35,14 @@ class Poll(Protocol):
     def remove_writer(self, watched: socket.socket) -> None: ...
 
     def turn(self, watched: socket.socket, callback: Callback) -> None:
-        """Wait no longer until it can be written, but until it can be read."""
+        """Stop waiting until the socket can be written, and wait until it can be read."""
 
     def close(self, watched: socket.socket) -> None:
-        """End to watch, and close."""
+        """Stop watching the socket, and close it."""
 
 
 def poll_for(loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> Poll:
-    """A new one, whose callbacks the event loop calls; `on_fault` is told what one raises."""
+    """A new poll for this event loop. Where it is an epoll, it calls `on_fault` with the exceptions of callbacks."""
     return _Epoll(loop, on_fault) if hasattr(select, "epoll") else _Loop(loop)
 
 
@@ -53,7 +53,7 @@ class _Epoll:
         self._readers: dict[int, Callback] = {}
         self._writers: dict[int, Callback] = {}
         self._new: set[int] = set()
-        """Numbers watched anew since events were taken: an event of one of them was of a socket closed since."""
+        """File descriptors added since events were taken. An event for one of them belongs to a socket closed since."""
         loop.add_reader(self._epoll, self._call)
 
     def add_reader(self, watched: socket.socket, callback: Callback) -> None:
@@ -77,7 +77,7 @@ class _Epoll:
     def close(self, watched: socket.socket) -> None:
         number = watched.fileno()
         reader, writer = self._readers.pop(number, None), self._writers.pop(number, None)
-        if reader or writer:  # epoll would forget it only when no other process has it either
+        if reader or writer:  # epoll forgets a socket by itself only when no other process has it either
             self._epoll.unregister(number)
         watched.close()
 
@@ -117,7 +117,7 @@ class _Epoll:
 
 
 class _Loop:
-    """Where there is no epoll, the event loop watches."""
+    """Lets the event loop watch, on systems without epoll."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

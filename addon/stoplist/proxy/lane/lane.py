@@ -1,4 +1,4 @@
-"""Lane: what the tunnels of one listening address share, and how mitmproxy takes over what is not for the lane."""
+"""Lane: the state that the tunnels of one listening address share, and the hand-over to mitmproxy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from stoplist.proxy.outbound.connector import Opened, Outbound
 from stoplist.proxy.outbound.open_connections import Connections
 
 type HandOver = Callable[[socket.socket, bytes, Opened | None, Callable[[], None]], Awaitable[None]]
-"""Has mitmproxy serve a client to its end.
+"""Lets mitmproxy serve a client to its end.
 
-The arguments are the client, the bytes that were received from it, the server that its tunnel leads to, and what to
-call once mitmproxy has the connection. Raises what mitmproxy raises; the client is closed then.
+The arguments are the client, the bytes that were received from it, the server to which its tunnel leads, and a
+callback for the moment when mitmproxy has the connection.
+Raises the exceptions of mitmproxy; the client is closed then.
 """
 
 
 class AddOn(Protocol):
-    """What the lane needs of the add-on."""
+    """The parts of the add-on that the lane uses."""
 
     judge: Judge
     outbound: Outbound
@@ -35,7 +36,7 @@ class AddOn(Protocol):
     faults: Faults
 
     def serves(self, address: str) -> bool:
-        """Whether this client is served at all."""
+        """Whether the gate serves this client at all."""
 
     def count_fault(self) -> None:
         """Count a request that was refused because of a fault."""
@@ -45,11 +46,14 @@ class Waiting(Protocol):
     """A tunnel that waits for its client or its server."""
 
     def give_up(self) -> None:
-        """It was waited for long enough."""
+        """End the tunnel: its timeout has passed."""
 
 
 class Lane:
-    """The lane of one listening address. `asks_for_passwords` says whether each CONNECT needs mitmproxy for that."""
+    """The lane of one listening address.
+
+    `asks_for_passwords` says whether the gate asks clients for passwords; then mitmproxy must serve each CONNECT.
+    """
 
     def __init__(
         self, gate: AddOn, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
@@ -61,24 +65,24 @@ class Lane:
         self.counters = gate.judge.counter.counters
         self.poll = poll_for(loop, functools.partial(gate.faults.add, "lane"))
         self.waiting: dict[Waiting, float] = {}
-        """Those that wait, the first one first, and until when they may."""
+        """The tunnels that wait, the oldest first, each with the time at which it gives up."""
         self._unread = SharedCounters(None)
         self._asks_for_passwords = asks_for_passwords
         self.tasks = BackgroundTasks()
         self._give_up_late()
 
     def takes(self, host: Host, port: int) -> bool:
-        """Whether a CONNECT needs nothing of mitmproxy, if it passes."""
+        """Whether the lane can serve a CONNECT that passes, without mitmproxy."""
         policy, outbound = self.gate.judge.policy, self.gate.outbound
         is_ours = policy.tls == "passthrough" and not self._asks_for_passwords and policy.tunnels.permits(port)
         return is_ours and (host.address, port) not in outbound.trusted
 
     def counters_of(self, verdict: Verdict) -> SharedCounters:
-        """Where a tunnel is counted: not where it is read, if it is observed."""
+        """The counters for a tunnel. An observed tunnel counts in counters that nothing reads."""
         return self.counters if verdict.action is Action.PASS else self._unread
 
     def _give_up_late(self) -> None:
-        """One timer for all that wait: each second, end those that have waited for too long."""
+        """Once a second, end the tunnels that have waited too long. One timer serves them all."""
         self.loop.call_later(1, self._give_up_late)
         while self.waiting:
             first, until = next(iter(self.waiting.items()))

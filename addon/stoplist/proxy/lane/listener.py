@@ -9,17 +9,17 @@ from stoplist.proxy.lane.lane import Lane
 from stoplist.proxy.lane.tunnel import Tunnel
 
 ACCEPTED_AT_ONCE = 64
-"""After so many new connections those that are open have their turn."""
+"""How many new connections the listener accepts before the open ones have their turn."""
 REST_SECONDS = 0.5
-"""How long nothing is accepted when the process has no file descriptor left."""
+"""How long the listener pauses after it could not accept, such as when no file descriptor is left."""
 
 
 class Listener:
-    """A listening socket, as mitmproxy holds it; accepts from the moment it is made."""
+    """A listening socket, in the form that mitmproxy expects. It accepts connections as soon as it is made."""
 
     def __init__(self, listening: socket.socket, lane: Lane) -> None:
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted has it too
-        if hasattr(socket, "TCP_DEFER_ACCEPT"):  # what is accepted can be read at once
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):  # an accepted socket can be read at once
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         self.sockets = (listening,)
         self._listening = listening

@@ -1,14 +1,14 @@
-"""Relay: carries bytes between two sockets, which it looks at only as long as a conversation asks for it.
+"""Relay: relays bytes between two sockets. It inspects them only until a conversation is over.
 
-The sockets are read and written by themselves, not through asyncio's transports: what one side sends is
-received into one buffer that all relays share, and sent on from there, so that an idle relay holds no
-buffer, and a busy one copies nothing but what the other side does not take at once.
+The relay reads and writes the sockets directly, not through asyncio's transports. It receives the bytes of one side
+into one buffer that all relays share, and sends them from there. So an idle relay holds no buffer, and a busy one
+copies only the bytes that the other side does not take at once.
 
 Rules
-  - Back-pressure: as long as one side has not taken what it was sent, the other is not read.
-  - Half-close: where one side ends its sending, the other is told, and may go on.
-  - An error ends both, at once.
-  - What a relay left in the buffer goes with it: another one may not come for long.
+  - Back-pressure: while one side has not taken all bytes sent to it, the relay does not read the other side.
+  - Half-close: when one side stops sending, the relay tells the other side, which may go on sending.
+  - An error closes both sides at once.
+  - A relay that ends clears its bytes from the buffer: it may take long until another relay overwrites them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from stoplist.proxy.counting.shared_counters import Number, SharedCounters
 from stoplist.proxy.lane.epoll import Poll
 
 CHUNK = 128 * 1024
-"""How much is received at once, in bytes; also the most that is kept for a side that is slow."""
+"""How many bytes the relay receives at once; also the most that it keeps for a slow side."""
 
 _BUFFER = bytearray(CHUNK)
 _VIEW = memoryview(_BUFFER)
 
 
 class Relay:
-    """Both directions between `client` and `server`, non-blocking connected sockets that are its own from then on.
+    """Both directions between `client` and `server`: non-blocking, connected sockets that the relay owns.
 
-    `first` are bytes of the client that were received already; `conversation` has a say in what is carried until it is
-    over, None if nothing has. `clock` tells the time in seconds, and bytes are
-    counted in `counters`. `on_end` is called once, when both are closed, with what it ended for, if that was an error.
+    `first` are bytes of the client that were received already. The `conversation` decides which bytes pass until it is
+    over; where it is None, all bytes pass. `clock` tells the time in seconds. The relay counts bytes in `counters`. It
+    calls `on_end` once, when both sockets are closed, with the error that ended it, or None.
     """
 
     __slots__ = ("_client", "_on_end", "_poll", "_server", "clock", "conversation", "numbers", "seen", "used", "ways")
@@ -53,9 +53,9 @@ class Relay:
         self._client, self._server = client, server
         self.clock = clock
         self.seen = clock()
-        """When bytes were seen last."""
+        """When the relay last received or sent bytes."""
         self.used = 0
-        """How much of the buffer it has written to, in bytes."""
+        """How many bytes of the buffer this relay has written to."""
         self.ways = 2
         """How many directions have not ended."""
         self.numbers = counters.numbers
@@ -66,7 +66,7 @@ class Relay:
         _Way(self, poll, client, server, Number.FROM_CLIENTS, from_client).send(first)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Close both sides; what was not sent yet is lost."""
+        """Close both sides; bytes that were not sent yet are lost."""
         if self._on_end is None:
             return
         _VIEW[: self.used] = bytes(self.used)
@@ -77,7 +77,7 @@ class Relay:
 
 
 class _Way:
-    """One direction: what `source` sends goes to `sink`, and through `look` until the conversation is over."""
+    """One direction: it sends the bytes of `source` to `sink`, through `look` until the conversation is over."""
 
     __slots__ = ("_look", "_number", "_poll", "_relay", "_rest", "_sink", "_source")
 
@@ -99,7 +99,7 @@ class _Way:
         self._rest: bytes | memoryview = b""
 
     def read(self) -> None:
-        """Carry what the source has sent."""
+        """Relay the bytes that the source has sent."""
         try:
             count = self._source.recv_into(_BUFFER)
             if count:
@@ -118,7 +118,7 @@ class _Way:
             self._relay.end(error)
 
     def send(self, data: bytes) -> None:
-        """Carry `data`, then what the source sends."""
+        """Relay `data`, then the bytes that the source sends."""
         try:
             if data and self._look is not None:
                 data = self._looked_at(data)
@@ -128,7 +128,7 @@ class _Way:
             self._relay.end(error)
 
     def _looked_at(self, data: bytes) -> bytes:
-        """Those of the bytes, and of what was held back before, that may be carried."""
+        """Those of these bytes, and of the bytes held back before, that may pass."""
         assert self._look is not None
         assert self._relay.conversation is not None
         may_go = self._look(data)
@@ -137,7 +137,10 @@ class _Way:
         return may_go
 
     def _carry(self, data: bytes | memoryview) -> bool:
-        """Send what the sink takes at once. Whether that is all; else the source is not read until it was sent."""
+        """Send the bytes that the sink takes at once. Whether these are all.
+
+        If not, the relay does not read the source until it has sent the rest.
+        """
         self._relay.numbers[self._number] += len(data)
         try:
             sent = self._sink.send(data)

@@ -1,19 +1,20 @@
 """Tunnel: one connection of the lane, from its first byte to its end, or until mitmproxy takes it over.
 
-Almost all that a network asks for is a CONNECT to an unlisted host and TLS in it: that needs nothing of mitmproxy, and
-gets none of it.
+Almost all requests of a network are a CONNECT to an unlisted host with TLS in it. The lane serves these without
+mitmproxy.
 
-  CONNECT host:port     judged as everywhere; what passes is resolved, connected, answered with 200
-  the first bytes       a ClientHello: its name is judged as well, then the bytes are relayed (relay.py)
-                        neither TLS nor HTTP: relayed, where no web server listens (core/wire/conversations.py)
-                        the server speaks first: relayed, unless it is a web server
-  anything else         handed to mitmproxy with the bytes that were read, where its hooks decide: other requests,
-                        TLS to the gate, HTTP in a tunnel, and every name that does not pass
+  CONNECT host:port     the judge gives its verdict; for a host that passes, the lane resolves the name, connects to
+                        the server, and answers 200
+  the first bytes       a ClientHello: the lane judges its name as well, then relays the bytes (relay.py)
+                        neither TLS nor HTTP: it relays them, where no web server listens (core/wire/conversations.py)
+                        the server speaks first: it relays the bytes, unless this is a web server
+  anything else         the lane hands the client to mitmproxy, with the bytes that it has read, and the hooks decide.
+                        These are other requests, TLS to the gate, HTTP in a tunnel, and every name that does not pass
 
 Rules
-  - The lane asks the same judge, and takes only what passes: what is to be stopped or refused is the hooks'.
-  - What a client sent is handed over whole, and so is the connection to the server, unread. A ClientHello that
-    readers could take in two ways is not: the connection ends here, as it would there.
+  - The lane asks the same judge as the hooks, and takes only requests that pass. The hooks stop and refuse the others.
+  - The lane hands over all bytes of a client, and the connection to the server unread. One exception: where parsers
+    could read a ClientHello in two ways, the connection ends here, as it would end in mitmproxy's layers.
   - A fault ends the connection, and is counted.
 """
 
@@ -55,9 +56,9 @@ from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Open
 from stoplist.proxy.reload.ruleset_store import InForce
 
 MORE_SECONDS = 0.05
-"""When a server is listened to again that began with too little to tell what it is."""
+"""How long the lane waits until it reads again from a server whose first bytes were too few to recognise it."""
 HESITATION_SECONDS = 2.0
-"""How long a client that began with text and no line may take to end it: it could be waiting for the server."""
+"""How long a client may take to end its first line of text. After that it may be waiting for the server."""
 
 _PIECE = 64 * 1024
 _CONNECT = b"CONNECT "
@@ -65,14 +66,14 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 def _step(step: Callable[..., None]) -> Callable[..., None]:
-    """Make a callback of a tunnel fail closed: what it raises ends the tunnel."""
+    """Make a callback of a tunnel fail closed: any exception ends the tunnel."""
 
     @functools.wraps(step)
     def guarded(self: Tunnel) -> None:
         try:
             step(self)
         except (OSError, HelloError):
-            self.end()  # the client or the server is gone, or nobody could read what the client says
+            self.end()  # the client or the server is gone, or the ClientHello is malformed
         except RefusedError as error:
             self._lane.gate.judge.count(error.verdict)
             self.end()
@@ -85,7 +86,7 @@ def _step(step: Callable[..., None]) -> Callable[..., None]:
 class Tunnel:
     """One connection in the lane, from its first byte to its end, or to its hand-over.
 
-    Callbacks and no coroutine: a tunnel is opened in six steps, and a task would double the cost of each.
+    It uses callbacks, not a coroutine: a tunnel opens in six steps, and a task would double the cost of each.
     """
 
     __slots__ = (
@@ -121,7 +122,7 @@ class Tunnel:
         self._task: asyncio.Task[None] | None = None
         self._data = b""
         self._search: RequestSearch | None = None
-        """Set while text is held back from a server that has not spoken."""
+        """Set while the lane holds text back from a server that has not spoken."""
         self._verdict = PASS
         self._judged_by: InForce | None = None
         self._port = 0
@@ -195,7 +196,7 @@ class Tunnel:
             self.end()
 
     def _receive(self) -> bytes | None:
-        """What the client sends next, b"" at its end; None if there is nothing yet."""
+        """Read the client's next bytes, b"" at its end; None if there are none yet."""
         try:
             more = self._client.recv(_PIECE)
         except BlockingIOError:
@@ -224,7 +225,7 @@ class Tunnel:
             lane.poll.add_writer(self._server, self._connected)
 
     async def _open_slowly(self, host: Host, port: int) -> None:
-        """Open what must be looked up, or has several addresses."""
+        """Open a connection to a host that needs a DNS lookup, or has several addresses."""
         try:
             self._server = await self._lane.gate.outbound.open(host.address, port)
         except OSError as error:
@@ -249,7 +250,10 @@ class Tunnel:
 
     @_step
     def give_up(self) -> None:
-        """The server does not answer in time, or says nothing where it had to show that it is no web server."""
+        """End the tunnel on a timeout.
+
+        Either the server does not answer, or it is still unclear which protocol the tunnel carries.
+        """
         if self._is_answered:
             raise RefusedError(PROTOCOL)
         self._refuse(TimeoutError())
@@ -294,11 +298,11 @@ class Tunnel:
 
     @_step
     def _hear(self) -> None:
-        """The server speaks before it was told anything: what it is shows by its first words, which stay unread."""
+        """The server speaks first: recognise its protocol from its first bytes, and leave them in the socket."""
         assert self._server is not None
         said = self._server.recv(_PIECE, socket.MSG_PEEK)
         words = words_of(said)
-        if not said or words is Words.OTHER:  # it says nothing any more, or nothing of the web
+        if not said or words is Words.OTHER:  # it has ended its side, or is no web server
             if self._tunnels.other == "relay":
                 self._carry(None)
             elif said:
@@ -326,11 +330,11 @@ class Tunnel:
 
     @property
     def _hears(self) -> bool:
-        """Whether what the server says first decides."""
+        """Whether the server's first bytes decide."""
         return recognise(self._data) in (Opening.INCOMPLETE, Opening.OTHER) and not may_be_tls(self._data)
 
     def _judge(self) -> None:
-        """Do what the client's first bytes ask for; wait for more where they do not say."""
+        """Act on the client's first bytes; wait for more where they do not show the protocol."""
         assert self._server is not None
         match recognise(self._data):
             case Opening.INCOMPLETE:
@@ -354,7 +358,11 @@ class Tunnel:
                 self._hand_over_tunnel()
 
     def _hesitate(self) -> None:
-        """Some protocols begin with a word and wait. It is no request yet: without a web, it goes on watched."""
+        """Wait for more of a text that may be a request or not.
+
+        Some protocols begin with a word, and wait for the server. On a port that is not for the web, the lane relays
+        such a word after a while, and goes on inspecting the tunnel.
+        """
         if self._port_is_web() and is_text(self._data):
             self._wait()
             return
@@ -377,7 +385,7 @@ class Tunnel:
         self._relay_other()
 
     def _relay_other(self) -> None:
-        """Relay what is neither TLS nor HTTP; text, where the web may be, only once the server has spoken."""
+        """Relay bytes that are neither TLS nor HTTP. On a web port, relay text only once the server has spoken."""
         if self._tunnels.other == "refuse":
             raise RefusedError(CLOSED)
         if self._port_is_web() and is_text(self._data):
@@ -387,7 +395,7 @@ class Tunnel:
             self._carry(OtherConversation())
 
     def _hold(self, data: bytes, search: RequestSearch) -> None:
-        """Keep text back until the server has spoken; it gets none of it if there is a request in it."""
+        """Hold text back until the server has spoken. Raises RefusedError if there is a request in it."""
         if search.finds(data):
             raise RefusedError(PROTOCOL)
         self._wait()
@@ -395,7 +403,7 @@ class Tunnel:
             self._lane.poll.remove_reader(self._client)
 
     def _wait(self) -> None:
-        """Give up in a minute, unless more is said until then."""
+        """Set the timeout, CONNECT_SECONDS from now, unless it is set already."""
         self._lane.waiting.setdefault(self, self._lane.loop.time() + CONNECT_SECONDS)
 
     def _port_is_web(self) -> bool:
@@ -432,7 +440,10 @@ class Tunnel:
         return verdict
 
     def _carry(self, conversation: Conversation | None) -> None:
-        """Relay from now on; who watches metrics learns of a tunnel only then, when nothing in it is stopped."""
+        """Relay from now on.
+
+        The metrics count a tunnel only at this point, so they show nothing of tunnels that are stopped.
+        """
         assert self._server is not None
         self._lane.waiting.pop(self, None)
         data, self._data = self._data, b""
@@ -452,7 +463,7 @@ class Tunnel:
         elif error is not None and not isinstance(error, OSError):
             self._lane.gate.faults.add("lane", error)
 
-    # What mitmproxy serves
+    # The hand-over to mitmproxy
 
     def _hand_over_tunnel(self) -> None:
         assert self._server is not None
@@ -461,7 +472,7 @@ class Tunnel:
         self._hand_over(Opened(self.hosts[0].address, self._port, self._server))
 
     def _hand_over(self, opened: Opened | None) -> None:
-        """Have mitmproxy serve the client; `opened` is the server that its tunnel leads to."""
+        """Let mitmproxy serve the client; `opened` is the server to which its tunnel leads."""
         data, self._data = self._data, b""
         self._lane.poll.remove_reader(self._client)
 

@@ -1,12 +1,12 @@
-"""What may be written: the records of this project, and nothing else. An allow-list, not a filter of words.
+"""The allow-list of the log: only the records of this project are written. It is no filter of words.
 
-mitmproxy's and the libraries' records hold client addresses, hosts and tracebacks with values in them, and one that
-appears when a request is stopped tells the moment of it. None is written as it came, or when it came: those
-below ERROR are dropped, others are counted by logger and type of exception, and the numbers are written on a
-fixed beat. A process that crashes leaves no picture of its memory.
+The log records of mitmproxy and other libraries hold client addresses, hosts, and tracebacks with values in them. A
+record that appears when a request is stopped shows the moment of the request. So the gate writes none of these
+records, and nothing at their time. It drops records below ERROR. It counts the others by logger and type of
+exception, and writes the numbers at fixed intervals. A process that crashes leaves no core dump.
 
 Rules
-  - What is written is an instance of `records.Record`, whoever logs it; a text is not, whatever its logger.
+  - The log takes only instances of `records.Record`, from any logger. It takes no plain text, whatever its logger.
   - A terminal gets sentences, journald sentences with their level, and any other stream one JSON object a line.
 """
 
@@ -33,18 +33,21 @@ from stoplist.errors import StoplistError
 from stoplist.proxy.log.records import Fault, Record
 
 _PR_SET_DUMPABLE = 4
-"""Of prctl(2), as <linux/prctl.h> has it."""
+"""An operation of prctl(2), with the value from <linux/prctl.h>."""
 _SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """Numerical codes of severities (RFC 5424, section 6.2.1)."""
 
 _NO_FAULT = "watchdog."
-"""Whose errors are none: it logs and raises some when it is ended. The store polls as well."""
+"""The prefix of a library whose errors are not faults: it logs and raises some when it ends.
+
+The store polls as well, so it does not depend on this library.
+"""
 
 _log = logging.getLogger("stoplist")
 
 
 class LogFormat(StrEnum):
-    """How records are written. AUTO looks at what the stream is."""
+    """The format of written records. AUTO chooses it by the kind of the stream."""
 
     AUTO = "auto"
     HUMAN = "human"
@@ -58,7 +61,7 @@ def say(record: Record) -> None:
 
 
 class Faults:
-    """Counts what went wrong since the last report: (where, type of exception)."""
+    """Counts the faults since the last report, by (where, type of exception)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,7 +74,7 @@ class Faults:
             self._counts[where, name] += 1
 
     def report(self) -> int:
-        """Write the faults since the last report, one record for each kind; how many there were."""
+        """Write the faults since the last report, one record for each kind. Returns how many there were."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         for (where, kind), count in sorted(counts.items()):
@@ -80,7 +83,7 @@ class Faults:
 
 
 class Quiet(logging.Filter):
-    """Lets a handler write records of ours only; everything else at ERROR is counted in `faults`."""
+    """Lets a handler write instances of `Record` only. It counts all others at ERROR or above in `faults`."""
 
     def __init__(self, faults: Faults) -> None:
         super().__init__()
@@ -147,7 +150,10 @@ def _leads_to_journald(stream: IO[str]) -> bool:
 
 
 def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
-    """Make stderr the only sink, for own records only, and have no traceback or memory written by any thread."""
+    """Make stderr the only sink of the log, for instances of `Record` only.
+
+    From then on no thread writes a traceback, and no crash writes memory.
+    """
     leave_no_memory()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(wanted, sys.stderr))
@@ -175,7 +181,7 @@ def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
 
 
 def hush(faults: Faults) -> None:
-    """Under mitmdump: put the allow-list on the sinks that are there."""
+    """Under mitmdump: put the allow-list on the log handlers that exist."""
     leave_no_memory()
     for handler in logging.getLogger().handlers:
         if not any(isinstance(known, Quiet) for known in handler.filters):
@@ -184,7 +190,7 @@ def hush(faults: Faults) -> None:
 
 
 def leave_no_memory() -> None:
-    """A crash writes neither a core dump, whoever asks for one, nor Python's view of its threads."""
+    """Turn off core dumps and Python's dump of its threads (faulthandler), whatever the system's settings are."""
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":  # a core limit does not bind a program that core_pattern pipes to (core(5))

@@ -1,8 +1,8 @@
-"""Records: all that a gate can write to its log. What is not one of these is never written (see log_allowlist.py).
+"""Records: a gate can write these records to its log, and nothing else (see log_allowlist.py).
 
 Rules
-  - A record is made of fields: numbers, names of lists, and what operators wrote into files of theirs (paths, keys
-    of a policy, why a file was refused). No field has to do with a request or a client.
+  - A record has fields: numbers, names of lists, and texts about the operator's files (paths, keys of a policy, reasons
+    to refuse a file). No field comes from a request or a client.
   - `event` is its name for programs, `str()` its sentence for people.
 """
 
@@ -26,7 +26,7 @@ class Record:
     level: ClassVar[int] = logging.INFO
 
 
-# What is in force, and what is not taken up
+# Lists, policies and CAs: in force, or refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ListExpired(Record):
 
 @dataclass(frozen=True, slots=True)
 class Warned(Record):
-    """Something about the files of the operator that should be mended."""
+    """A problem in the operator's files that the operator should fix."""
 
     event = "warning"
     level = logging.WARNING
@@ -105,7 +105,7 @@ class Warned(Record):
 
 @dataclass(frozen=True, slots=True)
 class Noted(Record):
-    """How the state directory was found."""
+    """A remark on the state directory at the start."""
 
     event = "state"
     level = logging.WARNING
@@ -200,7 +200,7 @@ class CaNeedsPerson(Record):
 
 @dataclass(frozen=True, slots=True)
 class Counts(Record):
-    """What may be shown of one number of a closed period (see core/counts.py)."""
+    """One number of a closed period, as far as it may be shown (see core/counts.py)."""
 
     event = "counts"
     period: str
@@ -234,7 +234,7 @@ class CountsNotWritten(Record):
 
 @dataclass(frozen=True, slots=True)
 class Fault(Record):
-    """How often something broke since the last time, and where; of whose records only the type was kept."""
+    """How often a fault happened since the last report, and where. Of its record, only the type is kept."""
 
     event = "fault"
     level = logging.ERROR
@@ -352,7 +352,7 @@ class NoPasswords(Record):
 
 @dataclass(frozen=True, slots=True)
 class Hazard(Record):
-    """Something of mitmproxy's that breaks a promise as it is set."""
+    """An option, variable or add-on of mitmproxy that can break a promise of Stoplist."""
 
     event = "hazard"
     level = logging.WARNING

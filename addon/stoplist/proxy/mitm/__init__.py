@@ -1,4 +1,4 @@
-"""What mitmproxy serves: hooks, layers, TLS, DNS, HTTP/3, and the master that runs them.
+"""The adapter to mitmproxy: hooks, layers, TLS, DNS, HTTP/3, and the master that runs them.
 
 Only this package imports mitmproxy.
 """

@@ -1,7 +1,7 @@
 """Stoplist: the mitmproxy add-on, from its load to its end. Its hooks are in hooks.py.
 
-It opens the policy and the state, or is handed both by a supervisor; serves metrics; and on a fixed beat writes counts,
-ends what does not pass any more, and takes up another CA.
+The add-on opens the policy and the state; a worker follows its supervisor's rulesets instead. It serves metrics. At
+fixed intervals it writes counts, closes connections to hosts that do not pass any more, and takes up another CA.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ from stoplist.state import State
 class Stoplist(Hooks):
     """The add-on. Its options name a policy and a state directory; without a ruleset nothing passes.
 
-    `faults` is where faults are counted by a process that writes its log by itself; without it the
-    add-on runs in somebody else's process, mitmdump's, and keeps that one's log quiet. A `worker` has
-    its rulesets from a supervisor.
+    A process that writes its log by itself counts faults in `faults`. Without `faults` the add-on runs in the
+    process of mitmdump, and keeps the log of that process quiet. A `worker` gets its rulesets from a supervisor.
     """
 
     name = "stoplist"
@@ -68,7 +67,7 @@ class Stoplist(Hooks):
         self._period_counts: PeriodCounts | None = None
         self._endpoint: metrics.Endpoint | None = None
         self.is_ready = False
-        """Whether requests are taken."""
+        """Whether the gate takes requests."""
         self._tasks = BackgroundTasks()
 
     def load(self, loader: Loader) -> None:
@@ -106,7 +105,7 @@ class Stoplist(Hooks):
             self.running()
 
     def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, VerdictCounter, PeriodCounts | None]:
-        """Where rulesets come from, and where counts go. Raises StoplistError."""
+        """Open the source of rulesets, and the place where counts go. Raises StoplistError."""
         if self._worker is not None:
             follower = Follower(self._worker, self._changed, self._hear)
             return follower, follower.counter, None
@@ -123,7 +122,7 @@ class Stoplist(Hooks):
     def _serve_metrics(
         self, opened: Rulesets, period_counts: PeriodCounts | None, current_ca: CurrentCa
     ) -> metrics.Endpoint | None:
-        """Answer who asks how the gate is, if the policy says so, and this is not a worker. Raises StoplistError."""
+        """Serve metrics and health checks, if the policy asks for it; a worker does not. Raises StoplistError."""
         wanted = opened.current.ruleset.policy.metrics
         if wanted is None or period_counts is None or not isinstance(opened, ruleset_store.RulesetStore):
             return None
@@ -133,7 +132,7 @@ class Stoplist(Hooks):
         return endpoint
 
     def _hear(self, word: Word | None) -> None:
-        """Called by the follower's thread."""
+        """The follower's thread calls this."""
         ctx.master.event_loop.call_soon_threadsafe(self._obey, word)
 
     def _obey(self, word: Word | None) -> None:
@@ -200,7 +199,7 @@ class Stoplist(Hooks):
         self._current_ca = self._certificate = None
 
     def _changed(self, _: ruleset_store.InForce) -> None:
-        """Called by the store's thread when another ruleset is in force."""
+        """The store's thread calls this when another ruleset is in force."""
         ctx.master.event_loop.call_soon_threadsafe(self._follow)
 
     def _follow(self) -> None:
@@ -217,7 +216,7 @@ class Stoplist(Hooks):
             except Exception as error:
                 self.faults.add("beat", error)
             await asyncio.sleep(seconds)
-            gc.collect()  # what ended requests leave refers to itself, and would stay for as long as the gate is quiet
+            gc.collect()  # ended requests leave reference cycles, which would stay in memory while the gate is quiet
             counter.counters.numbers[Number.FAULTS] += self.faults.report()
             await self._close_stopped()
             loop = asyncio.get_running_loop()
@@ -237,7 +236,7 @@ class Stoplist(Hooks):
             self.faults.add("keep_authority", error)
 
     async def _close_stopped(self) -> None:
-        """End connections to what does not pass any more: a list or policy changed, an exception ended."""
+        """Close connections to hosts that do not pass any more: a list or policy changed, or an exception ended."""
         handlers = ctx.master.addons.get("proxyserver").connections
         try:
             await self.connections.close_stopped(self.judge, handlers, self.serves)
@@ -247,7 +246,7 @@ class Stoplist(Hooks):
 
 
 def say_where(servers: Iterable[ServerInstance[Any]]) -> None:
-    """Write to the log where clients come in."""
+    """Write the addresses at which clients connect to the log."""
     for server in servers:
         mode = modes.name(server.mode)
         for host, port in sorted({address[:2] for address in server.listen_addrs}):

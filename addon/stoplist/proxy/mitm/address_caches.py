@@ -1,10 +1,10 @@
-"""Forgetting: what libraries would remember of clients and hosts after a connection has ended.
+"""Address caches: the gate turns off caches in which libraries keep addresses after a connection has ended.
 
-Python and mitmproxy keep what they found out about the last 128 addresses, to find it again sooner. A gate looks up
-each once or twice: what it would gain is nothing, and who asked, and for what, would stay in memory.
+Python and mitmproxy cache what they computed about the last 128 addresses. A gate looks up each address once or
+twice, so it gains nothing from these caches. They would keep the addresses of clients and servers in memory.
 
 Rules
-  - What is remembered there has to do with an address. It is found out anew each time, by the same functions.
+  - Only functions of an address change here. They compute each result anew, with the same code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mitmproxy.utils import human
 
 
 def remember_no_address() -> None:
-    """Have each address looked at anew, in the whole process; once or more often."""
+    """Turn off the caches of addresses in the whole process. It may be called more than once."""
     human.format_address = inspect.unwrap(human.format_address)
     for kind in (IPv4Address, IPv6Address):
         for name in ("is_private", "is_global"):

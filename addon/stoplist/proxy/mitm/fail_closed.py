@@ -1,10 +1,10 @@
-"""What refuses when something else breaks.
+"""Fail closed: these classes refuse when something else breaks.
 
   Guarded     the first layer of each connection: a fault in a layer ends the connection
-  Sentinel    refuses everything while no Stoplist stands
+  Sentinel    refuses everything while no Stoplist is loaded
 
-mitmdump unloads a script whose file vanishes or is saved with an error, and goes on without it. The
-sentinel is an add-on of its own, which stays: it lets no connection begin from then on.
+mitmdump unloads a script when its file vanishes or is saved with an error, and goes on without it. The
+sentinel is an add-on of its own, which stays loaded: it lets no connection begin from then on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stoplist.proxy.outbound.open_connections import abort_all
 
 
 class Sentinel:
-    """One for each master; `of` finds it."""
+    """The add-on that stays when Stoplist is unloaded. Each master has one; `of` finds it."""
 
     name = "stoplist-sentinel"
 
@@ -41,11 +41,11 @@ class Sentinel:
         return found
 
     def stand_by(self, stoplist: object) -> None:
-        """A Stoplist was loaded: it refuses by itself what it must."""
+        """Step back: a Stoplist was loaded, and refuses requests by itself."""
         self._standing = stoplist
 
     def stand_in(self, stoplist: object) -> None:
-        """A Stoplist was unloaded: end what is open, and let nothing begin."""
+        """Take over: a Stoplist was unloaded. End all open connections, and let none begin."""
         if self._standing is stoplist:
             self._standing = None
             abort_all(self._master.addons.get("proxyserver").connections)
@@ -60,9 +60,9 @@ class Sentinel:
 
 
 class Guarded:
-    """What mitmproxy hands all events of a connection to: a fault in a layer ends the connection.
+    """The layer that gets all events of a connection from mitmproxy. A fault in a layer ends the connection.
 
-    mitmproxy makes a task of each hook. Where `run_now` can, it runs hooks at once, without one.
+    mitmproxy makes a task for each hook. `run_now` runs a hook at once, without a task, where it can.
     """
 
     def __init__(self, first: Layer, faults: Faults, run_now: Callable[[commands.StartHook], bool] | None) -> None:

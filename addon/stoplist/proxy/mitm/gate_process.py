@@ -1,10 +1,10 @@
-"""The process of a gate: mitmproxy with only the add-ons that it needs, its log quiet, its end clean.
+"""The process of a gate: mitmproxy with only the add-ons that it needs, a quiet log and a clean end.
 
 Rules
   - Nothing listens before a ruleset is in force; without one the process ends with status 1.
-  - What a library writes by itself, such as the keys of the mode `wireguard`, is for the gate's account alone.
-  - SIGINT ends it with status 0, SIGTERM as well, once nothing is open any more or the time to drain is
-    over; the counts of the open period are written.
+  - Only the gate's account can read the files that a library writes, such as the keys of the mode `wireguard`.
+  - SIGINT ends the process with status 0, at once. SIGTERM does so when no connection is open any more, or when the
+    time to drain is over. The process writes the counts of the open period before it ends.
 """
 
 from __future__ import annotations
@@ -47,29 +47,31 @@ from stoplist.proxy.workers.worker_channel import Word
 from stoplist.proxy.workers.worker_process import TASK
 
 SWITCH_SECONDS = 0.0005
-"""How long the store's thread may hold the interpreter while the event loop waits for it. A request
-needs the interpreter some ten times; Python's default of 5 ms would be felt each time."""
+"""How long the store's thread may hold the interpreter while the event loop waits for it.
+
+A request needs the interpreter some ten times, and could wait for Python's default of 5 ms each time.
+"""
 RESOLVER_THREADS = 64
-"""How many names are resolved at once: the system's resolver takes a thread for each."""
+"""How many names the gate resolves at once: the system's resolver takes a thread for each."""
 GARBAGE = 20_000
-"""After how many new objects the collector looks for garbage: a request served by mitmproxy leaves some 300."""
+"""How many new objects start a garbage collection: a request that mitmproxy serves leaves some 300."""
 DRAIN_STEP_SECONDS = 0.05
-"""How often a gate that drains looks whether anything is open."""
+"""How often a gate that drains checks whether a connection is open."""
 
 _MAX_PASSWORD = 1024
 
 
 def is_started_by_a_person() -> bool:
-    """Whether this is not a process that another one of the same gate has started."""
+    """Whether a person started this process, and not another process of the same gate."""
     return TASK not in os.environ
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is to be run: the policy at `path`, which holds `policy`, and the modes with their addresses.
+    """The settings of a gate. `policy` is the content of the file at `path`; `placed` are the modes with addresses.
 
-    `workers` is how many processes serve it, None for this one alone; `drain` is how many seconds open
-    connections have to end in. What the policy says of passwords and certificates is taken once.
+    `workers` processes serve the gate; where it is None, this process serves it alone. Open connections have
+    `drain` seconds to end. The gate reads the policy's settings for passwords and certificates once, at its start.
     """
 
     path: Path
@@ -81,7 +83,7 @@ class Gate:
     log: log_allowlist.LogFormat
 
     def run(self) -> None:
-        """Run until told to end. Raises StoplistError if it cannot start."""
+        """Run the gate until a signal ends it. Raises StoplistError if it cannot start."""
         task = json.loads(os.environ.pop(TASK, "{}"))
         for variable in KEY_LOGS:
             if os.environ.get(variable):
@@ -104,7 +106,7 @@ class Gate:
             asyncio.run(supervisor.run(task.get("kept")))
 
     def _check(self, held: Collection[SocketAddress]) -> None:
-        """Try whether this would start, beside a gate that listens at the places `held`. Raises StoplistError."""
+        """Check that this gate would start beside one that listens at the places `held`. Raises StoplistError."""
         self._options()
         loading.load(self.path, now=clock.now())
         source = Source.of(self.policy, self.path, self.state_dir)
@@ -161,7 +163,7 @@ async def _serve(wanted: dict[str, Any], faults: log_allowlist.Faults, drain: fl
         master.options.update(**wanted)
     except OptionsError as error:
         raise StoplistError(str(error)) from None
-    if passwords and passwords[0].validator is None:  # mitmproxy would log the fault, and ask nobody
+    if passwords and passwords[0].validator is None:  # mitmproxy would log the fault, and ask no client for a password
         raise StoplistError(
             "proxy_auth: the directory does not answer as it should",
             hint="see to its address, 'bind_dn' and the password",
@@ -175,7 +177,7 @@ async def _serve(wanted: dict[str, Any], faults: log_allowlist.Faults, drain: fl
 
 
 class _Ending:
-    """Ends a gate once nothing is open any more, or after `drain` seconds; at once when it is told to twice."""
+    """Ends a gate when no connection is open any more, or after `drain` seconds. A second signal ends it at once."""
 
     def __init__(self, master: Master, drain: float, worker: Worker | None) -> None:
         self._master = master
@@ -186,12 +188,12 @@ class _Ending:
     def drain(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())
-        elif self._worker is None:  # a worker may be told by its supervisor as well as with it
+        elif self._worker is None:  # a worker may get the signal twice: from its supervisor, and together with it
             self._master.shutdown()
 
     def hang_up(self) -> None:
         if self._worker is not None:
-            return  # it is for the supervisor
+            return  # the signal is for the supervisor
         if terminal_is_gone():
             self.drain()
         else:
@@ -224,14 +226,14 @@ def _existing(path: Path, hint: str = "name the file in the policy") -> str:
 
 
 def _passwords() -> list[Any]:
-    """mitmproxy's add-on that asks for passwords. LDAP comes with it."""
+    """mitmproxy's add-on that asks for passwords. Its import brings LDAP with it."""
     from mitmproxy.addons.proxyauth import ProxyAuth
 
     return [ProxyAuth()]
 
 
 def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
-    """mitmproxy's own notation for who may use the proxy. Raises StoplistError."""
+    """The value of mitmproxy's option `proxyauth` for this policy. Raises StoplistError."""
     if policy.htpasswd is not None:
         return f"@{_existing(folder / policy.htpasswd, "make it with 'htpasswd -B -c FILE NAME'")}"
     ldap = policy.ldap
@@ -245,7 +247,10 @@ def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
 
 
 class _Ready:
-    """Says where the gate listens, or ends it where it cannot. What a worker was handed, its supervisor says."""
+    """Logs the addresses at which the gate listens, or ends the gate where it cannot listen.
+
+    The supervisor logs the addresses that it handed to a worker.
+    """
 
     def __init__(self, master: Master, worker: Worker | None) -> None:
         self._master = master
@@ -261,14 +266,14 @@ class _Ready:
                 return
         say_where(server for server in servers if self._worker is None or not modes.is_shared(server.mode.full_spec))
         gc.collect()
-        gc.freeze()  # what a gate is made of lives as long as it does: the collector need not look at it again
+        gc.freeze()  # these objects live as long as the gate: the collector need not look at them again
         gc.set_threshold(GARBAGE)
         if self._worker is not None:
             self._worker.channel.send(Word.READY)
 
 
 class _UpstreamTls:
-    """mitmproxy's TLS towards servers, for https:// requests without a tunnel; and not its CA."""
+    """mitmproxy's TLS towards servers, for https:// requests without a tunnel; without mitmproxy's CA."""
 
     def __init__(self) -> None:
         self._config = tlsconfig.TlsConfig()

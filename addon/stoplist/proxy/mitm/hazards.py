@@ -1,4 +1,7 @@
-"""Hazards: what of mitmproxy, as it is set, could break a promise. A gate in mitmdump says so at its start."""
+"""Hazards: options and add-ons of mitmproxy that could break a promise of Stoplist.
+
+A gate in mitmdump logs them at its start.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.hooks import Hooks
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
-"""Variables of the environment that name a file to which mitmproxy writes the keys of its TLS towards servers."""
+"""Environment variables that name a file to which mitmproxy writes the keys of its TLS towards servers."""
 _RECORDERS = {"view", "eventstore"}
 """Add-ons of mitmproxy's other programs, which keep every request or every record in memory."""
 
 
 def hazards(master: Master) -> list[records.Hazard]:
-    """What of mitmproxy would break a promise as it is set, and which add-ons could."""
+    """The options and variables that break a promise as they are set, and the add-ons that could break one."""
     options = master.options
     found = {
         "flow_detail": (bool(getattr(options, "flow_detail", 0)), "prints every request; set it to 0"),
@@ -47,7 +50,7 @@ def hazards(master: Master) -> list[records.Hazard]:
 
 
 def _others(master: Master) -> list[str]:
-    """The add-ons that are neither ours nor of what mitmdump is made of."""
+    """The add-ons that belong neither to Stoplist nor to mitmdump."""
 
     def is_ours(addon: object) -> bool:
         if isinstance(addon, ModuleType):  # a script

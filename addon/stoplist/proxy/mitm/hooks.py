@@ -1,7 +1,7 @@
-"""Hooks: they turn what mitmproxy hands over into names, ask the judge, and do what the verdict says.
+"""Hooks: they read names from the events of mitmproxy, ask the judge, and carry out the verdict.
 
-  client_connected   who may come, and the first layer of the connection (see first_layers.py)
-  next_layer         what the client's first bytes are (see core/wire/openings.py)
+  client_connected   checks that the policy admits the client, and sets the first layer (see first_layers.py)
+  next_layer         recognises the client's first bytes (see core/wire/openings.py)
 
 A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
   http_connect      judge the target                 requestheaders  judge the target and Host
@@ -9,15 +9,16 @@ A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
     refuse: an error                                   refuse: an error
   tls_clienthello   judge the target and the SNI
     pass: relay the bytes, undecrypted             Both
-    stop: a certificate made on the spot, then       server_connect  the last door: no connection
-      `requestheaders` serves the page                 towards a listed host, whatever led there
+    stop: a certificate made on the spot, then       server_connect  the last check: no connection
+      `requestheaders` serves the page                 to a listed host, whatever led there
 
 Rules
-  - Every name that a request claims is judged; the strictest verdict wins.
-  - A hook that raises refuses its request: each one that decides is `_guarded`.
-  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`; nothing that came in a
-    tunnel which ends at the gate, for a page, is forwarded, not even by a parent proxy.
-  - No hook keeps, logs or raises with a host, a URL or an address; `connections` keeps the hosts of
+  - The hooks judge every name that a request claims; the strictest verdict wins.
+  - A hook that raises refuses its request: each hook that decides is `_guarded`.
+  - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`.
+  - Where a tunnel ends at the gate, for a page, the gate forwards nothing that came in it. A parent proxy gets
+    nothing of it either.
+  - No hook keeps, logs or raises with a host, a URL or an address. Only `connections` keeps hosts: those of the
     connections that are open.
 """
 
@@ -86,7 +87,7 @@ from stoplist.proxy.workers.listening_sockets import ListeningSockets
 def _guarded[D](
     refuse: Callable[[Hooks, D], None],
 ) -> Callable[[Callable[[Hooks, D], None]], Callable[[Hooks, D], None]]:
-    """Make a hook fail closed: what it raises is counted as a fault, and `refuse` is done instead."""
+    """Make a hook fail closed: when it raises, count a fault and call `refuse` instead."""
 
     def decorate(hook: Callable[[Hooks, D], None]) -> Callable[[Hooks, D], None]:
         @functools.wraps(hook)
@@ -99,7 +100,7 @@ def _guarded[D](
                 self.faults.add(hook.__name__, error)
                 refuse(self, data)
                 self.count_fault()
-                raise AddonHalt from None  # no other add-on has a say in what is refused
+                raise AddonHalt from None  # no other add-on may change a refusal
 
         return guarded
 
@@ -135,7 +136,7 @@ def _refuse_connection(_: Hooks, data: ServerConnectionHookData) -> None:
 class Hooks:
     """The hooks of mitmproxy that judge. Without a ruleset nothing passes.
 
-    `faults` is where faults are counted, `listening` the sockets that clients connect to.
+    The hooks count faults in `faults`. `listening` holds the sockets that clients connect to.
     """
 
     def __init__(self, faults: log_allowlist.Faults, listening: ListeningSockets) -> None:
@@ -145,20 +146,20 @@ class Hooks:
         self.connections = Connections()
         self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
         self._is_recorded = False
-        """Whether something else in this process may keep what is asked for."""
+        """Whether something else in this process may record requests."""
         self._current_ca: CurrentCa | None = None
         self._certificate: GateCertificate | None = None
         self._resolver: tuple[str, int] | None = None
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         self._greeted: weakref.WeakSet[Client] = weakref.WeakSet()
-        """Clients whose ClientHello was counted: in HTTP/3 the hook runs twice for one."""
+        """In HTTP/3 the hook runs twice for one ClientHello; this remembers the clients for which it was counted."""
 
     def _listening(self) -> list[tuple[str, int]]:
-        """Where the gate listens, (address, port)."""
+        """The places at which the gate listens, (address, port)."""
         return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
 
     def count_fault(self) -> None:
-        """Count a request that a fault refused; what counts may be what is broken."""
+        """Count a request that was refused because of a fault. The counter may be broken as well."""
         try:
             self.judge.count(FAULT)
         except Exception as error:
@@ -167,7 +168,7 @@ class Hooks:
     # Where a connection begins
 
     def serves(self, address: str) -> bool:
-        """Whether who has this address is one of the policy's clients."""
+        """Whether the client with this address is one of the policy's clients."""
         return is_client(parse_address(address), self.judge.policy.clients)
 
     @_guarded(_refuse_client)
@@ -190,7 +191,7 @@ class Hooks:
             return
         nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
         if nextlayer.layer is None:
-            raise AddonHalt  # mitmproxy's own add-on would decide on the bytes there are
+            raise AddonHalt  # mitmproxy's own add-on would decide on the bytes that have come so far
 
     # Tunnels
 
@@ -221,7 +222,7 @@ class Hooks:
             self.judge.count(verdict)
 
     def _judge_form(self, client: Client, host: Host, *, ends_tls: bool = False) -> Verdict:
-        """UNREADABLE for a name that mitmproxy cannot ask a parent for, or, where it `ends_tls`, a server."""
+        """UNREADABLE for a name that mitmproxy cannot send to a parent proxy, or, where it `ends_tls`, to a server."""
         is_askable = not isinstance(client.proxy_mode, mode_specs.UpstreamMode) or has_a_form_in_dns(host)
         return PASS if is_askable and (not ends_tls or has_a_form_in_certificates(host)) else UNREADABLE
 
@@ -252,7 +253,7 @@ class Hooks:
         if target is not None and self._intercepts(data.context):
             verdict = strictest((verdict, self._judge_form(client, name or Host.parse(target), ends_tls=True)))
         if verdict.action is Action.REFUSE:
-            if client not in self._refused:  # HTTP/3 comes here twice
+            if client not in self._refused:  # in HTTP/3 this hook runs twice
                 self.judge.count(verdict)
             self._refused.add(client)
         elif verdict.action is not Action.STOP and target is not None:
@@ -269,7 +270,7 @@ class Hooks:
         raise AddonHalt
 
     def _shows_pages(self) -> bool:
-        """Whether who asks for a listed host by HTTPS is to see the page, and not an error."""
+        """Whether a client that asks for a listed host by HTTPS is to see the page, and not an error."""
         return self.judge.policy.https == "page"
 
     def _intercepts(self, context: Context) -> bool:
@@ -291,7 +292,7 @@ class Hooks:
             spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
             data.ssl_conn = self._accept(host, spoken)
         else:
-            data.ssl_conn = refuse()  # it was listed at the ClientHello, and is not any more
+            data.ssl_conn = refuse()  # the host was listed at the ClientHello, and is not any more
         raise AddonHalt
 
     def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
@@ -319,7 +320,7 @@ class Hooks:
 
     @_guarded(_refuse_tls)
     def tls_failed_client(self, data: tls.TlsData) -> None:
-        """A client that does not trust the gate's CA sees no page, and was stopped all the same."""
+        """Count a client that does not trust the gate's CA: it sees no page, but the gate stopped it all the same."""
         client = data.context.client
         verdict = self.judge.verdict(_target(data.context), client.sni, client=_address_of(client))
         if verdict.action is Action.STOP:
@@ -348,7 +349,7 @@ class Hooks:
                 return
             self._stop(flow, verdict, page=True)
             if self.connections.ends_here(client) and not is_multiplexed(request):
-                # A page that was stopped may be off the list a moment later: ask again from the start.
+                # The host may be off the list a moment later: the client must ask again from the start.
                 assert flow.response is not None
                 flow.response.headers["Connection"] = "close"
         elif verdict.action is Action.REFUSE:
@@ -361,7 +362,7 @@ class Hooks:
             request.stream = True
             remove_upgrade_to_http2(request)
             if not is_multiplexed(request) and has_body(request):
-                # A server that leaves it unread takes it for the next request: there must be none.
+                # A server that leaves the body unread reads it as the next request: no request may follow.
                 request.headers["Connection"] = "close"
             if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
                 request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
@@ -369,7 +370,7 @@ class Hooks:
             self._count(client, target, verdict)
 
     def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
-        """Count a request that passes, or what it adds to a tunnel that was counted when it was opened."""
+        """Count a request that passes; in a tunnel that was counted when it opened, count only what it adds."""
         names = (target, client.sni) if client in self._greeted else (target,)
         if target is not None and (client in self._greeted or isinstance(client.proxy_mode, modes.EXPLICIT)):
             self.judge.count_more(verdict, self.judge.verdict(*names, client=_address_of(client)))
@@ -405,21 +406,21 @@ class Hooks:
         self.answer(flow, self.judge.refuse(verdict))
 
     def answer(self, flow: http.HTTPFlow, answer: Answer) -> None:
-        """Answer a request by ourselves."""
-        flow.request.headers.pop("expect", None)  # mitmproxy would ask for the body of a request that ends here
+        """Answer a request without a server."""
+        flow.request.headers.pop("expect", None)  # otherwise mitmproxy asks for the body of a request that ends here
         flow.response = response(answer)
         if flow.request.method == "HEAD":
-            flow.response.raw_content = b""  # the length of a GET's answer stays in the head
+            flow.response.raw_content = b""  # the head keeps the length of the answer to a GET
         if is_multiplexed(flow.request):
             flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
 
     @_guarded(_kill_flow)
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Bodies are relayed as they come: none is kept in memory."""
+        """Relay bodies as they come, without keeping them in memory."""
         if flow.response is not None and flow.response.status_code != 101:
             flow.response.stream = True
 
-    # The last door, and what must not pile up
+    # The last check, and messages that must not pile up
 
     @_guarded(_refuse_connection)
     def server_connect(self, data: ServerConnectionHookData) -> None:
@@ -427,13 +428,13 @@ class Hooks:
         if address is None:
             raise StoplistError("a connection to nowhere")
         if client.alpn == b"h2" and not data.server.tls:
-            data.server.alpn = b"h2"  # what came in HTTP/2 goes on in HTTP/2
+            data.server.alpn = b"h2"  # a request that came in HTTP/2 goes on in HTTP/2
         if self.connections.ends_here(client):
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
         elif self._is_forwarder(client, address):
             return
         elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
-            verdict = DENIED  # what one mode forwards to is no target for the clients of another
+            verdict = DENIED  # the proxy that one mode forwards to is no target for the clients of another mode
         elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
             verdict = DENIED
         else:
@@ -445,11 +446,11 @@ class Hooks:
             self.connections.passed(client, Host.parse(address[0]))
 
     def _permits_udp(self, address: tuple[str, int]) -> bool:
-        """UDP is not connected through `outbound`: only addresses are, never names."""
+        """Whether `outbound` permits a UDP address. mitmproxy connects UDP itself: to addresses only, not to names."""
         return self.outbound.permit(parse_address(address[0]), address[1])
 
     def _is_forwarder(self, client: Client, address: tuple[str, int]) -> bool:
-        """Whether this is what the operator forwards to, by the mode that the client came in by."""
+        """Whether this is the address to which the operator forwards in the mode of this client."""
         match client.proxy_mode:
             case mode_specs.UpstreamMode():
                 return address == client.proxy_mode.address
@@ -466,7 +467,7 @@ class Hooks:
 
 
 def _target(context: Context) -> str | None:
-    """Where a tunnel leads; None where the client speaks to the gate itself."""
+    """The host to which a tunnel leads; None where the client speaks to the gate itself."""
     return context.server.address[0] if context.server.address else None
 
 

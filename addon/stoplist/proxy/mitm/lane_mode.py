@@ -30,7 +30,7 @@ class LaneMode(RegularMode):
 
 
 def in_lane(placed: Iterable[str]) -> list[str]:
-    """These modes, with the lane in the place of mitmproxy's own explicit proxy."""
+    """These modes, with the lane in place of mitmproxy's own explicit proxy."""
     regular, lane = RegularMode.type_name, LaneMode.type_name
     return [lane + text.removeprefix(regular) if parse(text).type_name == regular else text for text in placed]
 
@@ -55,7 +55,7 @@ class LaneServer(AsyncioServerInstance[LaneMode]):
     async def _hand_over(
         self, client: socket.socket, data: bytes, opened: Opened | None, on_taken: Callable[[], None]
     ) -> None:
-        """A HandOver."""
+        """Hand a client over to mitmproxy (see `HandOver`)."""
         reader = _Begun(loop=self._loop)
         if data:
             reader.feed_data(data)
@@ -88,7 +88,10 @@ def _top_layer(context: Context, opened: Opened | None) -> Layer:
 
 
 class _Begun(asyncio.StreamReader):
-    """What a client says, of which some was received already. mitmproxy must have to wait for the first bytes."""
+    """The stream from a client whose first bytes were received already.
+
+    The first read still yields to the event loop, because mitmproxy must have to wait for the first bytes.
+    """
 
     _has_waited = False
 

@@ -1,6 +1,7 @@
-"""Lean: takes of mitmproxy only the add-ons that a gate has.
+"""Lean imports: the gate imports only the mitmproxy add-ons that it uses.
 
-Their package imports all of them, and with them a web server, LDAP and more: half of what a start takes.
+The package `mitmproxy.addons` imports all of its add-ons, and with them a web server, LDAP and more. That takes
+half the time of a start.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 
 
 def import_add_ons_one_by_one() -> None:
-    """Have `mitmproxy.addons` import nothing by itself in this process, unless it did so before."""
+    """Make `mitmproxy.addons` import nothing by itself in this process, unless it was imported before."""
     name = "mitmproxy.addons"
     if name not in sys.modules:
         spec = importlib.util.find_spec(name)

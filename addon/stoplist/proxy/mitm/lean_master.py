@@ -1,7 +1,7 @@
-"""Master: mitmproxy's, lean. It asks an add-on for an event only if that add-on wants it.
+"""A lean version of mitmproxy's master. It calls an add-on for an event only if that add-on handles it.
 
-A request raises a dozen events, and mitmproxy looks through all add-ons for each. Here the callbacks of an
-event are looked up once, and an event that nobody wants costs nothing.
+A request raises a dozen events, and mitmproxy looks through all add-ons for each. This master looks up the
+callbacks of an event once, and an event without a callback costs nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LeanMaster(Master):
 
 
 class _Addons(AddonManager):
-    """Holds add-ons that stay, and that have no others in them."""
+    """Holds add-ons that stay loaded, and that contain no other add-ons."""
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]  # mitmproxy's
@@ -53,7 +53,7 @@ class _Addons(AddonManager):
             return
 
     def run_now(self, event: hooks.Hook) -> bool:
-        """Raise an event without waiting for anything; False, and nothing done, if a callback would wait."""
+        """Raise an event without waiting for anything. False if a callback would wait: then nothing was called."""
         wanting = self._wanting(event.name)
         if any(map(inspect.iscoroutinefunction, wanting)):
             return False

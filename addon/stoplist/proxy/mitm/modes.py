@@ -1,4 +1,4 @@
-"""Modes: how clients come in, in mitmproxy's notation; only those that lead out of a network."""
+"""Modes: the ways in which clients connect, in mitmproxy's notation. Each leads out of a network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError
 
 EXPLICIT = (RegularMode, UpstreamMode, Socks5Mode)
-"""In these a client says where its connection is to lead before it sends anything over it."""
+"""In these modes a client names the server of its connection before it sends anything over it."""
 
 
 def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
     """Mode specifications with the address that each listens on: its own, or `listen`.
 
-    Raises StoplistError for what is no mode, leads into a network, or wants the address of another.
+    Raises StoplistError for a text that is no mode, leads into a network, or wants the address of another mode.
     """
     placed, taken = [], dict[ListenAddress, str]()
     for text in texts:
@@ -37,7 +37,7 @@ def place(texts: Iterable[str], listen: ListenAddress) -> list[str]:
 
 
 def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
-    """Raises StoplistError for a mode whose clients cannot be asked for a password."""
+    """Raises StoplistError for a mode in which mitmproxy cannot ask clients for a password."""
     for text in texts:
         if not isinstance(parse(text), EXPLICIT):
             raise StoplistError(
@@ -47,9 +47,9 @@ def check_passwords_can_be_asked(texts: Iterable[str]) -> None:
 
 
 def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
-    """The places, (host, port), where several processes can listen side by side, with the name of the mode.
+    """The places, (host, port), at which several processes can listen side by side, with the name of the mode.
 
-    Raises StoplistError where two modes want any free port of one host: they could not be told apart.
+    Raises StoplistError where two modes want any free port of one host: nothing would tell them apart.
     """
     places: dict[tuple[str, int], str] = {}
     for text in placed:
@@ -75,18 +75,18 @@ def at_ports(placed: Iterable[str], ports: Mapping[tuple[str, int], int]) -> lis
 
 
 def is_shared(text: str) -> bool:
-    """Whether a mode can be served by several processes: not where it has a device, or takes datagrams."""
+    """Whether several processes can serve a mode. A mode that has a device or takes datagrams needs one process."""
     mode = parse(text)
     return mode.transport_protocol == "tcp" and mode.default_port is not None
 
 
 def name(mode: ProxyMode) -> str:
-    """What an operator calls the mode."""
+    """The name that an operator uses for the mode."""
     return RegularMode.type_name if isinstance(mode, RegularMode) else mode.type_name
 
 
 def parse(text: str) -> ProxyMode:
-    """Raises StoplistError for what is no mode, or leads into a network.
+    """Raises StoplistError for a text that is no mode, or leads into a network.
 
     >>> parse("socks5@1080").type_name
     'socks5'

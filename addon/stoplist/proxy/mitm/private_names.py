@@ -1,6 +1,6 @@
-"""The names of mitmproxy, and of libraries below it, that are not public: a new version may change any of them.
+"""The private names of mitmproxy and its libraries that the gate uses: a new version may change any of them.
 
-`pyproject.toml` allows no version of mitmproxy that was not tried. No other module imports a private name.
+`pyproject.toml` allows no new major version of mitmproxy. No other module imports a private name.
 """
 
 from __future__ import annotations

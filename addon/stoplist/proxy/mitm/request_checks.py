@@ -1,4 +1,4 @@
-"""Claims about a request of mitmproxy's, each of one line of a specification."""
+"""Checks of a mitmproxy request. Each checks one rule of a specification."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from mitmproxy import http
 from stoplist.core.hosts import Host
 
 MAX_STOPPED_BODY = 1024 * 1024
-"""Longest body of a stopped request that is read to its end, as mitmproxy does before it answers; in
-bytes. A request with a longer one, or one of unknown length, is cut off without a page."""
+"""Longest body of a stopped request that mitmproxy reads to its end before it answers, in bytes.
+
+The gate cuts off a request with a longer body, or a body of unknown length, without a page.
+"""
 
 
 def has_short_body(request: http.Request) -> bool:
@@ -21,12 +23,12 @@ def has_body(request: http.Request) -> bool:
 
 
 def has_a_form_in_dns(host: Host) -> bool:
-    """Whether each label of a name is of 1 to 63 bytes, and the name no longer than 253 (RFC 1035, section 2.3.4)."""
+    """Whether each label of a name has 1 to 63 bytes, and the name at most 253 (RFC 1035, section 2.3.4)."""
     return host.is_address or (len(host.name) <= 253 and all(0 < len(label) <= 63 for label in host.name.split(".")))
 
 
 def has_a_form_in_certificates(host: Host) -> bool:
-    """Whether OpenSSL takes the name as one that a certificate may be for."""
+    """Whether OpenSSL accepts the name as the name of a certificate."""
     labels = host.name.split(".")
     return has_a_form_in_dns(host) and not any(label.startswith("-") or label.endswith("-") for label in labels)
 
@@ -39,7 +41,7 @@ def has_plain_target(request: http.Request) -> bool:
 
 
 def is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
-    """Whether mitmproxy's own add-on has answered already: 401 is for what is not asked of a proxy."""
+    """Whether mitmproxy's own add-on has asked for a password: by 407, or by 401 where it is not asked as a proxy."""
     return flow.response is not None and flow.response.status_code in (401, 407)
 
 
@@ -48,7 +50,10 @@ def is_multiplexed(request: http.Request) -> bool:
 
 
 def remove_upgrade_to_http2(request: http.Request) -> None:
-    """After an upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817) no request could be read."""
+    """Remove a request to upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817).
+
+    After such an upgrade the gate could read no request.
+    """
     wanted = request.headers.get("upgrade", "").lower()
     if "h2c" in wanted or "tls" in wanted:
         for name in ("upgrade", "http2-settings"):

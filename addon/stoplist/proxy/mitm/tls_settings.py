@@ -20,11 +20,17 @@ from stoplist.core.policy.models import CertificatePolicy
 from stoplist.errors import StoplistError
 
 HTTP = (b"http/1.1", b"h2")
-"""What is chosen of a client's offers, the best first. HTTP/1.1: its connections can be closed one by one."""
+"""The protocols that the gate chooses from a client's offers, the best first.
+
+HTTP/1.1 comes first because its connections can be closed one by one.
+"""
 
 
 def prepare(authority: CertificateAuthority | None) -> None:
-    """Make what connections share, so that the first one takes no longer than the next: who measures would know."""
+    """Make the objects that all connections share, so that the first connection takes no longer than the next.
+
+    Otherwise a client could measure that it is the first to see a page.
+    """
     _context((), None)
     _nobody()
     if authority is not None:
@@ -57,7 +63,7 @@ def refuse() -> SSL.Connection:
 
 
 def refuse_quic() -> QuicTlsSettings:
-    """The same for HTTP/3: nothing that the client offers is spoken, so that its handshake ends in an alert."""
+    """The same for HTTP/3: the gate offers no protocol that clients speak, so the handshake ends in an alert."""
     certificate, key = _nobody()
     return QuicTlsSettings(alpn_protocols=["refused"], certificate=certificate, certificate_private_key=key)
 
@@ -71,7 +77,7 @@ class GateCertificate:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
         self._context.set_alpn_select_callback(_selector((b"http/1.1",)))
-        self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # clients have tickets
+        self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # clients resume with session tickets
         for path, use in (
             (cert, self._context.use_certificate_chain_file),
             (key, self._context.use_privatekey_file),
@@ -110,7 +116,7 @@ def _context(protocols: tuple[bytes, ...], authority: CertificateAuthority | Non
 
 @functools.cache
 def _nobody() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """What aioquic wants to have of a server, and never shows."""
+    """A certificate and a key, which aioquic requires of a server and never shows."""
     return certificates.new(clock.now())[0], ec.generate_private_key(ec.SECP256R1())
 
 

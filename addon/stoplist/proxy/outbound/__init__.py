@@ -1,4 +1,4 @@
-"""Connections to servers: resolve a name, judge the address, connect, and know which connections are open.
+"""Connections to servers: resolve a name, judge its addresses, connect, and track which connections are open.
 
-Every TCP connection of the gate begins here.
+Every TCP connection of the gate to a server begins here.
 """

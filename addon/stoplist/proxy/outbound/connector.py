@@ -1,14 +1,14 @@
-"""Outbound: every TCP connection of the gate, judged by the address that it is made to.
+"""Outbound: makes every TCP connection of the gate to a server, and judges the address to which it connects.
 
-A name says nothing of where it leads: what resolves to a public address at one moment resolves to
-127.0.0.1 at the next. So a name is resolved once, each address is judged, and the connection is made
-to what was judged (RFC 8305, by the aiohappyeyeballs library), never to the name again.
+A name can lead anywhere: it may resolve to a public address at one moment, and to 127.0.0.1 at the next. So the gate
+resolves a name once, judges each address, and connects to a judged address (RFC 8305, by the aiohappyeyeballs
+library). It does not resolve the name again for the connection.
 
 Rules
-  - Addresses that `upstream` of the policy denies are left out; if none is left, nothing is connected.
-  - Where the gate itself listens is denied whatever the policy allows: it never talks to itself.
-  - What the operator named to forward to (a parent proxy) may be anywhere.
-  - The system's resolver completes short names by its search domains: no completed name may be listed.
+  - The gate leaves out addresses that `upstream` of the policy denies. If none is left, it does not connect.
+  - It denies the addresses at which it listens itself, even if the policy allows them: it never connects to itself.
+  - A proxy to which the operator forwards (a parent proxy) may have any address.
+  - The system's resolver completes short names with its search domains: no completed name may be listed.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from stoplist.proxy.log.log_allowlist import Faults
 CONNECT_SECONDS = 60.0
 """How long resolving and connecting may take together."""
 RESOLVED_SECONDS = 5.0
-"""How long what a name resolved to is used again: a page that is loaded asks many times for few names. The
-system's resolver does not say for how long it may be."""
+"""How long the gate uses the addresses of a name again: the load of one page asks many times for few names.
+
+The system's resolver does not tell the TTL.
+"""
 OWN_SECONDS = 1.0
-"""How long it is believed that the gate listens nowhere else."""
+"""How long the gate caches the list of addresses at which it listens."""
 HAPPY_EYEBALLS_SECONDS = 0.25
-"""How long one address is tried alone (RFC 8305, section 5)."""
+"""How long the gate tries one address alone (RFC 8305, section 5)."""
 
 
 type _AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -67,7 +69,7 @@ class _Found(NamedTuple):
 
 
 class DeniedError(PermissionError):
-    """No address of this host may be connected to. It was counted."""
+    """The gate may connect to no address of this host. The refusal was counted."""
 
     def __init__(self) -> None:
         super().__init__(Reason.DENIED.value)
@@ -75,7 +77,7 @@ class DeniedError(PermissionError):
 
 @dataclass(slots=True, repr=False)
 class Opened:
-    """A connection to a host that is open already: what connects to that host next, in its context, is given it."""
+    """An open connection to a host. The next code in its context that connects to that host gets it."""
 
     host: str
     port: int
@@ -88,7 +90,7 @@ class Opened:
         return connection
 
     def close(self) -> None:
-        """Nobody took it."""
+        """Close the connection if nothing took it."""
         if self.connection is not None:
             self.connection.close()
 
@@ -98,7 +100,7 @@ _opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
 
 @contextmanager
 def handing_over(opened: Opened) -> Iterator[None]:
-    """A task that is made inside may take `opened`."""
+    """A task that is created in this context may take `opened`."""
     token = _opened.set(opened)
     try:
         yield
@@ -107,10 +109,10 @@ def handing_over(opened: Opened) -> Iterator[None]:
 
 
 class Outbound:
-    """Takes the place of an event loop's `create_connection`.
+    """Replaces the `create_connection` of an event loop.
 
-    `listening` are the (address, port) where the gate listens, `trusted` the (host, port) that the operator
-    forwards to, `search` the search domains of the system's resolver.
+    `listening` gives the (address, port) at which the gate listens. `trusted` are the (host, port) to which the
+    operator forwards. `search` are the search domains of the system's resolver.
     """
 
     def __init__(
@@ -142,13 +144,13 @@ class Outbound:
             self._loop = None
 
     def permit(self, address: Address, port: int) -> bool:
-        """Whether a client may be connected there."""
+        """Whether the gate may connect a client to this address."""
         if not self._judge.in_force.ruleset.addresses.permit(address):
             return False
         return not self._is_own(address, port)
 
     def permit_resolver(self, address: tuple[str, int]) -> bool:
-        """Whether queries may be forwarded there: anywhere but to the gate itself."""
+        """Whether the gate may forward queries to this address: any address but its own."""
         return not self._is_own(ip_address(address[0]), address[1])
 
     def _is_own(self, address: Address, port: int) -> bool:
@@ -168,9 +170,9 @@ class Outbound:
         return await self._create_connection(protocol, sock=connection, **options)
 
     def start(self, host: Host, port: int) -> socket.socket | None:
-        """A non-blocking socket that connects to a host, where it has one address only and that is known.
+        """A non-blocking socket that connects to a host, if the host has one address only, which is known.
 
-        None where `open` must be asked. Raises OSError, DeniedError among them.
+        None where the caller must use `open`. Raises OSError, DeniedError among them.
         """
         found = (_literal(host.address),) if host.is_address else self._resolved.get(host.address, ())
         if len(found) != 1:
@@ -187,13 +189,13 @@ class Outbound:
         return connection
 
     async def open(self, host: str, port: int, local: tuple[str, int] | None = None) -> socket.socket:
-        """A connection to a host, by an address that may be connected to. Raises OSError, DeniedError among them."""
+        """A connection to a host, at an address that is permitted. Raises OSError, DeniedError among them."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._open(host, port, local)
         except OSError:
             raise
-        except Exception as error:  # mitmproxy knows what to do with an OSError only
+        except Exception as error:  # mitmproxy handles an OSError only
             self._faults.add("outbound", error)
             raise OSError("a fault of the gate") from None
 
@@ -208,11 +210,11 @@ class Outbound:
                 interleave=1,
                 loop=self._loop,
             )
-        except OSError as error:  # its text holds the address
+        except OSError as error:  # its text contains the address
             raise OSError(error.errno or errno.EHOSTUNREACH, "no address answers") from None
 
     async def _resolve(self, host: str, port: int) -> list[_AddressInfo]:
-        """The addresses of a host that may be connected to, as `getaddrinfo` has them. Raises OSError."""
+        """The permitted addresses of a host, in the form of `getaddrinfo`. Raises OSError."""
         try:
             name = Host.parse(host)
         except HostError as error:
@@ -221,7 +223,7 @@ class Outbound:
         return self._permitted(found, host, port)
 
     def _permitted(self, found: Iterable[_Found], host: str, port: int) -> list[_AddressInfo]:
-        """Those of the addresses of a host that may be connected to, with the port. Raises DeniedError."""
+        """Those of the addresses of a host that are permitted, with the port. Raises DeniedError."""
         if (host, port) not in self.trusted:
             found = [info for info in found if self.permit(info.address, port)]
             if not found:
@@ -230,11 +232,11 @@ class Outbound:
         return [info.at(port) for info in found]
 
     async def _look_up(self, name: str) -> tuple[_Found, ...]:
-        """What a name resolves to now, or did a moment ago. Raises OSError."""
+        """The addresses of a name, resolved now or a moment ago. Raises OSError."""
         self._check_completed(name)
         if name in self._resolved:
             return self._resolved[name]
-        if name not in self._asked or self._asked[name].done():  # many ask for one name at once: it is looked up once
+        if name not in self._asked or self._asked[name].done():  # requests for one name at once share one lookup
             self._asked[name] = asyncio.ensure_future(self._ask(name))
             self._asked[name].add_done_callback(functools.partial(self._answered, name))
         return await asyncio.shield(self._asked[name])
@@ -252,10 +254,10 @@ class Outbound:
         if self._asked.get(name) is asked:  # the name may have been asked for again in the meantime
             del self._asked[name]
         if not asked.cancelled():
-            asked.exception()  # it is no fault that who asked is gone
+            asked.exception()  # where every caller is gone, asyncio must not log the exception as a fault
 
     async def _ask(self, name: str) -> tuple[_Found, ...]:
-        # As bytes: Python would read a str by IDNA 2003, which knows other names than the Web does.
+        # As bytes: Python would encode a str by IDNA 2003, whose names differ from those of the Web.
         infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
         found = self._resolved[name] = tuple(
             _Found(ip_address(info[4][0].partition("%")[0]), int(info[0]), int(info[1]), info[2], info[4])
@@ -266,7 +268,7 @@ class Outbound:
 
 
 def _literal(address: str) -> _Found:
-    """What `getaddrinfo` would say of an address."""
+    """The result that `getaddrinfo` would give for an address."""
     parsed = ip_address(address)
     if parsed.version == 6:
         return _Found(parsed, int(socket.AF_INET6), int(socket.SOCK_STREAM), socket.IPPROTO_TCP, (address, 0, 0, 0))
@@ -274,7 +276,10 @@ def _literal(address: str) -> _Found:
 
 
 def search_domains() -> tuple[str, ...]:
-    """By what the system's resolver completes names: its search list, or the domain of the machine (resolv.conf(5))."""
+    """The domains with which the system's resolver completes names (resolv.conf(5)).
+
+    These are its search list, or the domain of the machine.
+    """
     try:
         resolver = dns.resolver.Resolver()
     except dns.resolver.NoResolverConfiguration:
@@ -284,14 +289,14 @@ def search_domains() -> tuple[str, ...]:
 
 
 def _is_at(address: Address, place: Address) -> bool:
-    """Whether what is sent to `address` arrives at a socket that is bound to `place`."""
+    """Whether a connection to `address` reaches a socket that is bound to `place`."""
     if place.is_unspecified:
         return _is_local(address)
     return address == place or (address.is_unspecified and place.is_loopback)
 
 
 def _is_local(address: Address) -> bool:
-    """Whether the address is one of this machine's: then it is its own source. Sends nothing."""
+    """Whether the address belongs to this machine: then the system uses it as its own source address. Sends nothing."""
     if address.is_loopback or address.is_unspecified:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

@@ -1,11 +1,11 @@
-"""Connections: which hosts the connections that are open now have passed to.
+"""Connections: the hosts with which each open connection has passed.
 
-A tunnel that is open when its host becomes listed must end. For that, and for nothing else, the names
-that a connection passed with are kept, in memory, as long as the connection itself.
+An open tunnel must end when its host becomes listed. For this only, the gate keeps the names with which a connection
+passed. It keeps them in memory, as long as the connection itself.
 
 Rules
-  - Nothing here is ever written, and nothing outlives its connection.
-  - Looking through all of them yields to the event loop often: no request waits for it.
+  - These names are never written, and never outlive their connection.
+  - A search through all connections yields to the event loop often: no request waits for it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stoplist.core.hosts import Host
 from stoplist.proxy.judge import Judge
 
 MAX_HOSTS = 64
-"""How many hosts are kept for one connection: the last ones. Only plain HTTP reaches more than a few."""
+"""How many hosts the gate keeps for one connection: the last ones. Only plain HTTP reaches more than a few."""
 
 _BATCH = 100
 
 type Handlers = Mapping[Any, Handler]
-"""Those of the connections that are open, as mitmproxy's proxyserver keeps them."""
+"""The handlers of the open connections, as mitmproxy's proxyserver keeps them."""
 
 
 class Handler(Protocol):
@@ -40,22 +40,22 @@ class OpenTunnel(Protocol):
 
     @property
     def hosts(self) -> Collection[Host]:
-        """What it passed with."""
+        """The hosts with which it passed."""
 
     @property
     def address(self) -> str:
-        """The client's."""
+        """The address of its client."""
 
     @property
     def seen(self) -> float:
-        """When it carried something last, by the clock of the event loop."""
+        """When it last carried bytes, by the clock of the event loop."""
 
     def end(self) -> None:
-        """End it, and what it led to, at once."""
+        """Close it, and its connection to the server, at once."""
 
 
 class Connections:
-    """`tunnels` are those of the lane; all others are mitmproxy's."""
+    """The open connections. `tunnels` are those of the lane; all others belong to mitmproxy."""
 
     def __init__(self) -> None:
         self.tunnels: set[OpenTunnel] = set()
@@ -63,7 +63,7 @@ class Connections:
         self._ended: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def passed(self, client: Any, host: Host) -> None:
-        """A request of this client passed, and claimed this host."""
+        """Remember that a request of this client passed, and claimed this host."""
         kept = self._passed.setdefault(client, {})
         kept.pop(host, None)
         kept[host] = None
@@ -71,16 +71,16 @@ class Connections:
             del kept[next(iter(kept))]
 
     def end_here(self, client: Any) -> None:
-        """The tunnel of this client ends at the gate, to serve a page in it: nothing of it is forwarded."""
+        """Remember that the tunnel of this client ends at the gate, to serve a page. None of it is forwarded."""
         self._ended.add(client)
 
     def ends_here(self, client: Any) -> bool:
         return client in self._ended
 
     async def close_stopped(self, judge: Judge, handlers: Handlers, serves: Callable[[str], bool]) -> None:
-        """End each connection that would not pass now, or whose client is not served any more.
+        """End each connection that would not pass now, or that has a client which the gate does not serve any more.
 
-        `serves` says of a client's address whether it is.
+        `serves` tells from a client's address whether the gate serves it.
         """
 
         def must_end(hosts: Collection[Host], address: str) -> bool:
@@ -98,7 +98,7 @@ class Connections:
                 abort(handler)
 
     async def close_idle(self, since: float) -> None:
-        """End each tunnel of the lane that carried nothing after `since`; mitmproxy sees to its own."""
+        """End each tunnel of the lane that carried no bytes after `since`. mitmproxy ends its own idle connections."""
         async for tunnel in _in_batches(self.tunnels):
             if tunnel.seen < since:
                 tunnel.end()
@@ -110,7 +110,7 @@ class Connections:
 
 
 async def _in_batches[T](things: Collection[T]) -> AsyncIterator[T]:
-    """All `things` that there are now; the event loop has its turn after each few."""
+    """All `things` that there are now. After each batch the event loop has its turn."""
     for number, thing in enumerate(list(things)):
         if number % _BATCH == _BATCH - 1:
             await asyncio.sleep(0)
@@ -118,11 +118,11 @@ async def _in_batches[T](things: Collection[T]) -> AsyncIterator[T]:
 
 
 def close_left(handler: Handler) -> None:
-    """Close what a client that is gone has left open.
+    """Close the connections that a client has left open, when it is gone.
 
-    mitmproxy forgets to close a connection whose task was cancelled while it waited for its turn to tell of the
-    end (`server_event`). uvloop would have the socket of such a one closed as garbage, and libuv ends the
-    process that closes a descriptor which it watches.
+    mitmproxy does not close a connection if its task was cancelled while it waited to report the end (`server_event`).
+    With uvloop, garbage collection would then close the socket. But libuv aborts a process that closes a file
+    descriptor which libuv watches.
     """
     for transport in handler.transports.values():
         if isinstance(transport.writer, asyncio.StreamWriter):
@@ -135,7 +135,7 @@ def abort_all(handlers: Handlers) -> None:
 
 
 def abort(handler: Handler) -> None:
-    """End a client's connection, and all that it led to, at once: what is in buffers is lost."""
+    """Close a client's connection, and its connections to servers, at once. Bytes in buffers are lost."""
     for transport in list(handler.transports.values()):
         if transport.handler is not None:
             transport.handler.cancel("ended by the gate")

@@ -1,10 +1,10 @@
 """CurrentCa: the CA in force in a process, kept equal to its files.
 
 Rules
-  - What does not load changes nothing: the last good CA stays, and that is said once.
-  - What has changed is decided by the digests of the files. A file that is gone is never made anew while a CA of
-    its is in force: no client would know the new one.
-  - One process of a gate speaks: a worker is silent.
+  - Files that do not load change nothing: the last good CA stays in force, and the gate logs that once.
+  - The digests of the files tell whether they have changed. While a CA is in force, the gate never makes a missing
+    file of that CA anew: no client would trust the new CA.
+  - One process of a gate writes to the log: a worker is silent.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ WARN_EVERY = timedelta(days=1)
 
 
 class CurrentCa:
-    """Opens the CA that a policy in the file `path` says; the gate's own is made where there is none.
+    """Opens the CA of a policy in the file `path`. It makes the gate's own CA where there is none.
 
-    `current` is None where the policy needs none. Raises StoplistError where there is none that can be used.
+    `current` is None where the policy needs no CA. Raises StoplistError where it needs one and none can be used.
     """
 
     def __init__(self, policy: Policy, path: Path, state_dir: Path, now: datetime, *, speaks: bool) -> None:
@@ -44,7 +44,7 @@ class CurrentCa:
         self._looking = threading.Lock()
 
     def look(self, policy: Policy, now: datetime) -> None:
-        """Take up what has changed in the policy or in the files; say, once a day, when the CA ends soon."""
+        """Take up changes of the policy or the files. If the CA ends soon, log that once a day."""
         with self._looking:
             source = Source.of(policy, self._path, self._state_dir)
             seen = _digests(source)

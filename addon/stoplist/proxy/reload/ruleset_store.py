@@ -1,15 +1,14 @@
 """RulesetStore: the ruleset in force, kept equal to the newest good files on disk.
 
-Two threads of its own: watchdog's, which is told when something happens in a folder, and the
-store's, which reads, verifies, swaps and remembers. The event loop only ever reads `current`.
+The store has two threads. The thread of watchdog gets the events of folders. The thread of the store reads and
+verifies the files, puts another ruleset into force, and remembers it. The event loop only reads `current`.
 
 Rules
-  - `current` is replaced by one assignment; a request takes it once and is judged by it whole.
-  - What has changed is decided by the digests of the files, never by events or times: an event
-    only says "look", and every `watch: poll` the store looks without one.
-  - What does not verify changes nothing, and is reported once, with what to do.
-  - What is in force is remembered in the state; a state that cannot be written is reported, and
-    enforcement goes on.
+  - One assignment replaces `current`. A request takes it once, and is judged by that ruleset only.
+  - The digests of the files tell whether they have changed, never events or times. An event only says "look". Every
+    `watch: poll` the store looks without an event.
+  - Files that do not verify change nothing. The store reports them once, with what to do.
+  - The store remembers in the state what is in force. It reports a state that it cannot write, and enforcement goes on.
 """
 
 from __future__ import annotations
@@ -42,19 +41,19 @@ from stoplist.proxy.reload.watched_paths import Nudge, Places
 from stoplist.state import State
 
 SETTLE_SECONDS = 0.1
-"""How long an event is waited on for others: one save makes several."""
+"""How long the store waits after an event for more: one save makes several events."""
 _MAX_STAMP_SIZE = 1024
 _M_MMAP_THRESHOLD = -3
-"""Of mallopt(3), as <malloc.h> has it."""
+"""A parameter of mallopt(3), with the value from <malloc.h>."""
 _LARGE = 1024 * 1024
 """In bytes."""
 _AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca", "metrics")
-"""Keys of a policy that are read once."""
+"""Keys of a policy that the gate reads once, at its start."""
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What requests are judged and answered by: a ruleset and the stop page of its policy."""
+    """A ruleset and the stop page of its policy. The gate judges and answers requests with them."""
 
     ruleset: Ruleset
     page: StopPage
@@ -62,9 +61,12 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What came of changed files so far: how often, by result; when something was taken up last (POSIX seconds), and
-    how long that took to load; what is wrong with the files now. `kept_out` are list files whose list is not in
-    force, with its serial where it waits for release."""
+    """The results of changed files so far.
+
+    `results` counts them by result. `time` is when a change was last put into force, in POSIX seconds, and `seconds`
+    how long that took to load. `is_refused` says whether the present files are refused as a whole. `kept_out` are the
+    list files whose list is not in force, with its serial where the list waits for release.
+    """
 
     results: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("activated", "refused", "held"), 0))
     time: float = 0.0
@@ -73,17 +75,17 @@ class Reload:
     kept_out: Mapping[Path, int | None] = field(default_factory=dict)
 
     def after(self, result: str, **changed: Any) -> Reload:
-        """The same once more."""
+        """The same, with one more of `result` and with the `changed` fields."""
         results = {**self.results, result: self.results[result] + 1}
         return dataclasses.replace(self, results=results, **changed)
 
 
 class RulesetStore:
-    """Loads a policy when it is made, raising Problems if that fails; `watch` keeps it current.
+    """Loads a policy when it is made, and raises Problems if that fails. `watch` keeps the ruleset current.
 
-    The `state` is the store's from then on, and closed with it. `observer` makes what tells of events
-    in folders; `place` puts a ruleset where it shall be kept; `on_accept` is called with each one just before
-    it is in force.
+    The store owns the `state` from then on, and closes it. `observer` makes the observer of events in folders. `place`
+    puts a ruleset where the process keeps it. The store calls `on_accept` with each ruleset just before it is in force,
+    and `on_change` when another one is in force.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class RulesetStore:
         self._observer: BaseObserver | None = None
         self._places = Places(frozenset())
         self._expired: set[tuple[str, int]] = set()
-        """Lists that have expired, by name and serial, of which that was said."""
+        """Expired lists that were reported, by name and serial."""
         self.reload = Reload()
         self._reader = files.Reader()
         now = clock.now()
@@ -124,13 +126,13 @@ class RulesetStore:
         self._at_start: loading.Loaded | None = loaded
 
     def watch(self) -> None:
-        """Say what is in force, and start to keep it equal to the files."""
+        """Log the ruleset in force, and start to keep it equal to the files."""
         for note in self._state.notes:
             log_allowlist.say(records.Noted(note))
         report(self.current.ruleset)
         if self._at_start is not None:
             self._settle(self._at_start, clock.now())
-            self._at_start = None  # it holds the bytes of every list file
+            self._at_start = None  # this frees the bytes of every list file
         self._thread = threading.Thread(target=self._run, name="stoplist-store", daemon=True)
         self._thread.start()
 
@@ -157,18 +159,18 @@ class RulesetStore:
             if not self._stopped:
                 try:
                     self._refresh(clock.now())
-                except Exception as error:  # the thread must live: without it no list is taken up again
+                except Exception as error:  # the thread must live: without it no new list comes into force
                     log_allowlist.say(records.NotLookedAt(type(error).__name__))
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
-        """Load everything, and take note of which files were looked at.
+        """Load everything, and note which files were read. Raises Problems.
 
-        What fails in any other way than with Problems leaves the note as it was, and is tried again.
+        Any other exception leaves the note as it was, so that the store tries again.
         """
         reader = files.Reader()
         with contextlib.suppress(StoplistError):
             reader.read(self._state.release_stamp, _MAX_STAMP_SIZE)
-        # At the start nobody waits for an answer yet.
+        # At the start no client waits for an answer yet.
         judge = is_signature_of if previous is None else is_signature_of_large
         try:
             loaded = loading.load(self.path, now=now, previous=previous, state=self._state, reader=reader, judge=judge)
@@ -200,7 +202,7 @@ class RulesetStore:
             seconds = time.monotonic() - began
             self.reload = self.reload.after("activated", time=now.timestamp(), seconds=seconds)
             keys = changed_keys(before.policy, loaded.ruleset.policy)
-            with self._telling():  # exceptions are remembered by themselves
+            with self._telling():  # `_settle` remembers exceptions
                 self._state.change(self.path, (key for key in keys if not key.startswith("exceptions")), now)
             self._on_change(in_force)
             report(loaded.ruleset)
@@ -210,7 +212,7 @@ class RulesetStore:
         self._settle(loaded, now)
 
     def _settle(self, loaded: loading.Loaded, now: datetime) -> None:
-        """Report and remember what came of loading."""
+        """Report and remember the result of loading."""
         kept_out = {fault.file: fault.held.header.serial if fault.held else None for fault in loaded.faults}
         self.reload = dataclasses.replace(self.reload, is_refused=False, kept_out=kept_out)
         for fault in loaded.faults:
@@ -238,21 +240,21 @@ class RulesetStore:
                     self._state.refuse(fault.file, fault.error.message, now)
 
     def _remember_enforced(self, ruleset: Ruleset) -> None:
-        """A list that was observed may be enforced now, without a change of its file."""
+        """Remember the enforced lists: the policy may enforce an observed list without a change of its file."""
         pairs = zip(ruleset.policy.lists, ruleset.lists, strict=True)
         with self._telling():
             self._state.enforce(signed for wanted, signed in pairs if wanted.mode != "observe")
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Say so where the state cannot be written, and go on."""
+        """Where the state cannot be written, log that and go on."""
         try:
             yield
         except StoplistError as error:
             log_allowlist.say(records.NotRemembered(error))
 
     def _report_expiry(self, now: datetime) -> None:
-        """Say once that a list has expired while it was in force."""
+        """Log once that a list has expired while it was in force."""
         ruleset = self.current.ruleset
         for wanted, signed in zip(ruleset.policy.lists, ruleset.lists, strict=True):
             if signed.expired(now) and _name_of(signed) not in self._expired:
@@ -270,11 +272,11 @@ class RulesetStore:
             for folder in places.folders:
                 self._observer.schedule(Nudge(places, self._look.set), str(folder))
             self._observer.start()
-            self._look.set()  # for what changed before the observer listened
-        except Exception as error:  # OSError as inotify has it, or whatever a platform's observer raises
+            self._look.set()  # there may have been changes before the observer started
+        except Exception as error:  # inotify raises OSError; observers of other platforms raise others
             self._stop_observer()
             if Places.of(self._reader.seen) != places:
-                self._look.set()  # a folder went away meanwhile: look at once, and observe what is there then
+                self._look.set()  # a folder went away meanwhile: look at once, and then observe the folders that exist
             elif self._places != places:
                 why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
                 poll = self.current.ruleset.policy.watch.poll
@@ -292,8 +294,11 @@ class RulesetStore:
 
 
 def _return_large_memory() -> None:
-    """Have what loading takes, several times the list, returned to the system at once: glibc would learn from the
-    first large piece that is freed to keep others for the thread (mallopt(3), M_MMAP_THRESHOLD)."""
+    """Make glibc return the memory of loading to the system at once. Loading takes several times the size of the list.
+
+    By default glibc raises its threshold when the first large block is freed, and then keeps such blocks for the
+    thread (mallopt(3), M_MMAP_THRESHOLD).
+    """
     with contextlib.suppress(AttributeError, OSError):  # another C library, or another system
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
@@ -307,7 +312,7 @@ def _is_alive(observer: BaseObserver | None) -> bool:
 
 
 def report(ruleset: Ruleset) -> None:
-    """Log what is in force: each list with its serial, size and end; nothing of its contents."""
+    """Log the ruleset in force: each list with its serial, size and expiry, but nothing of its contents."""
     for signed, verdict in ruleset.entries:
         log_allowlist.say(records.ListInForce.of(signed, verdict.action))
     if ruleset.policy.tls == "intercept":

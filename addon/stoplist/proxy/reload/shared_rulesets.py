@@ -1,12 +1,13 @@
-"""Sharing: one ruleset in the memory of several processes.
+"""Shared rulesets: one ruleset in the memory of several processes.
 
-The digests of a list are most of what a gate holds, and never change. So the supervisor puts them into memory
-that has a file descriptor and no name, which its workers map: however many there are, they are there once.
+The digests of the lists take most of a gate's memory, and never change. So the supervisor puts them into memory that
+has a file descriptor and no name, and its workers map that memory. However many workers there are, the digests are in
+memory once.
 
 Rules
-  - What is shared can be read only: nobody can change a list that others judge by.
-  - A descriptor lives as long as the list that it is of; nothing is on disk.
-  - What is passed comes from the supervisor of the very same gate, and nobody else.
+  - Shared memory is read-only: no process can change a list by which others judge.
+  - A file descriptor lives as long as its list. Nothing is on disk.
+  - A worker takes rulesets from the supervisor of its own gate only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PIECE = 1024 * 1024
 
 
 class SharedDigests(DigestSet):
-    """A DigestSet in memory that can be passed on: `files` are the descriptors of its payload and its index."""
+    """A DigestSet in memory that can be passed on: `files` are the file descriptors of its payload and its index."""
 
     __slots__ = ("__weakref__", "files")
 
@@ -44,15 +45,15 @@ class SharedDigests(DigestSet):
 
 
 def share(ruleset: Ruleset) -> Ruleset:
-    """The same ruleset, its lists in memory that can be passed on."""
+    """The same ruleset, with its lists in memory that can be passed on."""
     lists = [dataclasses.replace(signed, digests=_share(signed.digests)) for signed in ruleset.lists]
     return Ruleset.of(ruleset.policy, lists)
 
 
 def pack(ruleset: Ruleset, page: StopPage, layout: Mapping[Cell, int]) -> list[int]:
-    """Descriptors of a ruleset that is shared, of its stop page, and of where its cells stand in the counters.
+    """File descriptors that hold a shared ruleset, its stop page, and the places of its cells in the counters.
 
-    The first is the receiver's only, the others are the ruleset's.
+    The caller closes the first one after sending it. The ruleset owns the others.
     """
     lists, files = [], list[int]()
     for signed in ruleset.lists:
@@ -71,7 +72,7 @@ def pack(ruleset: Ruleset, page: StopPage, layout: Mapping[Cell, int]) -> list[i
 
 
 def unpack(files: Sequence[int]) -> tuple[Ruleset, StopPage, Mapping[Cell, int]]:
-    """What was packed; the descriptors are the ruleset's own from then on."""
+    """The values that `pack` packed. The ruleset owns its file descriptors from then on."""
     policy: Policy
     page: StopPage
     layout: Mapping[Cell, int]
@@ -93,7 +94,7 @@ def _share(digests: DigestSet) -> SharedDigests:
 
 
 def _file(data: Payload | memoryview) -> int:
-    """A descriptor of memory that holds `data`, and cannot be changed."""
+    """The file descriptor of memory that holds `data`, and that cannot be changed."""
     file = os.memfd_create("stoplist", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     rest = memoryview(data)
     while rest:

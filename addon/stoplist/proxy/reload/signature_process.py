@@ -1,14 +1,12 @@
-"""Judges Ed25519 signatures of large lists in a process apart.
+"""Verifies Ed25519 signatures of large lists in a separate process.
 
-The library holds the interpreter while it hashes what was signed, 25 ms for a million domains: no
-request would be answered meanwhile. (Other schemes hash faster.) A process of its own takes longer
-and lets requests go on.
+The library holds the interpreter while it hashes the signed bytes: 25 ms for a million domains. The gate could
+answer no request meanwhile. (Other schemes hash faster.) A separate process takes longer, but requests go on.
 
 Rules
-  - Two exit statuses that no failing interpreter has mean a signature or none; after any other, what
-    would have been done apart is done here.
-  - The process is given a public key, a signature and the signed bytes: nothing secret, nothing of a
-    request.
+  - Two exit statuses, which a failing interpreter never has, mean a valid or an invalid signature. After any other
+    status, this process verifies the signature itself.
+  - The separate process gets a public key, a signature and the signed bytes: nothing secret, nothing of a request.
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ from securesystemslib.signer import Signature, SSlibKey
 from stoplist.core.lists.keys import is_signature_of
 
 LARGE = 1024 * 1024
-"""From this many signed bytes on, a process apart is worth its start."""
+"""From this many signed bytes on, a separate process is worth its start."""
 SECONDS = 60
-"""How long a process apart may take, from its start to its end; it is killed then."""
+"""How long the separate process may take, from its start to its end. After that it is killed."""
 
 _PROGRAM = """
 import sys
@@ -40,7 +38,7 @@ _SIGNATURE, _NONE, _UNKNOWN = 40, 41, 1
 
 
 def is_signature_of_large(key: SSlibKey, signature: Signature, signed: bytes) -> bool:
-    """Whether `signature` is that of `key` over the bytes `signed`."""
+    """Whether `signature` is a signature by `key` over the bytes `signed`."""
     status = _UNKNOWN
     if key.scheme == "ed25519" and len(signed) >= LARGE:
         status = _judge_apart(f"{key.keyval['public']} {signature.signature}\n".encode(), signed)
@@ -48,7 +46,7 @@ def is_signature_of_large(key: SSlibKey, signature: Signature, signed: bytes) ->
 
 
 def _judge_apart(asked: bytes, signed: bytes) -> int:
-    """The exit status of the process that was asked."""
+    """The exit status of the separate process; _UNKNOWN if it could not run or took too long."""
     command = [sys.executable, "-I", "-c", _PROGRAM]
     try:
         return subprocess.run(  # noqa: S603  our own program

@@ -1,12 +1,12 @@
-"""Places: where in the file system a change can matter for some files.
+"""Watched paths: the places in the file system at which a change can affect some files.
 
-A file is reached by a path, and each part of the path can be replaced: the file, its folder, a symbolic
-link on the way. Kubernetes swaps a link named ``..data``; administrators swap ``current``. Every such
-part is a place: a folder, and a name in it.
+A path leads to a file, and each part of the path can be replaced: the file, its folder, a symbolic link on the way.
+Kubernetes swaps a link named ``..data``; administrators swap ``current``. Every such part is a place: a folder, and a
+name in it.
 
 Rules
-  - A place outlives what it names: what does not exist has places too, where it would appear.
-  - Two places are the same only if their folders are: a folder that was replaced is another one.
+  - A place outlives the file that it names. A file that does not exist has places too, where it would appear.
+  - Two places are the same only if their folders are the same: a replaced folder is another one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Places:
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Places:
-        """The places of absolute `paths` that exist now."""
+        """The places of absolute `paths`, of which the folders exist now."""
         return cls(frozenset(place for path in paths for place in _places(path)))
 
     @property
@@ -45,13 +45,13 @@ class Places:
         return {place.folder for place in self.places}
 
     def hold(self, path: str) -> bool:
-        """Whether a change at `path` can matter."""
+        """Whether a change at `path` can affect the files."""
         folder, name = os.path.split(path)
         return any(place.name == name and str(place.folder) == folder for place in self.places)
 
 
 class Nudge(FileSystemEventHandler):
-    """Calls `look` for each event at one of `places`, but those that looking itself causes."""
+    """Calls `look` for each event at one of `places`, except events that reading the files causes."""
 
     def __init__(self, places: Places, look: Callable[[], None]) -> None:
         self._places = places
@@ -66,7 +66,7 @@ class Nudge(FileSystemEventHandler):
 
 
 def _places(path: Path) -> Iterator[WatchedPath]:
-    """The file and its folder, and the same for what each symbolic link on the way names."""
+    """The places of the file and its folder, and the same for the target of each symbolic link on the way."""
     pending, links = [path], 0
     while pending:
         path = pending.pop()
@@ -81,7 +81,7 @@ def _places(path: Path) -> Iterator[WatchedPath]:
 
 
 def _place(path: Path) -> Iterator[WatchedPath]:
-    """The place of one part of a path, if the folder it is in exists."""
+    """The place of one part of a path, if its folder exists."""
     try:
         status = path.parent.stat()
     except OSError:

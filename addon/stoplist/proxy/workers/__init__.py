@@ -1,1 +1,1 @@
-"""Several processes that serve one gate: the supervisor, its workers, and what they hand to each other."""
+"""Several processes that serve one gate: the supervisor, its workers, and the channel between them."""

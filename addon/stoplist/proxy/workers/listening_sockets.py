@@ -1,4 +1,4 @@
-"""Listening: the sockets that clients connect to, made here or handed down by a supervisor."""
+"""Listening sockets: the process makes them itself, or gets them from its supervisor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ BACKLOG = 1024
 """How many connections may wait to be accepted; the system may allow fewer."""
 
 type SocketAddress = tuple[str, int]
-"""Where to listen: a host and a port."""
+"""A host and a port to listen at."""
 type Sockets = dict[SocketAddress, list[socket.socket]]
 type Described = Sequence[tuple[str, int, Sequence[int]]]
-"""Sockets as one process tells them to another: host, port, descriptors."""
+"""Sockets, as one process describes them to another: host, port, file descriptors."""
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """A listening socket for each address of `host`, all on one port; an empty host is every address of the machine.
+    """A listening socket for each address of `host`, all on one port. An empty host means every address of the machine.
 
-    Port 0 is any free one. Where it is `shared`, more sockets can be bound to the same address (SO_REUSEPORT).
+    Port 0 means any free port. With `shared`, other sockets can bind to the same address (SO_REUSEPORT).
     Raises OSError.
     """
     found: list[socket.socket] = []
@@ -55,7 +55,7 @@ def describe(sockets: Sockets) -> Described:
 
 
 def adopt(described: Described) -> Sockets:
-    """The sockets of descriptors that another process handed down; they are this one's only from then on."""
+    """Make sockets from file descriptors that another process handed down. Child processes do not inherit them."""
     sockets: Sockets = {}
     for host, port, files in described:
         sockets[host, port] = [socket.socket(fileno=file) for file in files]
@@ -77,7 +77,7 @@ def all_of(sockets: Sockets) -> list[socket.socket]:
 
 
 class SharedSockets:
-    """For each of `count` workers, a socket at each of `places`, which have the names of their modes.
+    """The listening sockets of `count` workers: each has its own at each of `places`, which map to names of modes.
 
     The system spreads new connections among the sockets of one place (SO_REUSEPORT).
     """
@@ -88,7 +88,7 @@ class SharedSockets:
         self._sockets: list[Sockets] = []
 
     def open(self, kept: Sequence[Described] = ()) -> None:
-        """Have all of them; those that were `kept`, and are wanted still, stay. Raises StoplistError."""
+        """Open all sockets. Sockets that were `kept` stay open if they are still wanted. Raises StoplistError."""
         before = [adopt(described) for described in kept]
         for slot in range(self.count):
             old = before[slot] if slot < len(before) else {}
@@ -112,13 +112,13 @@ class SharedSockets:
         return self._sockets[slot]
 
     def say_where(self) -> None:
-        """Write to the log where clients come in."""
+        """Write the addresses at which clients connect to the log."""
         for place, mode in self._places.items():
             for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
                 log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode, self.count))
 
     def keep(self) -> list[Described]:
-        """What `open` is told after this process has executed itself anew; they stay open from now on."""
+        """The argument for `open` after this process has executed itself anew. The sockets stay open over exec."""
         for sockets in self._sockets:
             for each in all_of(sockets):
                 each.set_inheritable(True)
@@ -131,21 +131,21 @@ class SharedSockets:
 
 
 class ListeningSockets:
-    """Where the process listens: at places for which it was handed sockets, and anywhere else by itself."""
+    """Gives the sockets for a place: those that a supervisor handed down, or new ones where there are none."""
 
     def __init__(self, handed: Sockets | None = None) -> None:
         handed = handed or {}
         self.ports = {place: place[1] or found[0].getsockname()[1] for place, found in handed.items()}
-        """The port at each place that was handed down: where any free one was wanted, which one it is."""
+        """The port at each place that was handed down. Where any free port was wanted, this is the one in use."""
         self._handed = {(host, self.ports[host, port]): found for (host, port), found in handed.items()}
 
     def sockets(self, host: str, port: int) -> list[socket.socket]:
-        """Raises OSError."""
+        """The listening sockets for a host and a port. Raises OSError."""
         handed = self._handed.get((host, port))
         return list(handed) if handed is not None else listen(host, port)
 
     def install(self, loop: Any) -> None:
-        """Have the event loop's `create_server` use what was handed down."""
+        """Make the event loop's `create_server` use the sockets that were handed down."""
         create_server = loop.create_server
 
         async def create(protocol: Any, host: Any = None, port: Any = None, **options: Any) -> Any:

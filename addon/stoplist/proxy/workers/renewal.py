@@ -1,4 +1,4 @@
-"""Renewal: a supervisor executes itself anew on SIGHUP, with the code and the policy that are on disk then."""
+"""Renewal: on SIGHUP a supervisor executes itself anew, with the code and the policy that are on disk then."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from stoplist.proxy.workers.worker_pool import START_SECONDS
 from stoplist.proxy.workers.worker_process import environment_with, same_command
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What a supervisor is told things by."""
+"""The signals that a supervisor handles."""
 
 _HAD_TERMINAL = sys.stderr.isatty()
 
 
 def terminal_is_gone() -> bool:
-    """Whether SIGHUP says what it first said: the terminal that this was started in was closed."""
+    """Whether the terminal in which this process was started is closed: the original meaning of SIGHUP."""
     return _HAD_TERMINAL and not os.isatty(sys.stderr.fileno())
 
 
 async def would_start(held: Sequence[SocketAddress]) -> bool:
-    """Whether this very command would start now, beside what runs and listens at the places `held`."""
+    """Whether this same command would start now, beside the gate that runs and listens at the places `held`."""
     environment = environment_with({"check": held})
     try:
         process = await asyncio.create_subprocess_exec(*same_command(), env=environment)
@@ -39,6 +39,9 @@ async def would_start(held: Sequence[SocketAddress]) -> bool:
 
 
 def execute_anew(kept: Mapping[str, Any]) -> None:
-    """Become this very program anew, which is told what was `kept`. Signals wait until it handles them."""
+    """Replace this process by the same program, and pass it `kept`.
+
+    The system holds signals back until the new program handles them.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    os.execve(sys.executable, same_command(), environment_with({"kept": kept}))  # noqa: S606  this very program
+    os.execve(sys.executable, same_command(), environment_with({"kept": kept}))  # noqa: S606  the same program

@@ -1,20 +1,21 @@
-"""Supervisor: the process that keeps several workers, which serve one gate.
+"""Supervisor: the process that keeps several workers running, which serve one gate.
 
   supervisor   loads, watches and verifies the files, writes log and counts, owns the listening sockets
-  worker       a gate (gate_process.py) that is given all of that: rulesets in shared memory, sockets, and counters of
-               numbers that the supervisor reads (shared_counters.py)
+  worker       a gate (gate_process.py) that gets from its supervisor: rulesets in shared memory, sockets, and counters,
+               which the supervisor reads (shared_counters.py)
 
-Each worker has a listening socket of its own for each address, among which the system spreads new connections
-(SO_REUSEPORT). The supervisor has them too: when a worker ends, what waits in its socket waits for the next one.
+Each worker has its own listening socket for each address. The system spreads new connections among them
+(SO_REUSEPORT). The supervisor holds the sockets too: when a worker ends, connections that wait in its socket wait
+for the next worker.
 
-On SIGTERM all workers end, after their connections have. On SIGHUP the supervisor makes sure that the code and the
-policy on disk start, executes itself anew, keeps the sockets and the old workers until new ones serve, and then lets
-the old ones finish what they carry.
+On SIGTERM each worker ends when its connections have ended. On SIGHUP the supervisor checks that the code and the
+policy on disk start, and executes itself anew. It keeps the sockets, and the old workers until new ones serve. Then
+it lets the old workers finish their connections.
 
 Rules
-  - A worker is the same command line as the supervisor, with `TASK` in its environment.
-  - Supervisor and worker speak over a socket pair: one letter, and descriptors. No host ever crosses it.
-  - A worker whose supervisor is gone ends.
+  - A worker runs the same command line as the supervisor, with `TASK` in its environment.
+  - Supervisor and worker speak over a socket pair: a message is one letter and file descriptors. It names no host.
+  - When the supervisor is gone, its workers end.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ from stoplist.state import State
 
 
 class Supervisor:
-    """Keeps `count` workers with the policy at `path` and a socket at each of `places`, with the name of its mode.
+    """Keeps `count` workers running, with the policy at `path` and a socket at each of `places`.
 
-    `drain` is how many seconds open connections have to end in.
+    `places` map to the names of their modes. Open connections have `drain` seconds to end.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Supervisor:
         self._renewing = False
 
     async def run(self, inherited: Mapping[str, Any] | None) -> None:
-        """Serve until told to end. `inherited` is what the process kept when it executed itself anew.
+        """Serve until a signal ends it. `inherited` is the state that the process kept when it executed itself anew.
 
         Raises StoplistError where the gate cannot start.
         """
@@ -94,7 +95,7 @@ class Supervisor:
         self._pool.start(self._own_addresses(), inherited["workers"] if inherited else ())
         has_old = self._pool.serves
         try:
-            if has_old:  # they judge by what was in force before, and it may take long until others serve
+            if has_old:  # old workers have the previous ruleset, and it may take long until new ones serve
                 self._follow_files()
                 self._tasks.start(self._pool.spread())
             await self._pool.until_ready()
@@ -126,7 +127,7 @@ class Supervisor:
         self._tasks.start(self._keep_authority())
 
     def _changed(self, _: InForce) -> None:
-        """Called by the store's thread when another ruleset is in force; it goes on when all workers have it."""
+        """The store's thread calls this when another ruleset is in force. It waits until all workers have it."""
         spread = asyncio.run_coroutine_threadsafe(self._pool.spread(), self._loop)
         with contextlib.suppress(TimeoutError):
             spread.result(ANSWER_SECONDS * (len(self._pool) + 1))
@@ -143,7 +144,7 @@ class Supervisor:
             os.close(files[0])
 
     async def _beat(self) -> None:
-        """Gather what the workers counted, and write the period when it has closed."""
+        """Gather the counts of the workers, and write a period when it has closed."""
         while True:
             seconds = BEAT_SECONDS
             try:
@@ -154,7 +155,7 @@ class Supervisor:
             self._faults.report()
 
     async def _keep_authority(self) -> None:
-        """Say what becomes of the CA; each worker takes it up by itself."""
+        """Watch the CA, and log its changes. Each worker takes up another CA by itself."""
         while True:
             policy = self._store.current.ruleset.policy
             try:
@@ -164,7 +165,7 @@ class Supervisor:
             await asyncio.sleep(policy.watch.poll)
 
     async def _close_files(self) -> None:
-        """Write what was counted."""
+        """Write the counts, and close the store."""
         await asyncio.to_thread(self._period_counts.beat, time.time())
         self._store.close()
         self._faults.report()
@@ -189,7 +190,7 @@ class Supervisor:
     # The end, and a new beginning
 
     def _end(self, number: int) -> None:
-        if self._ending.is_set():  # told twice: at once
+        if self._ending.is_set():  # a second signal: end at once
             self._pool.end_at_once()
         self._ends_with = number
         self._stop()
@@ -219,7 +220,7 @@ class Supervisor:
             self._endpoint.close()
 
     async def _renew(self) -> None:
-        """Execute this process anew, with the code and the policy that are on disk now, if they start."""
+        """If the code and the policy that are on disk now start, execute this process anew with them."""
         if self._renewing or self._ending.is_set():
             return
         self._renewing = True

@@ -1,6 +1,6 @@
-"""Worker: what a process that serves a gate with others has in place of files and state.
+"""Worker: the connection of one worker process to its supervisor, in place of files and state.
 
-Its rulesets come from the supervisor, which reads what it counts from its counters (see supervisor.py).
+The supervisor sends the rulesets, and reads the counts from the worker's counters (see supervisor.py).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from stoplist.proxy.workers.worker_channel import Word, WorkerChannel
 
 
 class Worker:
-    """What the supervisor handed down: `task` is from its supervisor.py.
+    """The channel, sockets and counters that the supervisor handed down. `task` comes from worker_process.py.
 
-    `own` is where the supervisor itself listens; `has_all` says whether to serve the modes that only one process
-    can serve; `on_take` is called when they are to be served from then on, `on_end` when the supervisor is gone.
+    `own` are the places at which the supervisor itself listens. `has_all` says whether this worker serves the modes
+    that only one process can serve. `on_take` is called when it must serve them from then on, `on_end` when the
+    supervisor is gone.
     """
 
     def __init__(self, task: dict[str, Any]) -> None:
@@ -41,16 +42,16 @@ class Worker:
         self.on_end: Callable[[], None] = lambda: None
 
     def release(self) -> None:
-        """Say that the modes which only one process can serve are free."""
+        """Tell the supervisor that the modes which only one process can serve are free."""
         with suppress(OSError):
             self.channel.send(Word.RELEASED)
 
 
 class Follower:
-    """The ruleset in force, as the supervisor says. Waits for the first one when it is made.
+    """Follows the ruleset in force of the supervisor. The constructor waits for the first one.
 
-    `on_change` is called, by a thread, with each one that follows, `on_word` with every other word of the
-    supervisor, and with None when it is gone. `counter` counts in the worker's counters by what is in force.
+    A thread calls `on_change` with each later ruleset. It calls `on_word` with every other word of the supervisor,
+    and with None when the supervisor is gone. `counter` counts in the worker's counters, by the ruleset in force.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Follower:
         threading.Thread(target=self._run, name="stoplist-link", daemon=True).start()
 
     def close(self) -> None:
-        """Nothing is held but the link, which ends with the process."""
+        """Do nothing: the follower holds only the channel, which ends with the process."""
 
     def _run(self) -> None:
         try:
@@ -84,7 +85,7 @@ class Follower:
                     self._channel.send(Word.TAKEN)
                 else:
                     self._on_word(word)
-        finally:  # who cannot follow must not go on with what was in force: the supervisor ends it
+        finally:  # a worker that cannot follow must not go on with an old ruleset: the supervisor ends it
             with suppress(OSError):
                 self._channel.connection.shutdown(socket.SHUT_RDWR)
             self._on_word(None)

@@ -1,7 +1,7 @@
-"""Link: what supervisor and worker say to each other, over a socket pair.
+"""The channel between supervisor and worker: a socket pair.
 
-A message is one letter, which says what it is, and the descriptors that belong to it. No host, no address and
-no request is ever in one; counts are in the worker's counters.
+A message is one letter, which gives its kind, and the file descriptors that belong to it. A message holds no host,
+no address and no request. Counts are in the worker's counters.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from enum import Enum
 from typing import Self
 
 MAX_FILES = 253
-"""How many descriptors one message may hold (SCM_MAX_FD of Linux)."""
+"""How many file descriptors one message may hold (SCM_MAX_FD of Linux)."""
 
 
 class Word(Enum):
     RULESET = b"r"
-    """To a worker: judge by this from now on; descriptors of a ruleset (see shared_rulesets.py)."""
+    """To a worker: judge by this ruleset from now on. It comes as file descriptors (see shared_rulesets.py)."""
     TAKE = b"t"
-    """To a worker: serve the modes that only one process can."""
+    """To a worker: serve the modes that only one process can serve."""
     READY = b"R"
-    """To the supervisor: connections are accepted."""
+    """To the supervisor: the worker accepts connections."""
     TAKEN = b"a"
     """To the supervisor: the ruleset is in force."""
     RELEASED = b"x"
@@ -30,7 +30,7 @@ class Word(Enum):
 
 
 class WorkerChannel:
-    """One end, which is closed with it."""
+    """One end of the channel. `close` closes its socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -42,11 +42,11 @@ class WorkerChannel:
         return cls(ours), theirs
 
     def send(self, word: Word, files: Sequence[int] = ()) -> None:
-        """Raises OSError where the other end is gone, or does not listen."""
+        """Send a message. Raises OSError where the other end is gone, or does not read."""
         socket.send_fds(self.connection, [word.value], files)
 
     def receive(self) -> tuple[Word, list[int]] | None:
-        """The next message; None if the other end is gone. The descriptors are the caller's."""
+        """The next message; None if the other end is gone. The caller owns the file descriptors."""
         try:
             data, files, _, _ = socket.recv_fds(self.connection, 1, MAX_FILES)
         except ConnectionError:

@@ -1,7 +1,7 @@
 """WorkerPool: keeps a worker in each slot, and gives each the ruleset in force.
 
-A worker that ends is started again. A ruleset is given to one worker after the other: never are all of them busy
-with it.
+The pool starts a worker again when it ends. It gives a ruleset to one worker after the other, so that never all of
+them are busy with it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from stoplist.proxy.workers.worker_channel import Word, WorkerChannel
 from stoplist.proxy.workers.worker_process import WorkerProcess
 
 ANSWER_SECONDS = 2.0
-"""How long a worker is waited for."""
+"""How long the pool waits for a worker to answer or to end."""
 START_SECONDS = 60.0
-"""How long a worker may take to serve."""
+"""How long a worker may take until it serves."""
 SHORT_SECONDS = 5.0
-"""A worker that lived no longer is started again after a pause only."""
+"""If a worker lived for a shorter time, the pool pauses before it starts it again."""
 MAX_PAUSE_SECONDS = 10.0
 
 type Give = Callable[[WorkerChannel], None]
-"""Sends the ruleset in force. Raises OSError where the other end is gone, BlockingIOError where it does not listen."""
+"""Sends the ruleset in force. Raises OSError where the other end is gone, BlockingIOError where it does not read."""
 
 
 class WorkerPool:
-    """One worker for each of the `sockets`, which may also be `old` ones of what this process was before.
+    """One worker for each slot of `sockets`, and old workers from before this process executed itself anew.
 
-    `give` sends a worker its ruleset, `counts` reads what it counts; `drain` is how many seconds its connections
-    have to end in. `on_failure` is called where none can serve.
+    `give` sends a worker its ruleset, and `counts` reads its counters. The connections of a worker have `drain`
+    seconds to end. The pool calls `on_failure` where no worker can serve.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class WorkerPool:
     # Begin
 
     def start(self, own: Sequence[SocketAddress], kept: Sequence[Sequence[Any]] = ()) -> None:
-        """Start a worker in each slot, beside those that were `kept`. `own` is where the supervisor listens."""
+        """Start a worker in each slot, beside those that were `kept`. The supervisor itself listens at `own`."""
         self._own = own
         for told in kept:
             self._keep(WorkerProcess.kept(told))
@@ -98,7 +98,7 @@ class WorkerPool:
         self.serves = self.serves or not self._is_ending
 
     def dismiss_old(self) -> None:
-        """The workers of what this process was before end when their connections have."""
+        """Tell the old workers to end when their connections have ended."""
         for worker in self._workers:
             if worker.is_old:
                 if not worker.is_leaving:
@@ -111,7 +111,7 @@ class WorkerPool:
         try:
             self._give(worker.channel)
         except OSError:
-            worker.kill()  # it has ended, or waits for what never comes
+            worker.kill()  # it has ended, or waits for a ruleset that never comes
 
     def _keep(self, worker: WorkerProcess) -> None:
         self._workers.add(worker)
@@ -141,7 +141,7 @@ class WorkerPool:
             self._release(worker)
 
     def _release(self, worker: WorkerProcess) -> None:
-        """What only one process can serve is free: the worker that took this one's place serves it."""
+        """The modes that only one process can serve are free: let the worker that took this one's place serve them."""
         if not worker.has_all:
             return
         worker.has_all = False
@@ -158,7 +158,7 @@ class WorkerPool:
                 await self._convince(worker)
 
     async def _convince(self, worker: WorkerProcess) -> None:
-        """Give a worker the ruleset in force, and wait until it has it. One that does not listen is ended."""
+        """Give a worker the ruleset in force, and wait until it has it. Kill a worker that does not read."""
         worker.has_taken.clear()
         try:
             self._give(worker.channel)
@@ -172,8 +172,8 @@ class WorkerPool:
                 await asyncio.wait_for(worker.has_taken.wait(), ANSWER_SECONDS)
 
     async def _bury(self, worker: WorkerProcess) -> None:
-        """See a worker end, which has closed its channel; start another where it was not told to."""
-        # One that was not ready serves nobody: it may take its time, so that its status says why it ended.
+        """Wait for the end of a worker that has closed its channel. Start another if this one was not told to end."""
+        # A worker that was not ready serves no client: it gets more time, so that its exit status says why it ended.
         status = await worker.ended(ANSWER_SECONDS if worker.is_ready else START_SECONDS)
         self._workers.discard(worker)
         self._counts.leave(worker.counters)
@@ -187,7 +187,7 @@ class WorkerPool:
             return
         log_allowlist.say(records.WorkerEnded(worker.slot + 1, _end_of(status)))
         self._restarts += 1
-        if worker.is_old:  # there is another for its slot, or will be
+        if worker.is_old:  # its slot has another worker, or will have one
             self._release(worker)
             return
         lived = time.monotonic() - worker.born
@@ -209,7 +209,7 @@ class WorkerPool:
     # End
 
     def end(self) -> None:
-        """Start none again."""
+        """Start no worker again from now on."""
         self._is_ending = True
         self._news.set()
 
@@ -223,7 +223,7 @@ class WorkerPool:
             worker.kill()
 
     async def close(self, number: int) -> None:
-        """Tell each to end by the signal `number`, and wait until all have."""
+        """Send each worker the signal `number`, and wait until all have ended."""
         self.end()
         workers = list(self._workers)
         for worker in workers:
@@ -231,7 +231,7 @@ class WorkerPool:
         await asyncio.gather(*(worker.see_off(self._drain) for worker in workers))
 
     def keep(self) -> list[list[Any]]:
-        """What `start` is told after this process has executed itself anew."""
+        """The argument `kept` for `start`, after this process has executed itself anew."""
         return [worker.keep() for worker in self._workers]
 
 

@@ -1,4 +1,4 @@
-"""WorkerProcess: one worker, as its supervisor sees it: started, spoken to, told to end."""
+"""WorkerProcess: the supervisor's handle of one worker, to start it, speak to it, and end it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from stoplist.proxy.workers.listening_sockets import SocketAddress, Sockets, all
 from stoplist.proxy.workers.worker_channel import WorkerChannel
 
 TASK = "STOPLIST_TASK"
-"""The environment variable that says what a process of a gate is for; unset where a person starts it."""
+"""The environment variable that gives a process of a gate its task. It is unset where a person starts the gate."""
 END_SECONDS = 10.0
-"""How long a worker may take to end, beyond the time to drain; it is killed then."""
+"""How long a worker may take to end, beyond the time to drain. After that the supervisor kills it."""
 
 
 def same_command() -> list[str]:
@@ -30,7 +30,7 @@ def same_command() -> list[str]:
 
 
 def environment_with(task: Mapping[str, Any]) -> dict[str, str]:
-    """The environment of another process of this gate, which has this task."""
+    """The environment for another process of this gate, which gets this task."""
     return os.environ | {TASK: json.dumps(task)}
 
 
@@ -38,8 +38,8 @@ def environment_with(task: Mapping[str, Any]) -> dict[str, str]:
 class WorkerProcess:
     """The process `pid` that serves the sockets of `slot`, a number from 0.
 
-    `has_all` says whether it has the modes that only one process can serve; `is_old`, whether it was started by
-    what this process was before it executed itself anew.
+    `has_all` says whether it has the modes that only one process can serve. `is_old` says whether this process
+    started it before it executed itself anew.
     """
 
     slot: int
@@ -56,7 +56,7 @@ class WorkerProcess:
 
     @classmethod
     def start(cls, slot: int, sockets: Sockets, own: Sequence[SocketAddress], *, has_all: bool) -> Self:
-        """Start one. `own` is where the supervisor itself listens. Raises OSError."""
+        """Start a worker. The supervisor itself listens at `own`. Raises OSError."""
         channel, theirs = WorkerChannel.pair()
         counters = SharedCounters.make()
         task = {
@@ -77,7 +77,7 @@ class WorkerProcess:
         return cls(slot, pid, channel, counters, has_all)
 
     def keep(self) -> list[Any]:
-        """What this process is told of it when it executes itself anew; its descriptors stay open from now on."""
+        """The argument for `kept` after this process has executed itself anew. File descriptors stay open over exec."""
         connection, file = self.channel.connection, self.counters.file
         assert file is not None
         connection.set_inheritable(True)
@@ -86,7 +86,7 @@ class WorkerProcess:
 
     @classmethod
     def kept(cls, told: Sequence[Any]) -> Self:
-        """The worker of which `keep` told; it serves."""
+        """The worker that `keep` described. It serves already."""
         slot, pid, channel, counters, has_all, is_leaving = told
         for file in (channel, counters):
             os.set_inheritable(file, False)
@@ -103,18 +103,18 @@ class WorkerProcess:
 
     @property
     def serves(self) -> bool:
-        """Whether it serves what this process wants served, not what it wanted before it executed itself anew."""
+        """Whether it is ready, and not a worker from before this process executed itself anew."""
         return self.is_ready and not self.is_old
 
     def dismiss(self, number: int) -> None:
-        """Tell it to end: on SIGTERM when its connections have, on SIGINT at once."""
+        """Tell the worker to end: on SIGTERM when its connections have ended, on SIGINT at once."""
         self.is_leaving = True
         if number == signal.SIGINT and not self.is_ready:
-            number = signal.SIGKILL  # Python would say that it was interrupted
+            number = signal.SIGKILL  # Python would print that it was interrupted
         self._send(number)
 
     def kill(self) -> None:
-        """End it, whatever it is at."""
+        """End the worker at once."""
         self._send(signal.SIGKILL)
 
     def _send(self, number: int) -> None:
@@ -122,7 +122,7 @@ class WorkerProcess:
             os.kill(self.pid, number)
 
     async def see_off(self, drain: float) -> None:
-        """Wait until it has ended, which was told to; kill it when it takes too long. `drain` is in seconds."""
+        """Wait until a dismissed worker has ended; kill it when it takes too long. `drain` is in seconds."""
         try:
             await asyncio.wait_for(self.gone.wait(), drain + END_SECONDS)
         except TimeoutError:
@@ -130,7 +130,7 @@ class WorkerProcess:
             await self.gone.wait()
 
     async def ended(self, seconds: float) -> int:
-        """Its exit status, as subprocess has it. It is killed where it has not ended after `seconds`."""
+        """Wait for the exit status, as subprocess gives it. Kill the worker if it still runs after `seconds`."""
         status = asyncio.ensure_future(asyncio.to_thread(_wait_for, self.pid))
         await asyncio.wait([status], timeout=seconds)
         if not status.done():

@@ -1,4 +1,4 @@
 """Layers in mitmproxy's sense: events go in, commands come out, no I/O.
 
-They decide what serves a connection: before its first bytes, and after them.
+First layers serve a connection before its first bytes, next layers after them.
 """

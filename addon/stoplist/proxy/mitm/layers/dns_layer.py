@@ -1,13 +1,15 @@
-"""Dns: the layer of mitmproxy's `dns` mode. A listed name is answered as blocked, any other query is
-forwarded as it came, to the resolver of the system or to where the client sent it.
+"""Dns: the layer for DNS queries, in mitmproxy's `dns` mode and in transparent mode.
 
-Blocked is NXDOMAIN, so that no client asks another resolver, with the extended error 15 (blocked), or 16
-(censored) where the policy's status is 451 (RFC 8914) for clients that take EDNS; without a record
-that could be cached, so that a removal takes effect at once.
+The layer answers a query for a listed name as blocked. It forwards any other query unchanged, to the system's
+resolver or to the address to which the client sent it.
+
+The answer for a blocked name is NXDOMAIN, so that no client asks another resolver. For a client that uses EDNS it
+carries the extended error 15 (blocked), or 16 (censored) where the policy's status is 451 (RFC 8914). It has no
+record that a client could cache, so a removal from a list takes effect at once.
 
 Rules
-  - Queries and answers that pass are relayed byte by byte.
-  - What is no query for one readable name is refused.
+  - The layer relays queries and answers that pass byte by byte.
+  - It refuses a query that does not ask for one readable name, and drops data that is no query.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from stoplist.proxy.judge import Judge
 
 _LENGTH = struct.Struct("!H")
 _PAYLOAD = 1232
-"""Largest UDP answer of ours, in bytes (DNS flag day 2020)."""
+"""Largest UDP answer that the gate makes itself, in bytes (DNS flag day 2020)."""
 
 
 class Dns(Layer):
@@ -70,9 +72,9 @@ class Dns(Layer):
         try:
             message = dns.message.from_wire(query)
         except (dns.exception.DNSException, ValueError):
-            return  # no query, or from nobody who waits for an answer
+            return  # this is no query: no client waits for an answer
         if message.flags & dns.flags.QR:
-            return  # answering answers would never end
+            return  # an answer to an answer would make a loop
         try:
             verdict = judge_query(self._judge, message, self.context.client.peername[0])
         except Exception:
@@ -114,7 +116,7 @@ class Dns(Layer):
 
 
 def judge_query(judge: Judge, message: dns.message.Message, client: str) -> Verdict:
-    """The verdict for the one name that a query of `client` asks for. The root passes: it is no host."""
+    """The verdict for the one name in a query of `client`. A query for the root passes: the root is no host."""
     if message.opcode() != dns.opcode.QUERY or message.flags & dns.flags.QR or len(message.question) != 1:
         return UNREADABLE
     labels = message.question[0].name.labels[:-1]

@@ -1,20 +1,22 @@
-"""First layers: where connections begin, in place of mitmproxy's own first layers.
+"""First layers: the layers with which a connection begins, in place of mitmproxy's own first layers.
 
-mitmproxy builds a connection from layers: events go in, commands come out, no I/O. Its own first
-layers would contact a server before its name is judged, take a ClientHello of which one byte has
-arrived for raw bytes, lose the half-close of a tunnel, and read a request in another way than we do.
+mitmproxy builds a connection from layers: events go in, commands come out, no I/O. Its own first layers would
+  - contact a server before its name is judged,
+  - take a ClientHello for raw bytes when only its first byte has arrived,
+  - lose the half-close of a tunnel,
+  - and parse a request in another way than core/wire/heads.py does.
 
-  Explicit      an HTTP proxy connection: CONNECT is answered here, anything else goes to mitmproxy's HTTP
-  Socks5        connects only what may pass; a listed host gets its page
-  Transparent   connects nothing before the client's first bytes have been judged
-  Continued     goes on with a tunnel that the lane has opened
+  Explicit      an HTTP proxy connection: it answers CONNECT itself, and leaves the rest to mitmproxy's HTTP layer
+  Socks5        connects only to hosts that pass; a client that asks for a listed host gets the stop page
+  Transparent   connects to a server only after the client's first bytes have been judged
+  Continued     takes over a tunnel that the lane has opened
   Dns           in a module of its own
 
-What follows the first bytes is in next_layers.py.
+The module next_layers.py has the layers that follow the first bytes.
 
 Rules
-  - No layer judges by itself: it asks the judge, or a hook of the add-on that does.
-  - Nothing is connected before the names known by then are judged.
+  - No layer judges by itself: it asks the judge, or a hook of the add-on that asks the judge.
+  - A layer connects to a server only after the names known by then are judged.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ from stoplist.proxy.mitm.private_names import (
 
 
 class Explicit(Layer):
-    """An explicit proxy: each CONNECT becomes a tunnel with nothing of HTTP in it, in `HTTPMode.upstream`
-    through the parent proxy.
+    """An explicit proxy: each CONNECT becomes a tunnel outside mitmproxy's HTTP layer.
+
+    In `HTTPMode.upstream` the tunnel leads through the parent proxy.
     """
 
     def __init__(self, context: Context, judge: Judge, mode: HTTPMode) -> None:
@@ -68,7 +71,7 @@ class Explicit(Layer):
             if outer is not None:
                 yield from self._hand_over(outer, self._data)
             return
-        # What TLS to the gate itself agreed on says nothing of what a tunnel in it holds.
+        # The ALPN protocol of TLS to the gate itself says nothing about the protocol in a tunnel.
         self.context.client.alpn = None
         head = self._judge.read_head(self._data, client=self.context.client.peername[0])
         if head is None:
@@ -102,7 +105,7 @@ class Explicit(Layer):
             yield from self._answer(flow.response)
 
     def _opening(self, flow: http.HTTPFlow) -> Layer:
-        """What opens the tunnel, through the parent proxy if there is one."""
+        """The layer that opens the tunnel, through the parent proxy if there is one."""
         if self._mode is not HTTPMode.upstream:
             return _Connect(self.context, flow)
         mode = self.context.client.proxy_mode
@@ -112,7 +115,10 @@ class Explicit(Layer):
         return (parent / _Connect(self.context, flow))[0]
 
     def _answer(self, answer: http.Response) -> CommandGenerator[None]:
-        """Answer without a tunnel. Only who is asked for a password may ask again on this connection."""
+        """Answer without a tunnel, and close the connection.
+
+        Only where the answer asks for a password, the connection stays open for another request.
+        """
         yield commands.SendData(self.context.client, assemble_response(answer))
         if answer.status_code != 407:
             yield commands.CloseConnection(self.context.client)
@@ -129,7 +135,10 @@ class Explicit(Layer):
 
 
 class _Connect(Layer):
-    """Opens a tunnel and answers its CONNECT. Nothing is opened where `flow` has its answer: a page is served."""
+    """Opens a tunnel and answers its CONNECT.
+
+    Where `flow` has its answer already, the layer connects to no server: the gate serves a page in the tunnel.
+    """
 
     def __init__(self, context: Context, flow: http.HTTPFlow) -> None:
         super().__init__(context)
@@ -144,7 +153,7 @@ class _Connect(Layer):
             self._flow.response = established()
             child: Layer = Undecided(self.context)
             yield HttpConnectedHook(self._flow)
-        else:  # what was refused was counted where it was refused
+        else:  # a refusal was counted where it was made
             self._flow.response = response(refusal(Reason.DENIED) if is_refused(error) else UNREACHABLE)
             child = Refused(self.context)
             yield HttpConnectErrorHook(self._flow)
@@ -164,7 +173,7 @@ class _Tunnel(modes.DestinationKnown):
 
 
 class Socks5(modes.Socks5Proxy, _Tunnel):
-    """SOCKS: connects what may pass, and lets a listed host's client ask for its page."""
+    """SOCKS: connects to hosts that pass. Where the host is listed, it lets the client ask for the stop page."""
 
     def __init__(self, context: Context, judge: Judge) -> None:
         super().__init__(context)
@@ -183,7 +192,7 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
         verdict = self._judge.verdict(name, client=self.context.client.peername[0])
         if verdict.action is Action.STOP:
             self.context.server.address = (Host.parse(name).address, port)
-            return None  # counted when it asks for a page
+            return None  # the gate counts it when the client asks for a page
         if not self._judge.policy.tunnels.permits(port):
             verdict = strictest((verdict, CLOSED))
         self._judge.count(verdict)
@@ -195,7 +204,7 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
 
 
 class Continued(Layer):
-    """A tunnel to `address`, (host, port), that the lane opened, and mitmproxy serves from its first bytes on."""
+    """A tunnel to `address`, (host, port), that the lane opened. mitmproxy serves it from its first bytes on."""
 
     def __init__(self, context: Context, address: tuple[str, int]) -> None:
         super().__init__(context)
@@ -210,14 +219,14 @@ class Continued(Layer):
 
 
 class Transparent(modes.TransparentProxy, _Tunnel):
-    """A redirected connection: only its first bytes say what host it is for."""
+    """A redirected connection: only its first bytes name its host."""
 
     def finish_start(self) -> CommandGenerator[str | None]:
         return (yield from self._start_child())
 
 
 def first_layer(top: Layer, judge: Judge) -> Layer:
-    """What takes the place of `top`, the layer that mitmproxy begins a connection with."""
+    """The layer that replaces `top`, with which mitmproxy begins a connection."""
     context = top.context
     context.layers.clear()
     match top:

@@ -1,8 +1,9 @@
-"""HTTP as mitmproxy does it, but for a few things.
+"""mitmproxy's HTTP layer, with three changes.
 
-- core/wire/heads.py reads the heads of HTTP/1 requests; mitmproxy's request is made of what it read.
-- What comes in HTTP/2 goes on in HTTP/2, or not at all: HTTP/1 has no form for some of it (RFC 9113, section 10.3).
-- Where a request has no answer, ours is sent, and not a page of mitmproxy's.
+- core/wire/heads.py parses the heads of HTTP/1 requests; `request` makes mitmproxy's request from the result.
+- A request that comes in HTTP/2 goes on in HTTP/2, or not at all: HTTP/1 has no form for some of its fields
+  (RFC 9113, section 10.3).
+- Where no server answers a request, the gate sends its own answer instead of mitmproxy's error page.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def established() -> http.Response:
 
 
 def response(answer: Answer) -> http.Response:
-    """An answer of ours as mitmproxy's."""
+    """A Stoplist answer as a mitmproxy response."""
     made = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
     if answer.status == 204:
         del made.headers["content-length"]  # RFC 9110, section 8.6
@@ -51,7 +52,7 @@ def response(answer: Answer) -> http.Response:
 
 
 def request(head: RequestHead) -> http.Request:
-    """A head of ours as mitmproxy's request."""
+    """A parsed request head as a mitmproxy request."""
     return http.Request(
         host=head.target.address if head.target else "",
         port=head.port,
@@ -69,7 +70,7 @@ def request(head: RequestHead) -> http.Request:
 
 
 def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
-    """mitmproxy's HTTP, with our reading of HTTP/1."""
+    """mitmproxy's HTTP layer, with `Http1` as its parser of HTTP/1."""
     made = _Http(context, mode)
     if context.client.alpn != b"h2" and not (context.client.alpn or b"").startswith(b"h3"):
         made.connections[context.client] = Http1(context.fork(), judge)
@@ -91,7 +92,10 @@ def is_refused(error: str) -> bool:
 
 
 class _Chunks(ChunkedReader):
-    """A chunked body. mitmproxy knows no trailers; who forwards may leave them out (RFC 9110, section 6.5.1)."""
+    """A chunked body without its trailers, which mitmproxy does not support.
+
+    An intermediary may discard trailers (RFC 9110, section 6.5.1).
+    """
 
     def __call__(self, buffer: ReceiveBuffer) -> Data | EndOfMessage | None:
         event: Data | EndOfMessage | None = super().__call__(buffer)
@@ -99,7 +103,7 @@ class _Chunks(ChunkedReader):
 
 
 class Http1(Http1Server):
-    """The client's side of HTTP/1: each head is read strictly, then judged by `requestheaders`."""
+    """The client's side of HTTP/1: it reads each head strictly, then the hook `requestheaders` judges it."""
 
     def __init__(self, context: Context, judge: Judge) -> None:
         super().__init__(context)

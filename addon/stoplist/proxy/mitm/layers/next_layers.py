@@ -1,13 +1,13 @@
-"""Next layers: what serves a connection once its client has said its first bytes.
+"""Next layers: the layers that serve a connection once its client has sent its first bytes.
 
-  Undecided     keeps those bytes until they say what they are
-  Relayed       carries bytes, and looks at them as long as core/wire/conversations.py has a say in it
+  Undecided     keeps those bytes until they show the protocol
+  Relayed       relays bytes, and inspects them until the conversation is over (core/wire/conversations.py)
   Refused       closes the connection
-  TLS           mitmproxy's, which stays closed to us unless the hook `tls_clienthello` says otherwise
+  TLS           mitmproxy's layer; it decrypts nothing unless the hook `tls_clienthello` says otherwise
 
 Rules
-  - No layer judges by itself: it asks the judge, or a hook of the add-on that does.
-  - Nothing is connected before the names known by then are judged.
+  - No layer judges by itself: it asks the judge, or a hook of the add-on that asks the judge.
+  - A layer connects to a server only after the names known by then are judged.
 """
 
 from __future__ import annotations
@@ -52,39 +52,39 @@ from stoplist.proxy.outbound.connector import CONNECT_SECONDS
 
 DNS_PORT = 53
 QUIC_PORTS = (80, 443, 8443)
-"""UDP ports on which there is HTTP/3 or nothing: one datagram of something else would hide it."""
+"""UDP ports on which the gate allows HTTP/3 only: one datagram of another protocol could hide HTTP/3 that follows."""
 
 
 class Undecided(NextLayer):
-    """Asks `next_layer` as mitmproxy does, and also when the client will send no more, or says nothing for long."""
+    """Asks the hook `next_layer` as mitmproxy does, and also when the client ends its side or a timeout passes."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.has_ended = False
         """Whether the client will send no more."""
         self.is_late = False
-        """Whether it was waited for long enough."""
+        """Whether the timeout has passed."""
         self.wait: float | None = None
-        """For how many seconds the server's first words are waited for, or more of the client's; None: for ever."""
+        """How many seconds to wait for the server's first bytes, or for more from the client. None: no timeout."""
         self.hears = False
-        """Whether it is the server that is waited for."""
+        """Whether the layer waits for the server."""
         self._wakeup: commands.RequestWakeup | None = None
         self._search = RequestSearch()
         self._searched = 0
 
     def has_request(self) -> bool:
-        """Whether there is a request in what the client has said. Each byte is looked at once."""
+        """Whether the client's bytes so far contain a request. The search reads each byte once."""
         new, self._searched = self.said[self._searched :], len(self.said)
         return self._search.finds(new + b"\n" if self.has_ended else new)
 
     @property
     def said(self) -> bytes:
-        """What the client has said so far."""
+        """The bytes that the client has sent so far."""
         return self.data_client()  # type: ignore[no-any-return,no-untyped-call]  # mitmproxy's
 
     @property
     def heard(self) -> bytes:
-        """What the server has said so far."""
+        """The bytes that the server has sent so far."""
         return self.data_server()  # type: ignore[no-any-return,no-untyped-call]  # mitmproxy's
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
@@ -104,7 +104,10 @@ class Undecided(NextLayer):
             yield from self._begin_to_wait(self.wait)
 
     def _joined(self, event: events.Event) -> events.Event:
-        """The event, with what the same side has said just before: mitmproxy joins all pieces with each that comes."""
+        """The event, joined with the data that the same side sent just before.
+
+        Without this, mitmproxy would join all pieces again with each piece that comes.
+        """
         last = self.events[-1] if self.events else None
         if not isinstance(event, events.DataReceived) or not isinstance(last, events.DataReceived):
             return event
@@ -136,7 +139,7 @@ class Undecided(NextLayer):
 
 
 def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> Layer | None:
-    """What the client's first bytes ask for; None as long as they do not say."""
+    """The layer for the client's first bytes; None as long as they do not show the protocol."""
     if not isinstance(undecided, Undecided):  # mitmproxy made one, such as for a CONNECT after other requests
         return Undecided(undecided.context)
     context, data = undecided.context, undecided.said
@@ -148,7 +151,7 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
         return Dns(context, judge)
     match recognise(data):
         case Opening.TLS if undecided.heard:
-            return _refused(context, judge, PROTOCOL)  # a server of TLS says nothing before the client
+            return _refused(context, judge, PROTOCOL)  # a TLS server sends nothing before the client
         case Opening.TLS if undecided.is_late:
             return _refused(context, judge, PROTOCOL)
         case Opening.TLS:
@@ -165,7 +168,7 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
 
 
 def _next_other_layer(undecided: Undecided, judge: Judge) -> Layer | None:
-    """What may become of a connection whose client has said nothing yet, or what is neither TLS nor HTTP."""
+    """The layer for a client that has sent nothing yet, or bytes that are neither TLS nor HTTP. None: wait."""
     context, tunnels = undecided.context, judge.policy.tunnels
     data, words = undecided.said, words_of(undecided.heard)
     is_other = recognise(data) is Opening.OTHER or (undecided.has_ended and is_other_at_its_end(data))
@@ -205,7 +208,7 @@ def _refused(context: Context, judge: Judge, verdict: Verdict) -> Layer:
 
 
 def when_whole(data: bytes, make: Callable[[Context], Layer], context: Context) -> Layer | None:
-    """A layer for TLS once the ClientHello is whole: mitmproxy reads it anew with each byte, however long."""
+    """A layer for TLS once the ClientHello is whole; mitmproxy would parse it anew with each piece that comes."""
     try:
         return make(context) if extensions_of(data) is not None else None
     except HelloError:
@@ -214,7 +217,7 @@ def when_whole(data: bytes, make: Callable[[Context], Layer], context: Context) 
 
 def _next_udp_layer(context: Context, data: bytes, judge: Judge, judge_hello: JudgeHello) -> Layer:
     if context.client.tls_established:
-        return Refused(context)  # inside QUIC there is HTTP/3 or nothing
+        return Refused(context)  # inside QUIC the gate serves HTTP/3 only
     if starts_like_dtls_record(data):
         return tls_layer(context, judge, judge_hello)
     if _leads_to(context, DNS_PORT):
@@ -229,14 +232,14 @@ def _leads_to(context: Context, *ports: int) -> bool:
 
 
 def tls_layer(context: Context, judge: Judge, judge_hello: JudgeHello) -> Layer:
-    """TLS or DTLS from a client in a tunnel: `tls_clienthello` says whether it stays closed to us."""
+    """TLS or DTLS from a client in a tunnel: the hook `tls_clienthello` says whether the gate decrypts it."""
     server = ServerTLSLayer(context)
     server.child_layer = _ClientTls(context, judge, judge_hello)
     return server
 
 
 class _ClientTls(ClientTLSLayer):
-    """mitmproxy's, but what stays closed to us is looked at until it is encrypted."""
+    """mitmproxy's layer; where the gate does not decrypt, it inspects the TLS handshake while it is in the clear."""
 
     def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello) -> None:
         super().__init__(context)
@@ -245,7 +248,7 @@ class _ClientTls(ClientTLSLayer):
 
     def receive_handshake_data(self, data: bytes) -> CommandGenerator[tuple[bool, str | None]]:
         result = yield from super().receive_handshake_data(data)
-        if isinstance(self.child_layer, TCPLayer):  # it was told nothing yet
+        if isinstance(self.child_layer, TCPLayer):  # it has had no event yet
             may_be_other = self._judge.policy.tunnels.other == "relay"
             conversation = TlsConversation(
                 functools.partial(self._judge_hello, self.context), may_be_other=may_be_other
@@ -257,7 +260,7 @@ class _ClientTls(ClientTLSLayer):
 
 
 class Relayed(TCPLayer):
-    """Carries what both ends say, and lets the conversation decide what of it until that is over."""
+    """Relays the bytes of both ends. The conversation decides which of them pass, until it is over."""
 
     def __init__(self, context: Context, judge: Judge, conversation: Conversation) -> None:
         super().__init__(context, ignore=True)

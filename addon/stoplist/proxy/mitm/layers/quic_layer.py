@@ -1,14 +1,14 @@
-"""Quic: HTTP/3 where whole packets come in, judged by the names in its ClientHellos (RFC 9000, RFC 9001).
+"""QUIC, in modes where whole packets come in: the gate judges the names in its ClientHellos (RFC 9000, RFC 9001).
 
-  Quic          a flow that begins with QUIC: its first ClientHello says whether it is carried, or ends here
-  Datagrams     carries a flow, of QUIC or of anything else; each ClientHello that comes in it is judged
-  Hellos        finds them
+  Quic          a flow that begins with QUIC: after its first ClientHello the gate relays the flow, or ends it here
+  Datagrams     relays a flow of QUIC or of another protocol; the judge sees each ClientHello in it
+  Hellos        finds the ClientHellos in datagrams
 
 Rules
-  - One flow may hold several connections, one after the other, and one connection several ClientHellos: after a
+  - One flow may hold several connections, one after the other. One connection may have several ClientHellos: after a
     Retry, after a HelloRetryRequest, in another version.
-  - A ClientHello is in packets of the type Initial, whose keys come from the connection id that their sender chose:
-    whoever sees the packet can open it. One that no such key opens is of no connection that a server knows.
+  - A ClientHello is in Initial packets. Their keys come from the connection id that the sender chose, so anybody who
+    sees the packet can decrypt it. A packet that no such key decrypts belongs to no connection that a server knows.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ from stoplist.proxy.judge import Judge
 from stoplist.proxy.mitm.private_names import SUPPORTED_QUIC_VERSIONS_SERVER, CryptoError
 
 type JudgeHello = Callable[[Context, Iterable[tuple[int, bytes]]], Verdict]
-"""The verdict for a ClientHello that follows another one, by its extensions. Raises HostError."""
+"""Gives the verdict for a ClientHello that follows another one, from its extensions. Raises HostError."""
 
 MAX_HELLO_DATAGRAMS = 16
-"""In how many datagrams a ClientHello may come; one with keys of today's sizes takes two."""
+"""How many datagrams a ClientHello may take; with keys of today's sizes it takes two."""
 
 
 _LONG, _FIXED = 0x80, 0x40
 _VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 _CLIENT_HELLO = 1
 MAX_CONNECTIONS = 16
-"""How many connections of one flow are known, the last ones. The Initials of those before go nowhere."""
+"""How many connections of one flow the gate remembers: the last ones. It drops Initials of earlier connections."""
 MAX_FORGOTTEN = 4096
-"""How many connections before those a flow may have had."""
+"""How many earlier connections a flow may have; one more ends the flow."""
 MIN_DATAGRAM = 1200
 """A server takes no Initial in a smaller datagram (RFC 9000, section 14.1)."""
 
 
 class Quic(Layer):
-    """QUIC from a client: datagrams wait until they hold a whole ClientHello, which the hook judges.
+    """QUIC from a client. It keeps datagrams until they hold a whole ClientHello, which the hook judges.
 
-    mitmproxy's own layer asks the hook as well, but cannot let a connection be that was handed to it.
+    mitmproxy's own layer asks the hook as well. But once it has a connection, it cannot relay that undecrypted.
     """
 
     def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello) -> None:
@@ -89,7 +89,7 @@ class Quic(Layer):
                 return
             self._datagrams.append(event.data)
             hello = quic_parse_client_hello_from_datagrams(self._datagrams)
-        except (ValueError, TypeError, AssertionError):  # what aioquic raises for what is no QUIC
+        except (ValueError, TypeError, AssertionError):  # aioquic raises these for data that is not QUIC
             yield from self._refuse()
             return
         if hello is not None:
@@ -100,7 +100,7 @@ class Quic(Layer):
             yield from self._refuse()
 
     def _ended(self) -> Layer:
-        """QUIC that ends here, to serve a page."""
+        """The layers that end QUIC here, to serve a page."""
         server = ServerQuicLayer(self.context)
         server.child_layer = ClientQuicLayer(self.context)
         return server
@@ -122,7 +122,7 @@ class Quic(Layer):
 
 
 class Datagrams(UDPLayer):
-    """Carries datagrams. In a flow of QUIC, packets of versions that nobody can read here go nowhere."""
+    """Relays datagrams. In a flow of QUIC it drops packets of versions that the gate cannot read."""
 
     def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello, *, is_quic: bool) -> None:
         super().__init__(context, ignore=True)
@@ -146,17 +146,17 @@ class Datagrams(UDPLayer):
 
 
 class Hellos:
-    """The ClientHellos in the datagrams of one client to one server. `judged` gives the verdict for each."""
+    """Finds the ClientHellos in the datagrams of one client to one server. `judged` gives the verdict for each."""
 
     def __init__(self, judged: Judged, *, is_quic: bool) -> None:
         self._judged = judged
         self._is_quic = is_quic
         self._begun: dict[tuple[int, bytes], _Begun] = {}
-        """What is known of a connection, by its version and the connection id that its keys come from."""
+        """The known connections, by their version and the connection id from which their keys come."""
         self._forgotten: set[tuple[int, bytes]] = set()
 
     def take(self, datagram: bytes) -> list[bytes]:
-        """A datagram in; those that may go on out, in the order they came in. Raises RefusedError."""
+        """Take a datagram; return the datagrams that may pass now, in the order they came in. Raises RefusedError."""
         if not datagram or not datagram[0] & _LONG:
             return [datagram]
         waits = None
@@ -190,7 +190,7 @@ class Hellos:
         return may_go
 
     def _opened(self, version: int, destination: bytes, packet: bytes, start: int) -> tuple[_Begun | None, bytes]:
-        """The connection that a packet is of, and what it holds; None if it is of none."""
+        """The connection to which a packet belongs, and its decrypted payload; None if it belongs to none."""
         own = version, destination
         for key in (own, *(known for known in self._begun if known != own)):
             begun = self._begun.get(key) or _Begun(*key)
@@ -205,7 +205,10 @@ class Hellos:
         return None, b""
 
     def _forget(self, key: tuple[int, bytes]) -> None:
-        """What is judged anew without what was said before would be judged by something that the server never saw."""
+        """Forget a connection; its later packets are dropped. Raises RefusedError if there were too many.
+
+        Without the earlier bytes, the gate could judge a ClientHello that the server never saw.
+        """
         del self._begun[key]
         self._forgotten.add(key)
         if len(self._forgotten) > MAX_FORGOTTEN:
@@ -213,29 +216,29 @@ class Hellos:
 
 
 class _Begun:
-    """What a client has said at the beginning of one connection, in packets that anybody can open."""
+    """The handshake bytes that a client has sent in the Initial packets of one connection."""
 
     def __init__(self, version: int, destination: bytes) -> None:
         self._keys = CryptoPair()
         self._keys.setup_initial(cid=destination, is_client=False, version=version)
         self._said = bytearray()
         self._known = bytearray()
-        """A byte for each of `_said`, 1 where it has come in."""
+        """One byte for each byte of `_said`: 1 where that byte has come in."""
         self._judged_to = 0
         self.waiting: list[bytes] = []
-        """Datagrams of a ClientHello that is not whole."""
+        """Datagrams that wait for the rest of a ClientHello."""
 
     def open(self, packet: bytes, start: int) -> bytes:
-        """What is in a packet that is encrypted from `start` on. Raises CryptoError."""
+        """Decrypt a packet that is encrypted from `start` on. Raises CryptoError."""
         return self._keys.decrypt_packet(packet, start, 0)[1]
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that came in was judged."""
+        """Whether all bytes that came in were judged."""
         return len(self._said) == self._judged_to
 
     def read(self, payload: bytes, judged: Judged) -> None:
-        """Take up the handshake in a packet, and judge each ClientHello that is whole. Raises RefusedError."""
+        """Add the handshake bytes of a packet, and judge each ClientHello that is whole. Raises RefusedError."""
         try:
             for offset, data in _handshake(payload):
                 self._add(offset, data)
@@ -274,11 +277,13 @@ class _Begun:
 
 
 def _long_packets(datagram: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
-    """Of each packet Initial in a datagram, and of each of a version not known: the version, the connection id that
-    it is sent to, the packet, and from where on it is encrypted (RFC 9000, sections 12.2 and 17.2)."""
+    """Each Initial packet in a datagram, and each packet of an unknown version (RFC 9000, sections 12.2 and 17.2).
+
+    For each it gives the version, the destination connection id, the packet, and the offset at which encryption begins.
+    """
     rest = datagram
     while rest and rest[0] & _LONG:
-        readable = bytes([rest[0] | _FIXED]) + rest[1:]  # it may be any bit to who agreed on that (RFC 9287)
+        readable = bytes([rest[0] | _FIXED]) + rest[1:]  # both ends may have agreed on any value of this bit (RFC 9287)
         version = int.from_bytes(rest[1:5])
         if version not in _VERSIONS:
             yield version, b"", rest, 0
@@ -294,7 +299,7 @@ def _long_packets(datagram: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
 
 
 def _handshake(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    """The pieces of the handshake in a packet Initial, each with its place (RFC 9000, sections 12.4 and 19.6)."""
+    """The pieces of the handshake in an Initial packet, each with its offset (RFC 9000, sections 12.4 and 19.6)."""
     buffer = Buffer(data=payload)
     while not buffer.eof():
         match buffer.pull_uint_var():
@@ -309,5 +314,5 @@ def _handshake(payload: bytes) -> Iterator[tuple[int, bytes]]:
             case QuicFrameType.CRYPTO:
                 offset, length = buffer.pull_uint_var(), buffer.pull_uint_var()
                 yield offset, buffer.pull_bytes(length)
-            case _:  # the end of a connection; no handshake follows
+            case _:  # the connection is closed; no handshake follows
                 return
