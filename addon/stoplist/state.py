@@ -1,4 +1,4 @@
-"""State: the memory of a gate across restarts. The one owner of SQLite.
+"""State: the memory of a gate across restarts. It and state_database.py are the only owners of SQLite.
 
 In the state directory, beside the CA:
   - ``state.db``: for each list the highest serial that was in force and the digest of its payload; the list in force
@@ -26,24 +26,22 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stoplist import files
+from stoplist import files, state_database
 from stoplist.core.counts import Cell, Count, Outcome, Period
 from stoplist.core.lists.list_header import ListHeader
 from stoplist.core.lists.signed_list import History, Seen, SignedList
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 
-DATABASE = "state.db"
 COPIES = "lists"
 RELEASE_STAMP = "released"
 """The file that the state writes when a person releases a held list, so that a running gate looks again."""
-VERSION = 2
 EXCEPTIONS = EXCEPTED, WITHDRAWN = "excepted", "withdrawn"
 """Results in the journal that are about exceptions of a policy."""
 CHANGED = "changed"
@@ -51,35 +49,6 @@ CHANGED = "changed"
 OF_POLICIES = (*EXCEPTIONS, CHANGED)
 JOURNAL_ROWS = 10_000
 """How many rows the journal keeps; it drops the oldest first."""
-
-_SCHEMA = """
-CREATE TABLE seen (
-  list TEXT, key_id TEXT, serial INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (list, key_id)
-) STRICT;
-CREATE TABLE in_force (
-  file TEXT PRIMARY KEY, payload BLOB NOT NULL, header TEXT NOT NULL, signers TEXT NOT NULL, since TEXT NOT NULL
-) STRICT;
-CREATE TABLE held (
-  file TEXT PRIMARY KEY, list TEXT NOT NULL, serial INTEGER NOT NULL, payload BLOB NOT NULL,
-  why TEXT NOT NULL, since TEXT NOT NULL
-) STRICT;
-CREATE TABLE released (payload BLOB PRIMARY KEY, time TEXT NOT NULL) STRICT;
-CREATE TABLE journal (
-  id INTEGER PRIMARY KEY, time TEXT NOT NULL, file TEXT NOT NULL, result TEXT NOT NULL,
-  list TEXT, serial INTEGER, why TEXT NOT NULL, signers TEXT NOT NULL
-) STRICT;
-"""
-_SCHEMA_OF_COUNTS = """
-CREATE TABLE counts (
-  starts INTEGER, ends INTEGER, period TEXT, list TEXT, serial INTEGER, outcome TEXT,
-  requests TEXT NOT NULL, fresh INTEGER NOT NULL, expired INTEGER NOT NULL,
-  PRIMARY KEY (starts, ends, period, list, serial, outcome)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE reported (until INTEGER NOT NULL) STRICT;
-INSERT INTO reported VALUES (0);
-"""
-"""Since version 2. `requests` always has twelve digits, so that a row's length tells nothing. `list` and `serial`
-are '' and 0 if a cell has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +109,18 @@ class State:
         If it cannot write the folder, it opens the state as it is, with a note. Raises StoplistError if the state is
         not of this version, or cannot be opened at all.
         """
-        path = folder / DATABASE
+        path = folder / state_database.DATABASE
         notes: list[str] = []
         if path.exists():
             try:
-                return cls(folder, _connect(path), ())
+                return cls(folder, state_database.connect(path), ())
             except sqlite3.OperationalError as error:
                 notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
-                return cls(folder, _connect_read_only(path), tuple(notes))
+                return cls(folder, state_database.connect_read_only(path), tuple(notes))
             except sqlite3.DatabaseError as error:
-                aside = f"{DATABASE}.unreadable-{now:%Y%m%dT%H%M%SZ}"
+                aside = f"{state_database.DATABASE}.unreadable-{now:%Y%m%dT%H%M%SZ}"
                 notes.append(f"the state could not be read ({error}) and was set aside as {folder / aside}")
-                _set_aside(folder, aside)
+                state_database.set_aside(folder, aside)
         if any((folder / COPIES).glob("*")):
             notes.append("the memory of serials was lost: it is rebuilt from the last good copies of the lists")
         else:
@@ -159,20 +128,20 @@ class State:
         try:
             for each in (folder, folder / COPIES):
                 files.make_folder(each, files.PRIVATE_FOLDER)
-            return cls(folder, _create(path), tuple(notes))
+            return cls(folder, state_database.create(path), tuple(notes))
         except (sqlite3.Error, StoplistError) as error:
             notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
-            return cls(folder, _in_memory(), tuple(notes))
+            return cls(folder, state_database.in_memory(), tuple(notes))
 
     @classmethod
     def open_read_only(cls, folder: Path) -> State:
         """Open an existing state to read it. Raises StoplistError if there is none."""
-        path = folder / DATABASE
+        path = folder / state_database.DATABASE
         if not path.exists():
             raise StoplistError(
                 "no state", hint="name the gate's --state-dir; a gate makes it when it runs", place=str(folder)
             )
-        return cls(folder, _connect_read_only(path), ())
+        return cls(folder, state_database.connect_read_only(path), ())
 
     def close(self) -> None:
         self._database.close()
@@ -423,7 +392,7 @@ class State:
             with self._lock:
                 return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise _error(self._folder, "read", error) from None
+            raise state_database.state_error(self._folder, "read", error) from None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -431,92 +400,4 @@ class State:
             with self._lock, self._database:
                 yield
         except sqlite3.Error as error:
-            raise _error(self._folder, "written", error) from None
-
-
-def _error(folder: Path, done: str, error: sqlite3.Error) -> StoplistError:
-    return StoplistError(
-        f"the state cannot be {done} ({error})",
-        hint="check the disk, and the folder's owner and mode",
-        place=str(folder),
-    )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open a database for writing, and make sure that it is whole and can be written."""
-    database = sqlite3.connect(f"file:{_quoted(path)}?mode=rw", uri=True, timeout=5, check_same_thread=False)
-    try:
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = ON")
-        if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("the database is damaged")
-        _check_version(path, database)
-        database.execute("BEGIN IMMEDIATE")
-        database.execute("UPDATE held SET why = why WHERE 0")
-        if _check_version(path, database) < VERSION:  # another process may have upgraded it before the lock
-            for statement in (*_SCHEMA_OF_COUNTS.split(";"), f"PRAGMA user_version = {VERSION}"):
-                database.execute(statement)
-        database.commit()
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    for options in ("mode=ro", "mode=ro&immutable=1"):
-        try:
-            with ExitStack() as unless_fine:
-                database = sqlite3.connect(f"file:{_quoted(path)}?{options}", uri=True, check_same_thread=False)
-                unless_fine.callback(database.close)
-                _check_version(path, database)
-                unless_fine.pop_all()
-                return database
-        except sqlite3.Error as error:
-            failure = error
-    raise _error(path.parent, "read", failure)
-
-
-def _create(path: Path) -> sqlite3.Connection:
-    """Make an empty database beside its place, and rename it there. A crash leaves no database or a whole one."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, files.PRIVATE))
-    database = sqlite3.connect(beside)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_OF_COUNTS} PRAGMA user_version = {VERSION}; COMMIT;")
-    database.close()
-    beside.replace(path)
-    return _connect(path)
-
-
-def _in_memory() -> sqlite3.Connection:
-    database = sqlite3.connect(":memory:", check_same_thread=False)
-    database.executescript(_SCHEMA + _SCHEMA_OF_COUNTS)
-    return database
-
-
-def _check_version(path: Path, database: sqlite3.Connection) -> int:
-    version: int
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise StoplistError(
-            f"made by a newer Stoplist (state version {version}, {VERSION} is known here)",
-            hint="use that version, or another --state-dir",
-            place=str(path),
-        )
-    if version == 0:
-        raise sqlite3.DatabaseError("it was never finished")
-    return version
-
-
-def _set_aside(folder: Path, aside: str) -> None:
-    (folder / DATABASE).replace(folder / aside)
-    for suffix in ("-wal", "-shm"):
-        if (folder / f"{DATABASE}{suffix}").exists():
-            (folder / f"{DATABASE}{suffix}").replace(folder / f"{aside}{suffix}")
-
-
-def _quoted(path: Path) -> str:
-    """A path for an SQLite URI (https://www.sqlite.org/uri.html)."""
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            raise state_database.state_error(self._folder, "written", error) from None

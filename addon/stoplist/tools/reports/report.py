@@ -27,7 +27,8 @@ from stoplist.core.decide import Reason, decide
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.state import DATABASE, JOURNAL_ROWS, OF_POLICIES, Entry, State
+from stoplist.state import JOURNAL_ROWS, OF_POLICIES, Entry, State
+from stoplist.state_database import DATABASE
 from stoplist.tools.selftest.results import SelfTests, sum_up
 
 

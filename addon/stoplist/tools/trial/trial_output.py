@@ -17,7 +17,8 @@ from stoplist.core.times import format_time
 from stoplist.tools.output import plot
 from stoplist.tools.output.html import page
 from stoplist.tools.output.text import columns, wrapped, write, write_total
-from stoplist.tools.trial.trial import MAX_HOSTS, NO_DAY, Trial
+from stoplist.tools.trial.distinct_hosts import MAX_HOSTS
+from stoplist.tools.trial.trial import NO_DAY, Trial
 
 EXACT = "exact numbers can show that a single request was made; keep them to yourself"
 REVEALED = (
