@@ -25,23 +25,24 @@ MODULES = {
     *("addresses", "client_hello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
-    *("addon", "hooks", "http_layer", "request_checks", "first_layers", "lane_mode", "next_layers", "tls_settings"),
+    *("addon", "hook_guard", "hooks", "lane_mode", "request_checks", "tls_settings"),
+    *("first_layers", "http_layer", "next_layers"),
     *("background_tasks", "connector", "judge", "open_connections", "verdict_counter"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
 GUARDS = {
     # They hold when something else breaks, and cannot be broken themselves without breaking Python.
     *(
-        "hooks:_guarded.<locals>.decorate.<locals>.guarded",
+        "hook_guard:guarded.<locals>.decorate.<locals>.guarded",
         "fail_closed:Guarded.handle_event",
         "fail_closed:Guarded.__init__",
     ),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
     *("hooks:Hooks.answer", "hooks:Hooks.count_fault", "http_layer:response", "refusals:refusal"),
-    *("log_allowlist:Faults.add", "hooks:_refuse_client", "hooks:_refuse_layer", "hooks:_refuse_flow"),
-    *("hooks:_refuse_tls", "hooks:_kill_flow"),
+    *("log_allowlist:Faults.add", "hook_guard:refuse_client", "hook_guard:refuse_layer", "hook_guard:refuse_flow"),
+    *("hook_guard:refuse_tls", "hook_guard:kill_flow"),
     *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
-    *("hooks:_refuse_connection", "next_layers:Refused._handle_event"),
+    *("hook_guard:refuse_connection", "next_layers:Refused._handle_event"),
 }
 AFTER = {
     *("tunnel:Tunnel._ended", "tunnel:Tunnel._forget", "epoll:_Epoll.close", "epoll:_Epoll.remove_reader"),

@@ -14,7 +14,7 @@ A tunnel (CONNECT, SOCKS, transparent)             A plain HTTP request
 
 Rules
   - The hooks judge every name that a request claims; the strictest verdict wins.
-  - A hook that raises refuses its request: each hook that decides is `_guarded`.
+  - A hook that raises refuses its request: each hook that decides is `guarded`.
   - The gate decrypts for listed hosts only, unless the policy says `tls: intercept`.
   - Where a tunnel ends at the gate, for a page, the gate forwards nothing that came in it. A parent proxy gets
     nothing of it either.
@@ -24,9 +24,8 @@ Rules
 
 from __future__ import annotations
 
-import functools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from mitmproxy import ctx, http, tcp, tls
@@ -59,14 +58,22 @@ from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
-from stoplist.page.refusals import refusal
 from stoplist.proxy.judge import Judge, parse_address
 from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.fail_closed import Guarded
+from stoplist.proxy.mitm.hook_guard import (
+    guarded,
+    kill_flow,
+    refuse_client,
+    refuse_connection,
+    refuse_flow,
+    refuse_layer,
+    refuse_tls,
+)
 from stoplist.proxy.mitm.layers.first_layers import first_layer
 from stoplist.proxy.mitm.layers.http_layer import established, response
-from stoplist.proxy.mitm.layers.next_layers import Refused, next_layer
+from stoplist.proxy.mitm.layers.next_layers import next_layer
 from stoplist.proxy.mitm.request_checks import (
     has_a_form_in_certificates,
     has_a_form_in_dns,
@@ -82,55 +89,6 @@ from stoplist.proxy.outbound.connector import Outbound, search_domains
 from stoplist.proxy.outbound.open_connections import Connections, close_left
 from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.workers.listening_sockets import ListeningSockets
-
-
-def _guarded[D](
-    refuse: Callable[[Hooks, D], None],
-) -> Callable[[Callable[[Hooks, D], None]], Callable[[Hooks, D], None]]:
-    """Make a hook fail closed: when it raises, count a fault and call `refuse` instead."""
-
-    def decorate(hook: Callable[[Hooks, D], None]) -> Callable[[Hooks, D], None]:
-        @functools.wraps(hook)
-        def guarded(self: Hooks, data: D) -> None:
-            try:
-                hook(self, data)
-            except AddonHalt:
-                raise
-            except Exception as error:
-                self.faults.add(hook.__name__, error)
-                refuse(self, data)
-                self.count_fault()
-                raise AddonHalt from None  # no other add-on may change a refusal
-
-        return guarded
-
-    return decorate
-
-
-def _refuse_client(_: Hooks, client: Client) -> None:
-    client.error = "refused"
-
-
-def _refuse_layer(_: Hooks, nextlayer: NextLayer) -> None:
-    nextlayer.layer = Refused(nextlayer.context)
-
-
-def _refuse_flow(hooks: Hooks, flow: http.HTTPFlow) -> None:
-    hooks.answer(flow, refusal(FAULT.reason))
-
-
-def _kill_flow(_: Hooks, flow: http.HTTPFlow) -> None:
-    flow.kill()
-
-
-def _refuse_tls(_: Hooks, data: Any) -> None:
-    """Without a TLS connection object mitmproxy closes the client's connection."""
-    if isinstance(data, tls.ClientHelloData):
-        data.ignore_connection = False
-
-
-def _refuse_connection(_: Hooks, data: ServerConnectionHookData) -> None:
-    data.server.error = "refused"
 
 
 class Hooks:
@@ -171,7 +129,7 @@ class Hooks:
         """Whether the client with this address is one of the policy's clients."""
         return is_client(parse_address(address), self.judge.policy.clients)
 
-    @_guarded(_refuse_client)
+    @guarded(refuse_client)
     def client_connected(self, client: Client) -> None:
         if not self.serves(client.peername[0]):
             client.error = "refused"
@@ -185,7 +143,7 @@ class Hooks:
     def client_disconnected(self, client: Client) -> None:
         close_left(ctx.master.addons.get("proxyserver").connections[client.id])
 
-    @_guarded(_refuse_layer)
+    @guarded(refuse_layer)
     def next_layer(self, nextlayer: NextLayer) -> None:
         if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
@@ -195,7 +153,7 @@ class Hooks:
 
     # Tunnels
 
-    @_guarded(_refuse_flow)
+    @guarded(refuse_flow)
     def http_connect(self, flow: http.HTTPFlow) -> None:
         if is_asked_for_a_password(flow):
             return
@@ -238,7 +196,7 @@ class Hooks:
             self.connections.passed(client, name)
         return verdict
 
-    @_guarded(_refuse_tls)
+    @guarded(refuse_tls)
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         client, target = data.context.client, _target(data.context)
         try:
@@ -276,7 +234,7 @@ class Hooks:
     def _intercepts(self, context: Context) -> bool:
         return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
 
-    @_guarded(_refuse_tls)
+    @guarded(refuse_tls)
     def tls_start_client(self, data: tls.TlsData) -> None:
         context = data.context
         if context.client in self._refused or (_target(context) is None and self._host_to_stop(context)):
@@ -299,7 +257,7 @@ class Hooks:
         authority = self._current_ca.current if self._current_ca is not None else None
         return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
 
-    @_guarded(_refuse_tls)
+    @guarded(refuse_tls)
     def quic_start_client(self, data: QuicTlsData) -> None:
         host = self._host_to_stop(data.context)
         authority = self._current_ca.current if self._current_ca is not None else None
@@ -318,7 +276,7 @@ class Hooks:
                 return Host.parse(name)
         return None
 
-    @_guarded(_refuse_tls)
+    @guarded(refuse_tls)
     def tls_failed_client(self, data: tls.TlsData) -> None:
         """Count a client that does not trust the gate's CA: it sees no page, but the gate stopped it all the same."""
         client = data.context.client
@@ -328,7 +286,7 @@ class Hooks:
 
     # Requests
 
-    @_guarded(_refuse_flow)
+    @guarded(refuse_flow)
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if is_asked_for_a_password(flow):
             return
@@ -414,7 +372,7 @@ class Hooks:
         if is_multiplexed(flow.request):
             flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
 
-    @_guarded(_kill_flow)
+    @guarded(kill_flow)
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Relay bodies as they come, without keeping them in memory."""
         if flow.response is not None and flow.response.status_code != 101:
@@ -422,7 +380,7 @@ class Hooks:
 
     # The last check, and messages that must not pile up
 
-    @_guarded(_refuse_connection)
+    @guarded(refuse_connection)
     def server_connect(self, data: ServerConnectionHookData) -> None:
         client, address = data.client, data.server.address
         if address is None:
