@@ -13,10 +13,10 @@ from stoplist.core.counts import Disclosure, Shown
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.lists.digests import DigestSet, sorted_digests
 from stoplist.errors import StoplistError
-from stoplist.tools.trial.trial import MAX_KNOWN_SIZE
 
 MAX_HOSTS = 250_000
 """Up to so many distinct hosts that would be stopped, the trial can tell them apart."""
+_MAX_KNOWN_SIZE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def read_known(path: Path) -> Iterator[Host]:
 
     Raises StoplistError.
     """
-    for number, line in enumerate(io.BytesIO(files.read(path, MAX_KNOWN_SIZE)), 1):
+    for number, line in enumerate(io.BytesIO(files.read(path, _MAX_KNOWN_SIZE)), 1):
         text = line.partition(b"#")[0].rpartition(b",")[2].strip()
         if text:
             try:

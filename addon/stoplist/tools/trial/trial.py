@@ -43,7 +43,6 @@ MAX_DAYS = 4000
 """How many days the trial tells apart; it counts requests of further days under no day."""
 NO_DAY = Period(0, 0, "no day")
 """The period for requests without a time."""
-MAX_KNOWN_SIZE = 64 * 1024 * 1024
 _REMEMBERED = 100_000
 _LONGEST_REMEMBERED = 128
 _OUTCOMES = {
