@@ -267,6 +267,24 @@ def test_a_site_is_sent_no_password_for_a_proxy_that_did_not_ask(net: Network, d
         gate.process.end()
 
 
+@pytest.mark.parametrize(("target", "status"), [(b"down.test:4444", b" 502 "), (b"loop.test:80", b" 403 ")])
+def test_after_a_connect_that_led_nowhere_no_request_follows(own_gate: Gate, target: bytes, status: bytes):
+    """mitmproxy would take it for one in the tunnel, and hand the password on."""
+    field = _field("alice", "secret")
+    request = get(b"pass.test", target=b"http://pass.test/mirror", more=field)
+    with own_gate.connect() as connection:
+        assert b"authorization" not in ask(connection, request).lower()
+        connection.sendall(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (target, target, field))
+        assert status in read_head(connection)
+        suppressed(connection.sendall, request)
+        rest = b""
+        with suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                rest += data
+    assert b"authorization" not in rest.lower()
+    assert b"mitmproxy" not in rest.lower()
+
+
 def test_inside_a_tunnel_a_password_is_the_sites(own_gate: Gate):
     """The site may be a proxy itself, and have asked."""
     request = get(b"www.pass.test", target=b"/mirror", more=_field("alice", "secret"))

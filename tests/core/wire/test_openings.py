@@ -269,6 +269,14 @@ PIECES = (
     b"GET ht%74p%3a//l/\xff\r\n",
     b"\xff\nPUT *\n",
     b"GET x y HTTP/1.1\n",
+    b"\xff\x1b http://l/ HTTP/0.9\n",
+    b"1 x HTTP/0.9\n",
+    b"A\x7fB x HTTP/0.9\n",
+    b"A\x1cB x HTTP/0.9\n",
+    b"\x7f \x7f\nHost: l\n",
+    b"GET \x7f\nHost: l\n",
+    b"GET\x85\x7f\nHost: l\n",
+    b"( HTTP/1.0\n",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"(" * 12 + b"GET http://l/\n",
 )
 

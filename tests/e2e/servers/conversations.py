@@ -70,8 +70,8 @@ def ordinary(speaks: str, host: str) -> Conversation:
     return Conversation((h2(host.encode()) if speaks == "h2" else get(host.encode()),))
 
 
-def _hello() -> bytes:
-    """A ClientHello for the unlisted host: the same one every time."""
+def _hello(random: bytes = b"r" * 32, first: bytes = b"") -> bytes:
+    """A ClientHello for the unlisted host: the same one every time. `first` is in an extension before all others."""
 
     def counted(data: bytes) -> bytes:
         return len(data).to_bytes(2) + data
@@ -80,13 +80,14 @@ def _hello() -> bytes:
         return kind.to_bytes(2) + counted(data)
 
     extensions = (
-        extension(0, counted(b"\0" + counted(PASS)))
+        (extension(0xFF77, first) if first else b"")
+        + extension(0, counted(b"\0" + counted(PASS)))
         + extension(10, counted(b"\x00\x1d"))
         + extension(13, counted(b"\x08\x04\x04\x03"))
         + extension(43, b"\x04\x03\x04\x03\x03")
         + extension(51, counted(b"\x00\x1d" + counted(b"k" * 32)))
     )
-    body = b"\x03\x03" + b"r" * 32 + b"\0" + counted(b"\x13\x01\xc0\x2f") + b"\x01\0" + counted(extensions)
+    body = b"\x03\x03" + random + b"\0" + counted(b"\x13\x01\xc0\x2f") + b"\x01\0" + counted(extensions)
     return b"\x16\x03\x01" + counted(b"\x01" + len(body).to_bytes(3) + body)
 
 
@@ -525,8 +526,14 @@ def _found_in_an_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
 
 def _found_in_the_second_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
     """And another tester: a server answers HTTP/0.9 with a body alone, and some go on then."""
-    for target in (b"x", b"x\xff", b"%2F\xff", b"*x\xff", b"\xa0x"):
+    for target in (b"x", b"\x7f", b"\xff\0", b"x\xff", b"%2F\xff", b"*x\xff", b"\xa0x"):
         yield f"HTTP/0.9, {target!r}", (b"GET " + target + b"\r\nConnection: keep-alive\r\n\r\n", get())
+    for method in (b"\xff", b"\x01A", b"A\x01", b"\x1b", b"1", b"(", b'"GET"', b"GET/", b"{GET", b"A\x7fB", b"A\x1cB"):
+        yield f"any word as method, {method!r}", (method + b" " + _ABSOLUTE + b" HTTP/0.9\r\n\r\n",)
+    yield "0x7f as the second word", (b"GET \x7f\r\nHost: " + LISTED + b"\r\n\r\n",)
+    for version in (b"HTTP/0.9", b"HTTP/1.0"):
+        line = (b" / " + version + b"\r\nX:").ljust(32, b"a")
+        yield f"a hello with a request line in it, {version!r}", (_hello_with_a_line(line),)
     for line in (b"GET %2F FOO\xff", b"GET %2F FOO"):
         long = line + b"\r\nX:" + b"a" * 65_532
         yield (
@@ -536,6 +543,13 @@ def _found_in_the_second_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
                 b"\r\n\r\n",
             ),
         )
+
+
+def _hello_with_a_line(random: bytes) -> bytes:
+    """A ClientHello whose bytes before the random ones are a word to Python, and one of whose fields is a Host."""
+    host = b"\r\nHost: " + LISTED + b"\r\n\r\n"
+    hellos = (_hello(random, host + b"p" * size) for size in range(600))
+    return next(hello for hello in hellos if len(hello[:11].decode("latin-1").split()) == 1)
 
 
 def _all() -> Iterator[tuple[str, Conversation]]:

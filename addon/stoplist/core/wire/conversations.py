@@ -161,13 +161,16 @@ class OtherConversation:
 
 
 class TlsConversation:
-    """A TLS tunnel after its first ClientHello was judged. The client's first piece begins with that ClientHello."""
+    """A TLS tunnel after its first ClientHello was judged. The client's first piece begins with that ClientHello.
+
+    A server that does not answer with TLS is not handed on: some servers find a request within a ClientHello.
+    """
 
     def __init__(self, judged: Judged, *, may_be_other: bool = True) -> None:
-        """`may_be_other` says whether a server that speaks neither TLS nor HTTP may go on."""
+        """`may_be_other` says whether a server may begin with other bytes of TLS than a ServerHello or an alert."""
         self.is_over = False
-        self._judged = judged
         self._may_be_other = may_be_other
+        self._judged = judged
         self._hellos = 0
         """How many whole ClientHellos the client has sent."""
         self._records = b""
@@ -233,7 +236,7 @@ class TlsConversation:
             words, data = words_of(self._answer), self._answer
             if words is Words.INCOMPLETE:
                 return b""
-            if words is Words.SETTINGS or (words is Words.WEB and data[0] not in TLS_RECORDS):
+            if data[0] not in (_ALERT, _HANDSHAKE) or data[1] != 3:
                 raise RefusedError(PROTOCOL)
             self._has_answered = True
             if words is Words.OTHER:

@@ -40,18 +40,28 @@ _PATH_OR_ASTERISK = re.compile(rb"/|\*(?:\n|" + _SPACE + rb"|\Z)")
 _SCHEME = re.compile(rb"[A-Za-z%][A-Za-z0-9+.%-]*+")
 _AUTHORITY = re.compile(rb":(?:/|%2[Ff])")
 _ENCODED_AUTHORITY = re.compile(rb"%3[Aa](?:/|%2[Ff])")
+_READINGS = (
+    rb"\x00\t\x0b-\r\x1c-\x20\x7f\x85\xa0",
+    rb"\t\x0b-\r\x1c-\x20\x85\xa0",
+    rb"\t\x0b-\r\x20",
+    rb"\t\x20",
+)
+"""The sets of white space of servers: of all together, of Python, of C, and of the RFCs."""
 _VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
-    # The version is the second word, or the third.
-    _METHOD_OF_SOME_SERVER + rb"(?:" + _WORD + rb"++" + _SPACE + rb"++)?+" + _VERSION
+    # The version is the second word, or the third. Python's servers take any word for a method.
+    b"|".join(
+        rb"[%b]*+[^%b\n]++[%b]++(?:[^%b\n]++[%b]++)?+%b" % (space, space, space, space, space, _VERSION)
+        for space in _READINGS
+    )
 )
 _ENDS_IN_A_VERSION = re.compile(
     _METHOD_OF_SOME_SERVER + rb"[^\n]*?(?<=" + _SPACE + rb")" + _VERSION + _WORD + rb"*+" + _SPACE + rb"*+\n"
 )
 _NAMES_A_HOST = re.compile(rb"(?:\A|\r)" + _SPACE_BUT_CR + rb"*+(?i:host)" + _SPACE_BUT_CR + rb"*+:")
-_HAS_TWO_WORDS = re.compile(_SPACE + rb"*+" + _WORD + rb"++" + _SPACE + rb"+?(?:" + _WORD + rb"|\x00)")
-"""Python's `str.split` takes NUL for a word."""
-_HAS_NO_VERSION = re.compile(_SPACE + rb"*+GET" + _SPACE + rb"++" + _WORD)
+_HAS_TWO_WORDS = re.compile(rb"[\t\r ]*+[^\t\n\r ](?>[^\n]*?" + _SPACE + rb")[^\n]*?[^\t\n\r ]")
+"""A byte that some servers take for white space is a word, or a part of one, to others: NUL and 0x7f to Python."""
+_HAS_NO_VERSION = re.compile(_SPACE + rb"*+GET" + _SPACE + rb"[\t\r ]*+[^\t\n\r ]")
 """A request of HTTP/0.9, among others: `GET`, a target of any form, and no version (RFC 1945, section 5)."""
 _MAY_BEGIN_A_REQUEST = re.compile(_SPACE + rb"*+(?:\Z|[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:\Z|" + _SPACE + rb"))")
 _PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"

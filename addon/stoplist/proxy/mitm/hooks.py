@@ -58,6 +58,7 @@ from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
+from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge, parse_address
 from stoplist.proxy.log import log_allowlist
 from stoplist.proxy.mitm import modes
@@ -72,7 +73,7 @@ from stoplist.proxy.mitm.hook_guard import (
     refuse_tls,
 )
 from stoplist.proxy.mitm.layers.first_layers import first_layer
-from stoplist.proxy.mitm.layers.http_layer import established, response
+from stoplist.proxy.mitm.layers.http_layer import established, is_refused, response
 from stoplist.proxy.mitm.layers.next_layers import next_layer
 from stoplist.proxy.mitm.request_checks import (
     has_a_form_in_certificates,
@@ -178,6 +179,16 @@ class Hooks:
             flow.request.data.host = host.address
             self.connections.passed(flow.client_conn, host)
             self.judge.count(verdict)
+
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """End a connection on which a CONNECT after other requests led nowhere.
+
+        mitmproxy would take the next requests for those of a tunnel: passwords for the gate would go on to a site.
+        """
+        if flow.response is not None and flow.response.status_code == 502:
+            _, _, error = (flow.response.text or "").partition(": ")
+            flow.response = response(refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
+            flow.response.headers["Connection"] = "close"
 
     def _judge_form(self, client: Client, host: Host, *, ends_tls: bool = False) -> Verdict:
         """UNREADABLE for a name that mitmproxy cannot send to a parent proxy, or, where it `ends_tls`, to a server."""

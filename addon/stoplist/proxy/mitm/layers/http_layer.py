@@ -88,7 +88,7 @@ class _Http(HttpLayer):
 
 def is_refused(error: str) -> bool:
     """Whether a connection failed because a hook or `outbound` did not permit it."""
-    return error.startswith("Connection killed") or error == Reason.DENIED
+    return error.startswith(("Connection killed", Reason.DENIED.value))
 
 
 class _Chunks(ChunkedReader):

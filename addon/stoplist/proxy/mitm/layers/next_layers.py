@@ -249,10 +249,8 @@ class _ClientTls(ClientTLSLayer):
     def receive_handshake_data(self, data: bytes) -> CommandGenerator[tuple[bool, str | None]]:
         result = yield from super().receive_handshake_data(data)
         if isinstance(self.child_layer, TCPLayer):  # it has had no event yet
-            may_be_other = self._judge.policy.tunnels.other == "relay"
-            conversation = TlsConversation(
-                functools.partial(self._judge_hello, self.context), may_be_other=may_be_other
-            )
+            judged = functools.partial(self._judge_hello, self.context)
+            conversation = TlsConversation(judged, may_be_other=self._judge.policy.tunnels.other == "relay")
             self.child_layer = Relayed(self.context, self._judge, conversation)
         elif isinstance(self.child_layer, UDPLayer):
             self.child_layer = Datagrams(self.context, self._judge, self._judge_hello, is_quic=False)
