@@ -9,15 +9,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from h11 import Data, EndOfMessage
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState
+from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers import HttpLayer
-from mitmproxy.proxy.layers.http import HTTPMode, RegisterHttpConnection
+from mitmproxy.proxy.layers.http import GetHttpConnection, HTTPMode, RegisterHttpConnection
 
 from stoplist.core.decide import Reason, Verdict
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
@@ -78,6 +79,21 @@ def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
 
 
 class _Http(HttpLayer):
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> CommandGenerator[None]:
+        """Open a connection for requests of HTTP/2 as one of HTTP/2, through a parent proxy as well.
+
+        The hook `server_connect` sees the parent proxy alone, and could only say what is spoken with that.
+        """
+        opening, reply = super().get_connection(event, reuse=reuse), None
+        with suppress(StopIteration):
+            while True:
+                command = opening.send(reply)
+                if self.context.client.alpn == b"h2":
+                    for connection in self.connections:
+                        if isinstance(connection, Server) and connection.via and not connection.tls:
+                            connection.alpn = b"h2"
+                reply = yield command
+
     def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator[None]:
         connection = command.connection
         if command.err is None and self.context.client.alpn == b"h2" and connection.alpn != b"h2":
