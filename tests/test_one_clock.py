@@ -4,17 +4,18 @@
   all others     run real processes by the machine's clock, and hold no constant of the present
 
 A constant of the present names a time of the years 2024 to 2039, as a call, a text or a POSIX time. Unit tests may
-hold one within a function or its decorators, but not at the level of a module or a class, nor as a default; tests of
-real processes hold none anywhere. An exception has its reason in the code, ``# fixed time: WHY`` in the lines of the
-constant, ``# machine's clock: WHY`` in the line that reads the clock. In a line of its own it is for the whole module.
-A transcript holds no last day (``until:``) in those years.
+hold one within a test or its decorators, but not at the level of a module or a class, nor as a default, nor in a
+fixture; tests of real processes hold none anywhere. An exception has its reason in the code, ``# fixed time: WHY`` in
+the lines of the constant, ``# machine's clock: WHY`` in the line that reads the clock. In a line of its own it is for
+the whole module. A transcript holds no last day (``until:``) in those years.
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,10 +26,16 @@ MODULES = sorted(FOLDER.rglob("*.py"))
 TRANSCRIPTS = sorted(FOLDER.glob("cli/*.txt"))
 BY_THE_CLOCK = ("e2e", "bench", "cli")
 """Folders whose tests run real processes."""
-YEARS = range(2024, 2040)
+YEARS = range(2024, 2040)  # fixed time: what is looked for
 SECONDS = (datetime(YEARS[0], 1, 1, tzinfo=UTC).timestamp(), datetime(YEARS[-1] + 1, 1, 1, tzinfo=UTC).timestamp())
 YEAR = r"20(?:2[4-9]|3\d)"
-DATE = re.compile(rf"(?<!\d){YEAR}-\d\d-\d\d|\d\d[/ -][A-Z][a-z]{{2}}[/ -]{YEAR}(?!\d)")
+MONTH = r"(?:0[1-9]|1[0-2])"
+DATE = re.compile(
+    rf"(?<!\d){YEAR}([-/.]?){MONTH}\1[0-3]\d|\d\d[/ -][A-Z][a-z]{{2}}[/ -]{YEAR}(?!\d)"
+    rf"|\b[A-Z][a-z]{{2}} [ \d]\d (?:[\d:]+ )?(?:[A-Z]+ )?{YEAR}(?!\d)"
+)
+UNITS = (1, 10**3, 10**6, 10**9)
+"""A POSIX time counts seconds, or parts of them."""
 LAST_DAY = re.compile(rf"(?:until: ?|--expires )['\"]?{YEAR}-")
 READS = {"now", "utcnow", "today", "time", "time_ns", "localtime", "gmtime"}
 CLOCKS = {"clock", "datetime", "date", "time"}
@@ -49,37 +56,53 @@ def constants_of_the_present(text: str, anywhere: bool = False) -> list[int]:
     ]
 
 
-def _shared_by_tests(tree: ast.Module | ast.ClassDef) -> Iterator[ast.stmt | ast.expr]:
-    """What a module and its classes assign, and the defaults of all functions."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
+def _shared_by_tests(tree: ast.Module) -> Iterator[ast.stmt | ast.expr]:
+    """The statements of a module and its classes, those of fixtures, and the defaults of all functions."""
+    yield from _statements(tree.body)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            yield from (default for default in (*node.defaults, *node.kw_defaults) if default)
+        elif isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(each) for each in node.decorator_list):
+            yield from _statements(node.body)
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Each statement that holds no others, but those of functions; texts that stand by themselves are left out."""
+    for node in body:
+        blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+        blocks += [handler.body for handler in getattr(node, "handlers", [])]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_prose(node):
+            continue
+        if any(blocks):
+            yield from itertools.chain.from_iterable(map(_statements, blocks))
+        else:
             yield node
-        elif isinstance(node, ast.ClassDef):
-            yield from _shared_by_tests(node)
-    if isinstance(tree, ast.Module):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.arguments):
-                yield from (default for default in (*node.defaults, *node.kw_defaults) if default)
+
+
+def _is_prose(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _all_but_prose(tree: ast.Module) -> Iterator[ast.expr]:
     """All expressions, but for texts that stand by themselves."""
-    prose = [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    ]
+    prose = [node.value for node in ast.walk(tree) if isinstance(node, ast.stmt) and _is_prose(node)]
     return (node for node in ast.walk(tree) if isinstance(node, ast.expr) and node not in prose)
 
 
 def _names_the_present(node: ast.AST) -> bool:
     match node:
-        case ast.Call(args=[ast.Constant(value=int(year)), *_]) if _name_of(node.func) in {"datetime", "date"}:
+        case ast.Call(args=[ast.Constant(value=int(year)), ast.Constant(value=int()), *_]):
+            return year in YEARS
+        case ast.Tuple(elts=[ast.Constant(value=int(year)), ast.Constant(value=int()), *_]):
+            return year in YEARS
+        case ast.keyword(arg="year", value=ast.Constant(value=int(year))):
             return year in YEARS
         case ast.Constant(value=str(text)):
             return bool(DATE.search(text))
         case ast.Constant(value=bytes(data)):
             return bool(DATE.search(data.decode("latin-1")))
         case ast.Constant(value=int(number) | float(number)):
-            return SECONDS[0] <= number < SECONDS[1]
+            return any(SECONDS[0] <= number / unit < SECONDS[1] for unit in UNITS)
     return False
 
 
@@ -182,10 +205,20 @@ def test_no_unit_test_reads_the_machines_clock():
         pytest.param("HEAD = 'Sat, 21 Nov 2026 12:00:00 GMT'", id="a text of HTTP"),
         pytest.param("def made(now=datetime(2026, 11, 21)): ...", id="a default"),
         pytest.param("def made(*, day='2026-11-21'): ...", id="a default by its name"),
+        pytest.param("NOW = dt.datetime(2026, 11, 21)", id="a call by another name"),
+        pytest.param("NOW = datetime(year=2026, month=11, day=21)", id="a call with names"),
+        pytest.param("NOW = timegm((2026, 11, 21, 0, 0, 0))", id="a tuple"),
+        pytest.param("UNTIL = '20261231000000Z'", id="a text without marks"),
+        pytest.param("UNTIL = 'Dec 31 00:00:00 2026 GMT'", id="a text of OpenSSL"),
+        pytest.param("UNTIL = '2026/12/31'", id="a text with strokes"),
+        pytest.param("UNTIL = 1_795_262_400_000", id="milliseconds"),
+        pytest.param("if True: UNTIL = '2026-12-31'", id="a condition"),
+        pytest.param("UNTIL.append('2026-12-31')", id="a statement"),
+        pytest.param("@pytest.fixture\ndef until(): return '2026-12-31'", id="a fixture"),
     ],
 )
 def test_a_constant_of_the_present_is_found(text: str):
-    assert constants_of_the_present(f"\n{text}\n") == [2]
+    assert constants_of_the_present(f"\n{text}\n") in ([2], [3])
 
 
 @pytest.mark.parametrize("head", ["class Site:", "@dataclass\nclass Site:\n  class Inner:"])

@@ -36,7 +36,7 @@ HOSTS = [
         *("d0.test", "d2999.test", "d3000.test", "www.d1234.test", "check.stoplist.invalid", "192.0.2.2"),
     )
 ]
-TIMES = [when.timestamp() for when in (NOW, NOW.replace(year=2027), EXPIRES + timedelta(days=1))]
+TIMES = [when.timestamp() for when in (NOW, NOW + timedelta(days=365), EXPIRES + timedelta(days=1))]
 
 
 def _passed_on(shared: Ruleset, layout: Mapping[Cell, int] = LAYOUT) -> Ruleset:

@@ -615,8 +615,8 @@ def result(time: str, results: dict[CheckName, Result] = WORKS, seen: str = "see
 @pytest.fixture
 def week(site: Site) -> Site:
     """A week of one gate, whose self-tests failed in the night of the fourth day, and warned on the last one."""
-    site.add(counted(period, 100) for period in days("2026-11-01", 7))
-    site.selftests(
+    site.add(counted(period, 100) for period in days("2026-11-01", 7))  # fixed time: before NOW
+    site.selftests(  # fixed time: before NOW
         *(result(f"2026-11-0{day}T12:00:00") for day in (1, 2, 4, 5)),
         result("2026-11-04T22:00:00", FAILS),
         result("2026-11-04T23:00:00", SILENT),
@@ -820,7 +820,7 @@ def sample(site: Site) -> Report:
     """Two lists over a week, one of them expired on a day, with a gap, and an operator with a sharp name."""
     policy = site.publisher.policy
     policy.write_text(policy.read_text().replace("Example School", "'<script>alert(1)</script> & Söhne'"))
-    counts = [
+    counts = [  # fixed time: before NOW
         counted(period, 90 * at + 4 * place, cell, **({"fresh": 0, "expired": DAY} if at == 3 else {}))
         for at, period in enumerate(days("2026-11-01", 7))
         for place, cell in enumerate(CELLS)
@@ -828,9 +828,9 @@ def sample(site: Site) -> Report:
     ]
     state = site.gate(counts)
     signed, data = a_list(site.publisher)
-    state.activate(site.publisher.list, signed, data, datetime(2026, 11, 2, tzinfo=UTC))
+    state.activate(site.publisher.list, signed, data, datetime(2026, 11, 2, tzinfo=UTC))  # fixed time: before NOW
     state.close()
-    return site.report(until="2026-11-07")
+    return site.report(until="2026-11-07")  # fixed time: before NOW
 
 
 def test_the_table_is_good_at_80_columns(sample: Report) -> None:
