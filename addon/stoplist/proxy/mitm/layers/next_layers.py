@@ -140,13 +140,15 @@ class Undecided(NextLayer):
 
 def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> Layer | None:
     """The layer for the client's first bytes; None as long as they do not show the protocol."""
-    if not isinstance(undecided, Undecided):  # mitmproxy made one, such as for a CONNECT after other requests
-        return Undecided(undecided.context)
-    context, data = undecided.context, undecided.said
+    context = undecided.context
     if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
         return http_layer(context, HTTPMode.transparent, judge)
     if context.client.transport_protocol == "udp":
+        data: bytes = undecided.data_client()
         return _next_udp_layer(context, data, judge, judge_hello)
+    if not isinstance(undecided, Undecided):  # mitmproxy made it, such as for a CONNECT after other requests
+        return Undecided(context)
+    data = undecided.said
     if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], modes.TransparentProxy) and data:
         return Dns(context, judge)
     match recognise(data):
