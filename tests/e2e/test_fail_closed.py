@@ -48,6 +48,7 @@ AFTER = {
     *("tunnel:Tunnel._ended", "tunnel:Tunnel._forget", "epoll:_Epoll.close", "epoll:_Epoll.remove_reader"),
     *("connector:Opened.close", "epoll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
     "conversations:TlsConversation.held_back",  # asked for when the server has ended
+    "connector:Outbound._answered",  # forgets a lookup that has ended, whatever came of it
     *("hooks:Hooks.client_disconnected", "open_connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
