@@ -180,6 +180,7 @@ class Hooks:
             self.connections.passed(flow.client_conn, host)
             self.judge.count(verdict)
 
+    @guarded(refuse_flow)
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         """End a connection on which a CONNECT after other requests led nowhere.
 
@@ -187,8 +188,7 @@ class Hooks:
         """
         if flow.response is not None and flow.response.status_code == 502:
             _, _, error = (flow.response.text or "").partition(": ")
-            flow.response = response(refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
-            flow.response.headers["Connection"] = "close"
+            self.answer(flow, refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
 
     def _judge_form(self, client: Client, host: Host, *, ends_tls: bool = False) -> Verdict:
         """UNREADABLE for a name that mitmproxy cannot send to a parent proxy, or, where it `ends_tls`, to a server."""
