@@ -163,7 +163,7 @@ class OtherConversation:
 class TlsConversation:
     """A TLS tunnel after its first ClientHello was judged. The client's first piece begins with that ClientHello.
 
-    A server that does not answer with TLS is not handed on: some servers find a request within a ClientHello.
+    Its answer is not handed on unless it is TLS: some servers find a request within a ClientHello.
     """
 
     def __init__(self, judged: Judged, *, may_be_other: bool = True) -> None:

@@ -25,10 +25,17 @@ TLS_RECORDS = range(20, 25)
 """The first byte of a TLS record of any type: some servers accept others before the handshake."""
 _BINARY = re.compile(rb"[^\t-\r\x20-\x7e]")
 
-_SPACE = rb"[\x00\x09\x0b-\x0d\x1c-\x20\x7f\x85\xa0]"
+_READINGS = (
+    rb"\x00\t\x0b-\r\x1c-\x20\x7f\x85\xa0",
+    rb"\t\x0b-\r\x1c-\x20\x85\xa0",
+    rb"\t\x0b-\r\x20",
+    rb"\t\x20",
+)
+"""The sets of white space of servers: of all together, of Python, of C, and of the RFCs."""
+_SPACE = rb"[%b]" % _READINGS[0]
 """Bytes that some server takes for white space within a line: NUL, and the spaces of Latin-1."""
 _SPACE_BUT_CR = rb"[\x00\x09\x0b\x0c\x1c-\x20\x7f\x85\xa0]"
-_WORD = rb"[^\x00\x09-\x0d\x1c-\x20\x7f\x85\xa0]"
+_WORD = rb"[^%b\n]" % _READINGS[0]
 _METHOD_OF_SOME_SERVER = _SPACE + rb"*+(?![0-9.]++" + _SPACE + rb")[!#$%&'*+.^_`|~0-9A-Za-z-]++" + _SPACE + rb"++"
 _METHOD_AND_SPACE = re.compile(
     # Methods that servers know have three letters or more. A word that mixes small letters with others is no method.
@@ -40,13 +47,6 @@ _PATH_OR_ASTERISK = re.compile(rb"/|\*(?:\n|" + _SPACE + rb"|\Z)")
 _SCHEME = re.compile(rb"[A-Za-z%][A-Za-z0-9+.%-]*+")
 _AUTHORITY = re.compile(rb":(?:/|%2[Ff])")
 _ENCODED_AUTHORITY = re.compile(rb"%3[Aa](?:/|%2[Ff])")
-_READINGS = (
-    rb"\x00\t\x0b-\r\x1c-\x20\x7f\x85\xa0",
-    rb"\t\x0b-\r\x1c-\x20\x85\xa0",
-    rb"\t\x0b-\r\x20",
-    rb"\t\x20",
-)
-"""The sets of white space of servers: of all together, of Python, of C, and of the RFCs."""
 _VERSION = rb"(?i:HTTP/)"
 _NAMES_A_VERSION = re.compile(
     # The version is the second word, or the third. Python's servers take any word for a method.
@@ -125,9 +125,9 @@ def asks(data: bytes) -> bool:
 class RequestSearch:
     """Looks through the client's bytes, piece by piece, for a request that some server could read in them.
 
-    A request is a line with a method and a path, URL or version; or any line of two words, and later one that names a
-    host; or a header of the PROXY protocol. The search looks at each line once when it is whole, and by its first
-    words before.
+    A request is a line with a method and a path or URL; or with any word and a version; or any line of two words, and
+    later one that names a host; or a header of the PROXY protocol. The search looks at each line once when it is
+    whole, and by its first words before.
     """
 
     def __init__(self) -> None:

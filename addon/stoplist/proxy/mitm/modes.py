@@ -56,7 +56,7 @@ def shared(placed: Iterable[str]) -> dict[tuple[str, int], str]:
         if not is_shared(text):
             continue
         mode = parse(text)
-        place = (mode.listen_host(), mode.listen_port() or 0)
+        place = _place_of(mode)
         if place in places:
             raise StoplistError(f"'{text}' has no port of its own", hint="with --workers, give each mode a port")
         places[place] = name(mode)
@@ -68,10 +68,14 @@ def at_ports(placed: Iterable[str], ports: Mapping[tuple[str, int], int]) -> lis
     found = []
     for text in placed:
         mode = parse(text)
-        host, port = mode.listen_host(), mode.listen_port() or 0
-        is_known = is_shared(text) and (host, port) in ports
-        found.append(f"{text.rpartition('@')[0]}@{host}:{ports[host, port]}" if is_known else text)
+        place = _place_of(mode)
+        is_known = is_shared(text) and place in ports
+        found.append(f"{text.rpartition('@')[0]}@{place[0]}:{ports[place]}" if is_known else text)
     return found
+
+
+def _place_of(mode: ProxyMode) -> tuple[str, int]:
+    return mode.listen_host(), mode.listen_port() or 0
 
 
 def is_shared(text: str) -> bool:

@@ -85,6 +85,6 @@ def covers(domains: DigestSet, host: Host) -> bool:
     return domains.longest_suffix(host) > 0
 
 
-def domains(hosts: Iterable[Host]) -> DigestSet:
+def digests_of(hosts: Iterable[Host]) -> DigestSet:
     key = os.urandom(32)
     return DigestSet(key, sorted_digests(key, (host.name for host in hosts)))

@@ -32,7 +32,7 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
 from stoplist.tools import progress
-from stoplist.tools.trial.distinct_hosts import MAX_HOSTS, DistinctHosts, Found, covers, domains, read_known
+from stoplist.tools.trial.distinct_hosts import MAX_HOSTS, DistinctHosts, Found, covers, digests_of, read_known
 from stoplist.tools.trial.logs.formats import Hit
 from stoplist.tools.trial.logs.inputs import STDIN, Input
 from stoplist.tools.trial.logs.reading import Batch, Reading
@@ -251,8 +251,8 @@ class _Judging:
             for signed, verdict in ruleset.entries
         }
         cells = [cell for cell in cells_of(lists) if cell.outcome is not Outcome.NOT_SHOWN]
-        known = domains(read_known(wanted.known)) if wanted.known else None
-        return cls(ruleset, wanted, now, cells, domains(ruleset.policy.never_block), known)
+        known = digests_of(read_known(wanted.known)) if wanted.known else None
+        return cls(ruleset, wanted, now, cells, digests_of(ruleset.policy.never_block), known)
 
     def judge(self, batch: Batch) -> None:
         self.ignored += batch.ignored

@@ -152,9 +152,7 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
     if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], modes.TransparentProxy) and data:
         return Dns(context, judge)
     match recognise(data):
-        case Opening.TLS if undecided.heard:
-            return _refused(context, judge, PROTOCOL)  # a TLS server sends nothing before the client
-        case Opening.TLS if undecided.is_late:
+        case Opening.TLS if undecided.heard or undecided.is_late:  # a TLS server sends nothing before the client
             return _refused(context, judge, PROTOCOL)
         case Opening.TLS:
             undecided.wait = CONNECT_SECONDS
