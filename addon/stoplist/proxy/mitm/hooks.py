@@ -396,8 +396,6 @@ class Hooks:
         client, address = data.client, data.server.address
         if address is None:
             raise StoplistError("a connection to nowhere")
-        if client.alpn == b"h2" and not data.server.tls:
-            data.server.alpn = b"h2"  # a request that came in HTTP/2 goes on in HTTP/2
         if self.connections.ends_here(client):
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
         elif self._is_forwarder(client, address):

@@ -80,17 +80,14 @@ def http_layer(context: Context, mode: HTTPMode, judge: Judge) -> HttpLayer:
 
 class _Http(HttpLayer):
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> CommandGenerator[None]:
-        """Open a connection for requests of HTTP/2 as one of HTTP/2, through a parent proxy as well.
-
-        The hook `server_connect` sees the parent proxy alone, and could only say what is spoken with that.
-        """
+        """Open a connection without TLS for requests of HTTP/2 as one of HTTP/2, through a parent proxy as well."""
         opening, reply = super().get_connection(event, reuse=reuse), None
         with suppress(StopIteration):
             while True:
                 command = opening.send(reply)
                 if self.context.client.alpn == b"h2":
                     for connection in self.connections:
-                        if isinstance(connection, Server) and connection.via and not connection.tls:
+                        if isinstance(connection, Server) and not connection.tls:
                             connection.alpn = b"h2"
                 reply = yield command
 
