@@ -1,11 +1,12 @@
 """What holds for all tests: the machine may be slow, chance decides nothing, and the one who starts pytest may ignore
-signals.
+signals, or have set Python's variables.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two for each core that it may use, unless pytest-xdist's own variable says how many: whole gates mostly wait."""
     return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", 2 * len(os.sched_getaffinity(0))))
+
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of hundreds of processes would compile what it imports
+sys.dont_write_bytecode = False
 
 
 def pytest_configure() -> None:

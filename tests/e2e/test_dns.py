@@ -15,6 +15,7 @@ import dns.rcode
 import pytest
 
 from stoplist.core.counts import Outcome
+from tests.e2e.conftest import MODES
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network
 
@@ -146,3 +147,31 @@ def test_no_name_is_in_the_log(net: Network, desk: Desk, tmp_path: Path):
     gate.process.end()
     assert "listed.test" not in gate.log()
     assert +gate.counts() == {("test", Outcome.NOT_SHOWN): 1}
+
+
+@pytest.fixture
+def redirected(net: Network, gate_of_doors: Gate) -> Iterator[None]:
+    """What a client sends to TCP port 53 of anywhere comes to a gate in transparent mode."""
+    with net.redirect([53], MODES["transparent"]):
+        yield
+
+
+@pytest.mark.usefixtures("redirected")
+@pytest.mark.parametrize(
+    ("name", "code"), [("www.pass.test", dns.rcode.NOERROR), ("www.listed.test", dns.rcode.NXDOMAIN)]
+)
+def test_a_redirected_query_over_tcp_is_judged(net: Network, name: str, code: dns.rcode.Rcode):
+    query = dns.message.make_query(name, "A")
+    answer = net.client.call(lambda: dns.query.tcp(query, ORIGIN_ADDRESS, timeout=SECONDS))
+    assert (answer.rcode(), bool(answer.answer)) == (code, code is dns.rcode.NOERROR)
+
+
+@pytest.mark.usefixtures("redirected")
+def test_a_request_in_a_redirected_query_goes_nowhere(net: Network):
+    """The first bytes are a word to some web servers, and the record at the end makes them a request line."""
+    query = struct.pack("!6H", 0x4745, 0x0120, 1, 0, 0, 1) + dns.message.make_query("a.pass.test", "A").to_wire()[12:]
+    request = b" HTTP/1.1\r\nHost: www.listed.test\r\n\r\n"
+    query += b"\0" + struct.pack("!HHIH", 255, 1, 1, len(request)) + request
+    with net.nothing_reaches_the_origin(), net.client.connect(ORIGIN_ADDRESS, 53) as connection:
+        connection.sendall(struct.pack("!H", len(query)) + query)
+        assert connection.recv(100) == b""

@@ -70,7 +70,7 @@ def ordinary(speaks: str, host: str) -> Conversation:
     return Conversation((h2(host.encode()) if speaks == "h2" else get(host.encode()),))
 
 
-def _hello(random: bytes = b"r" * 32, first: bytes = b"") -> bytes:
+def hello(random: bytes = b"r" * 32, first: bytes = b"") -> bytes:
     """A ClientHello for the unlisted host: the same one every time. `first` is in an extension before all others."""
 
     def counted(data: bytes) -> bytes:
@@ -91,7 +91,7 @@ def _hello(random: bytes = b"r" * 32, first: bytes = b"") -> bytes:
     return b"\x16\x03\x01" + counted(b"\x01" + len(body).to_bytes(3) + body)
 
 
-HELLO = _hello()
+HELLO = hello()
 _REQUEST = get()
 _SMUGGLED = _REQUEST
 _LENGTH = b"Content-Length: %d\r\n"
@@ -548,8 +548,8 @@ def _found_in_the_second_hour() -> Iterator[tuple[str, tuple[bytes, ...]]]:
 def _hello_with_a_line(random: bytes) -> bytes:
     """A ClientHello whose bytes before the random ones are a word to Python, and one of whose fields is a Host."""
     host = b"\r\nHost: " + LISTED + b"\r\n\r\n"
-    hellos = (_hello(random, host + b"p" * size) for size in range(600))
-    return next(hello for hello in hellos if len(hello[:11].decode("latin-1").split()) == 1)
+    hellos = (hello(random, host + b"p" * size) for size in range(600))
+    return next(each for each in hellos if len(each[:11].decode("latin-1").split()) == 1)
 
 
 def _all() -> Iterator[tuple[str, Conversation]]:

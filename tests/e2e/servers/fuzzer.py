@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tests.e2e.servers.conversations import HELLO, LISTED, PASS, SEEDS, Conversation, get, h2
+from tests.e2e.servers.conversations import HELLO, LISTED, PASS, SEEDS, Conversation, get, h2, hello
 
 _OPENINGS = (
     *(b"", b"\r\n", b"\n", b"\r\n\r\n", b"\0", b" ", b"x\r\n", b"FOO\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n", b"\r"),
@@ -16,10 +16,15 @@ _OPENINGS = (
     *(b"\x16\x03\x01", b"\x80", b"\x05\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"ICY 200 OK\r\n\r\n"),
     *(b"HTTP/1.1 200 OK\r\n\r\n", get(PASS), get(PASS, line=b"POST / HTTP/1.1", more=b"Content-Length: 0\r\n")),
     *(get(PASS, line=b"HEAD / HTTP/1.1"), b"OPTIONS * HTTP/1.1\r\nHost: www.pass.test\r\n\r\n"),
+    *(b"GET x\r\n", b"GET /\r\nConnection: keep-alive\r\n\r\n", b"GET x\xff\r\nConnection: keep-alive\r\n\r\n"),
+    *(HELLO, HELLO[:20], hello(first=b"\r\n\r\nGET http://www.listed.test/ HTTP/1.0\r\n\r\n")),
+    *(get(PASS, line=b"GET / HTTP/1.1", more=b"Connection: close\r\n"), b"GET x\r\nX: " + b"a" * 70_000 + b"\r\n"),
+    get(b"www.pass.test:{port}", line=b"CONNECT www.pass.test:{port} HTTP/1.1"),
 )
 _METHODS = (
     *(b"GET", b"GET", b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"get", b"Get", b"FOO", b"CONNECT", b"TRACE"),
     *(b"PRI", b"SOURCE", b"DESCRIBE", b"PLAY", b"M-SEARCH", b"G", b"!", b"GET\0", b"\xffGET", b"1", b"QUERY", b"*"),
+    *(b"\xff", b"\x01A", b"A\x01", b"\x1b", b"(", b'"GET"', b"GET/", b"{GET", b"A\x7fB", b"A\x1cB", b"GET:"),
 )
 _SEPARATORS = (
     *(b" ", b" ", b" ", b" ", b" ", b" ", b"  ", b"\t", b"\x0b", b"\x0c", b"\r", b"\x1c", b"\x1d", b"\x1e", b"\x1f"),
@@ -29,7 +34,8 @@ _TARGETS = (
     *(b"/", b"/", b"/", b"/", b"*", b"//", b"/?a", b"/#", b"", b"http://www.listed.test/", b"http://www.pass.test/"),
     *(b"http://www.listed.test:{port}/", b"HTTP://www.listed.test", b"http:///", b"//www.listed.test/", b"/\0", b"/ x"),
     *(b"www.listed.test:80", b"x://www.listed.test/", b"http://www.pass.test@www.listed.test/", b"/\xff", b"\\"),
-    *(b"%2F", b"?", b"x", b".", b"http:%2f%2fwww.listed.test%2f", b"x\xff", b"?\x01"),
+    *(b"%2F", b"?", b"x", b".", b"http:%2f%2fwww.listed.test%2f", b"x\xff", b"?\x01", b"\x7f", b"\xff\0", b"*x\xff"),
+    *(b"ht%74p://www.listed.test/", b"\xa0x", b"http://www.listed.test/ HTTP/0.9\r\n\r\nGET /"),
 )
 _VERSIONS = (
     *(b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/1.10", b"HTTP/01.1"),
@@ -145,7 +151,6 @@ class Fuzzer:
             return self._h2()
         parts = [pick(_OPENINGS)] if self._random.random() < 0.4 else []
         parts += [self._framed()] if self._random.random() < 0.35 else []
-        parts += [HELLO] if self._random.random() < 0.02 else []
         parts += [self._request(pick(_HOSTS))]
         parts += [get(LISTED)] if self._random.random() < 0.25 else []
         return Conversation(self._joined(parts))

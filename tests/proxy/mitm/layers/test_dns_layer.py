@@ -266,18 +266,17 @@ def test_any_other_query_goes_on_byte_by_byte(asked: bytes) -> None:
     assert [verdict.action for verdict in wire.counted.verdicts] == [Action.PASS]
 
 
-@pytest.mark.parametrize("protocol", [pytest.param("udp", id="UDP"), pytest.param("tcp", id="TCP")])
 @pytest.mark.parametrize(
     "data",
     [
         pytest.param(b"\x00", id="a byte"),
         pytest.param(bytes(range(256)), id="no DNS at all"),
-        pytest.param(framed(query("listed.example")), id="what reads like a query"),
+        pytest.param(query("listed.example"), id="what reads like a query"),
     ],
 )
-def test_an_answer_comes_back_byte_by_byte(data: bytes, protocol: str) -> None:
-    wire = Wire(protocol=protocol)
-    wire.send(framed(query("other.example")) if protocol == "tcp" else query("other.example"))
+def test_an_answer_comes_back_byte_by_byte(data: bytes) -> None:
+    wire = Wire()
+    wire.send(query("other.example"))
     wire.answer(data)
     assert wire.to_client == [data]
 
@@ -344,6 +343,63 @@ def test_many_small_frames_are_read_in_time() -> None:
     wire = Wire(protocol="tcp")
     wire.send(framed(*[b""] * 32000))
     assert (wire.opened, wire.to_client) == (0, [])
+
+
+ANSWERED = changed(query("one.example"), flags=dns.flags.QR, more=bytes(range(0x80, 0xFF)))
+"""A header that says that it is an answer, and bytes that are none of the layer's business."""
+
+
+@pytest.mark.parametrize("size", [pytest.param(size, id=f"of {size}") for size in (1, 2, 5, 100, 1000)])
+def test_answers_over_tcp_come_back_byte_by_byte(size: int) -> None:
+    data = framed(ANSWERED, ANSWERED + b"x")
+    wire = Wire(protocol="tcp")
+    wire.send(framed(ONE, TWO))
+    for start in range(0, len(data), size):
+        wire.answer(data[start : start + size])
+    assert (b"".join(wire.to_client), wire.closed) == (data, [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(framed(ANSWERED, query("one.example")), id="a query"),
+        pytest.param(framed(ANSWERED, b"x"), id="a message without a whole header"),
+        pytest.param(framed(ANSWERED) + b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 20_000, id="a response of HTTP/1"),
+    ],
+)
+def test_a_server_that_sends_something_else_over_tcp_is_not_heard(data: bytes) -> None:
+    wire = Wire(protocol="tcp")
+    wire.send(framed(ONE))
+    wire.answer(data)
+    wire.answer(framed(ANSWERED))
+    wire.send(framed(TWO))
+    assert (wire.to_client, wire.to_server) == ([framed(ANSWERED)], [framed(ONE)])
+    assert wire.closed == [wire.context.client, wire.context.server]
+    assert [verdict.reason for verdict in wire.counted.verdicts] == [Reason.NOT_LISTED, Reason.PROTOCOL]
+
+
+REQUEST = b" HTTP/1.1\r\nHost: listed.example\r\n\r\n"
+RECORD = b"\x00\xff\x01\x00\x01\x00\x00\x00\x01" + struct.pack("!H", len(REQUEST)) + REQUEST
+
+
+@pytest.mark.parametrize("cut", [pytest.param(cut, id=f"cut at {cut}") for cut in (0, 2, 30, 60)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(framed(changed(ONE, counts=(1, 0, 0, 1), more=RECORD)), id="in a record"),
+        pytest.param(framed(changed(ONE, more=b"\nGET / HTTP/1.1\n" + b"x" * 40)), id="behind the message"),
+        pytest.param(
+            struct.pack("!H", 0x4745) + b"T /\x00\x00\x01\x00\x00\x00\x00\x00\x00".ljust(0x4745, b"x"),
+            id="in its length",
+        ),
+    ],
+)
+def test_a_query_that_a_web_server_could_answer_ends_the_connection(data: bytes, cut: int) -> None:
+    wire = Wire(protocol="tcp")
+    wire.send(data[:cut], data[cut:], framed(ONE))
+    assert (wire.to_server, wire.to_client) == ([], [])
+    assert wire.closed == [wire.context.client]
+    assert wire.counted.verdicts[-1].reason is Reason.PROTOCOL
 
 
 # Queries that are none, or more than one

@@ -10,6 +10,8 @@ record that a client could cache, so a removal from a list takes effect at once.
 Rules
   - The layer relays queries and answers that pass byte by byte.
   - It refuses a query that does not ask for one readable name, and drops data that is no query.
+  - Over TCP it closes a connection whose client could be understood as asking a web server, or whose server sends
+    anything but answers: a query has room for a whole HTTP request, and some web servers would answer that.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer
 
-from stoplist.core.decide import PASS, UNREADABLE, Action, Reason, Verdict
+from stoplist.core.decide import PASS, PROTOCOL, UNREADABLE, Action, Reason, Verdict
+from stoplist.core.wire.openings import RequestSearch
 from stoplist.proxy.judge import Judge
 
 _LENGTH = struct.Struct("!H")
@@ -41,32 +44,45 @@ class Dns(Layer):
     def __init__(self, context: Context, judge: Judge) -> None:
         super().__init__(context)
         self._judge = judge
-        self._stream = b""
+        self._is_udp = context.client.transport_protocol == "udp"
+        self._search = RequestSearch()
+        self._queries = _Frames()
+        self._answers = _Frames()
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.DataReceived):
-            if event.connection is self.context.server:
+            if self._is_udp and event.connection is self.context.server:
                 yield commands.SendData(self.context.client, event.data)
+            elif self._is_udp:
+                yield from self._take(event.data)
+            elif event.connection is self.context.server:
+                yield from self._hand_back(self._answers.next(event.data))
+            elif self._search.finds(event.data):
+                self._judge.count(PROTOCOL)
+                yield from self._close()
             else:
-                for query in self._queries(event.data):
+                for query in self._queries.next(event.data):
                     yield from self._take(query)
         elif isinstance(event, events.ConnectionClosed):
-            for connection in (self.context.client, self.context.server):
-                if connection.state is not ConnectionState.CLOSED:
-                    yield commands.CloseConnection(connection)
+            yield from self._close()
 
-    def _queries(self, data: bytes) -> list[bytes]:
-        if self.context.client.transport_protocol == "udp":
-            return [data]
-        self._stream += data
-        queries = []
-        while len(self._stream) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._stream)
-            if len(self._stream) < _LENGTH.size + length:
-                break
-            queries.append(self._stream[_LENGTH.size : _LENGTH.size + length])
-            self._stream = self._stream[_LENGTH.size + length :]
-        return queries
+    def _hand_back(self, answers: list[bytes]) -> CommandGenerator[None]:
+        for answer in answers:
+            if not _is_answer(answer):
+                self._judge.count(PROTOCOL)
+                yield from self._close()
+                return
+            yield commands.SendData(self.context.client, self._framed(answer))
+
+    def _close(self) -> CommandGenerator[None]:
+        self._handle_event = self._done  # type: ignore[assignment]
+        for connection in (self.context.client, self.context.server):
+            if connection.state is not ConnectionState.CLOSED:
+                yield commands.CloseConnection(connection)
+
+    @staticmethod
+    def _done(_: events.Event) -> CommandGenerator[None]:
+        yield from ()
 
     def _take(self, query: bytes) -> CommandGenerator[None]:
         try:
@@ -111,8 +127,31 @@ class Dns(Layer):
         return commands.SendData(self.context.client, self._framed(answer.to_wire()))
 
     def _framed(self, message: bytes) -> bytes:
-        is_udp = self.context.client.transport_protocol == "udp"
-        return message if is_udp else _LENGTH.pack(len(message)) + message
+        return message if self._is_udp else _LENGTH.pack(len(message)) + message
+
+
+class _Frames:
+    """Splits a stream into the messages in it (RFC 1035, section 4.2.2)."""
+
+    def __init__(self) -> None:
+        self._stream = b""
+
+    def next(self, data: bytes) -> list[bytes]:
+        """The messages that `data`, the next bytes, completes."""
+        self._stream += data
+        messages = []
+        while len(self._stream) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._stream)
+            if len(self._stream) < _LENGTH.size + length:
+                break
+            messages.append(self._stream[_LENGTH.size : _LENGTH.size + length])
+            self._stream = self._stream[_LENGTH.size + length :]
+        return messages
+
+
+def _is_answer(message: bytes) -> bool:
+    """Whether a message has a whole header that says so (RFC 1035, section 4.1.1)."""
+    return len(message) >= 12 and bool(message[2] & 0x80)
 
 
 def judge_query(judge: Judge, message: dns.message.Message, client: str) -> Verdict:
