@@ -38,7 +38,7 @@ from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.hazards import hazards
-from stoplist.proxy.mitm.hooks import Hooks
+from stoplist.proxy.mitm.hooks.hooks import Hooks
 from stoplist.proxy.mitm.layers.next_layers import DNS_PORT
 from stoplist.proxy.mitm.tls_settings import GateCertificate, prepare
 from stoplist.proxy.reload import ruleset_store

@@ -34,6 +34,7 @@ from stoplist.core.wire.conversations import (
     words_of,
 )
 from stoplist.core.wire.openings import (
+    HESITATION_SECONDS,
     MAX_LINE,
     Opening,
     RequestSearch,
@@ -43,7 +44,6 @@ from stoplist.core.wire.openings import (
     recognise,
 )
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
 from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import http_layer
 from stoplist.proxy.mitm.layers.quic_layer import Datagrams, JudgeHello, Quic
