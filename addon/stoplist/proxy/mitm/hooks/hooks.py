@@ -104,7 +104,8 @@ class Hooks(TlsHooks):
     def next_layer(self, nextlayer: NextLayer) -> None:
         if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
-        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
+        ends_here = self.connections.ends_here(nextlayer.context.client)
+        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello, ends_here=ends_here)
         if nextlayer.layer is None:
             raise AddonHalt  # mitmproxy's own add-on would decide on the bytes that have come so far
 

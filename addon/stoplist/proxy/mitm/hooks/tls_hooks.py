@@ -15,7 +15,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.quic import QuicTlsData
 
 from stoplist import clock
-from stoplist.core.decide import PASS, UNREADABLE, Action, Verdict, strictest
+from stoplist.core.decide import NOT_FORWARDED, PASS, UNREADABLE, Action, Verdict, strictest
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.wire.client_hello import server_name
 from stoplist.proxy.mitm.hooks.hook_base import HookBase, address_of, target_of
@@ -47,6 +47,8 @@ class TlsHooks(HookBase):
         client.sni = name.name if name else None
         if target is None and self._certificate is None:
             verdict = strictest((verdict, UNREADABLE))
+        if target is not None and self.connections.ends_here(client):
+            verdict = strictest((verdict, NOT_FORWARDED))
         if target is not None and self._intercepts(data.context):
             verdict = strictest((verdict, self._judge_form(client, name or Host.parse(target), ends_tls=True)))
         if verdict.action is Action.REFUSE:
