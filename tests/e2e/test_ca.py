@@ -72,6 +72,7 @@ def _done(ran: subprocess.CompletedProcess[str]) -> str:
 
 def test_what_was_exported_before_the_gate_ran_shows_the_page(net: Network, start: Start, run, tmp_path: Path):
     need("openssl")
+    _done(run("ca", "--create"))
     _done(run("ca", "--export", "pem", "-o", str(tmp_path / "ca.pem")))
     _done(run("ca", "--export", "der", "-o", str(tmp_path / "ca.der")))
     net.gateway.run(

@@ -10,9 +10,9 @@ from typing import Literal
 import click
 from cryptography.x509 import Certificate
 
-from stoplist import clock, files, loading
+from stoplist import clock, files
 from stoplist.certificates import name_of
-from stoplist.cli.base import FILE, Command
+from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.printing import printable
 from stoplist.core.times import format_time
 from stoplist.tools.status import ca as authorities
@@ -21,7 +21,7 @@ from stoplist.tools.status import ca_formats
 
 @click.command(cls=Command, example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")
 @click.argument("policy", type=FILE)
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--export",
     "wanted",
@@ -34,6 +34,7 @@ from stoplist.tools.status import ca_formats
     help="Export one of the two, where there are two. Without it: both.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE, and not to stdout.")
+@click.option("--create", is_flag=True, help="Make the CA of a gate that has not run yet.")
 @click.option("--renew", is_flag=True, help="Make the next CA beside the current one, which stays in force.")
 @click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate takes it up by itself.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -43,19 +44,20 @@ def ca(
     wanted: Literal["pem", "der", "mobileconfig", "reg"] | None,
     which: Literal["current", "next"] | None,
     output: Path | None,
+    create: bool,
     renew: bool,
     switch: bool,
     as_json: bool,
 ) -> None:
     """Say who the CA of POLICY is, export it for the clients, and change it without a gap."""
-    folder, now = state_dir or loading.default_state_dir(), clock.now()
-    if (wanted is not None) + renew + switch > 1:
-        raise click.UsageError("--export, --renew and --switch are for one at a time")
+    folder, now = state_dir_of(policy, state_dir), clock.now()
+    if (wanted is not None) + create + renew + switch > 1:
+        raise click.UsageError("--export, --create, --renew and --switch are for one at a time")
     if wanted is None:
         if which or output:
             raise click.UsageError("--which and -o go with --export")
-        act = authorities.renew if renew else authorities.switch if switch else authorities.show
-        _say_ca(act(policy, folder, now), as_json=as_json)
+        makes = authorities.create if create else authorities.renew if renew else authorities.switch if switch else None
+        _say_ca((makes or authorities.show)(policy, folder, now), as_json=as_json)
         return
     if as_json:
         raise click.UsageError("--json does not go with --export")

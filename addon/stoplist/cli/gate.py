@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from stoplist import loading
+from stoplist import loading, state_directory
 from stoplist.cli.base import FILE, Command
 from stoplist.core.hosts import HostError
 from stoplist.core.policy.values import ListenAddress
@@ -71,7 +71,9 @@ class _Seconds(click.ParamType[int]):
     help="How clients come in, as mitmproxy writes it: regular (as without it), upstream:URL, socks5, transparent, "
     "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
 )
-@click.option("--state-dir", type=FILE, help="Where the gate keeps its CA and what it remembers of lists.")
+@click.option(
+    "--state-dir", type=FILE, help="Where the gate keeps its CA and its state. Without it: the policy's 'state_dir'."
+)
 @click.option(
     "--workers",
     type=_Workers(),
@@ -121,7 +123,7 @@ def run(
         policy,
         text.policy,
         placed,
-        state_dir or loading.default_state_dir(),
+        state_dir or state_directory.of_policy(policy, text.policy),
         workers,
         drain,
         log_allowlist.LogFormat(log),

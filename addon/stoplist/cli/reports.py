@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from stoplist import clock, files, loading
-from stoplist.cli.base import FILE, Command
+from stoplist import clock, files
+from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.printing import number
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports import report_output
@@ -40,7 +40,7 @@ class _Day(click.ParamType[date]):
     help="Without it: as the name of FILE ends, or else a table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
     "others",
@@ -72,7 +72,7 @@ def report(
     wanted = wanted or report_output.format_of(output.name if output else "")
     if wanted == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
-    states = [state_dir or loading.default_state_dir(), *others]
+    states = [state_dir_of(policy, state_dir), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
     data = report_output.FORMATS[wanted](made)
     if output is None:
@@ -92,7 +92,7 @@ def report(
 )
 @click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
 @click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge", "others", metavar="DIR", type=FILE, multiple=True, help="The --state-dir of a further gate. Repeatable."
 )
@@ -107,6 +107,6 @@ def rollout(
     """Say what enforcing would have stopped of what POLICY has observed; exit 1 if nothing was."""
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
-    states = [state_dir or loading.default_state_dir(), *others]
+    states = [state_dir_of(policy, state_dir), *others]
     made = rolling.make(policy, states, since=since, until=until, now=clock.now())
     click.echo(rolling.FORMATS[wanted](made), nl=False)
