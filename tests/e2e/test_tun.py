@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from stoplist.core.counts import Outcome
 from tests.e2e.desk import Desk
-from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need
+from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need, wait_until
 from tests.e2e.ways import ask, ask_inside_tls, get
 from tests.proxy.mitm.layers.test_quic_layer import first_datagrams
 
@@ -115,6 +116,32 @@ def test_other_udp_passes(net: Network, gate: Gate):
             server.sendto(data.upper(), address)
             client.settimeout(SECONDS)
             assert client.recv(100) == b"HELLO"
+
+
+@pytest.fixture(scope="module")
+def dtls_server(net: Network) -> Iterator[int]:
+    """The port of a server of DTLS that has a certificate for any name."""
+    need("openssl")
+    port, certificate = 6007, f"{net.folder}/origin.pem"
+    command = ("openssl", "s_server", "-4", "-dtls", "-accept", str(port), "-cert", certificate, "-key", certificate)
+    server = net.world.start(*command, "-cipher", "ALL:@SECLEVEL=0", "-quiet")
+    wait_until(lambda: f":{port} " in net.world.run("ss", "-lun"), "a server of DTLS")
+    yield port
+    server.send(signal.SIGKILL)
+    server.wait()
+
+
+@pytest.mark.parametrize("version", ["-dtls", "-dtls1_2", "-dtls1"])
+@pytest.mark.parametrize(("name", "passes"), [("www.pass.test", True), ("www.listed.test", False)])
+def test_the_name_in_dtls_is_judged(net: Network, gate: Gate, dtls_server: int, version: str, name: str, passes: bool):
+    client = ("openssl", "s_client", "-4", version, "-cipher", "ALL:@SECLEVEL=0", "-connect")
+    place = f"{ORIGIN_ADDRESS}:{dtls_server}"
+    process = net.client.start("timeout", str(SECONDS if passes else 3), *client, place, "-servername", name)
+    if passes:
+        process.wait_for("BEGIN CERTIFICATE")
+        process.send(signal.SIGTERM)
+    process.wait()
+    assert ("BEGIN CERTIFICATE" in "".join(process.out)) is passes
 
 
 def test_a_second_connection_of_a_flow_is_judged(net: Network, gate: Gate):

@@ -15,11 +15,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from mitmproxy.net.tls import starts_like_dtls_record
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer, UDPLayer, modes
+from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer, modes
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
@@ -33,6 +32,7 @@ from stoplist.core.wire.conversations import (
     Words,
     words_of,
 )
+from stoplist.core.wire.dtls_hello import is_dtls
 from stoplist.core.wire.openings import (
     HESITATION_SECONDS,
     MAX_LINE,
@@ -222,10 +222,10 @@ def when_whole(data: bytes, make: Callable[[Context], Layer], context: Context) 
 def _next_udp_layer(context: Context, data: bytes, judge: Judge, judge_hello: JudgeHello) -> Layer:
     if context.client.tls_established:
         return Refused(context)  # inside QUIC the gate serves HTTP/3 only
-    if starts_like_dtls_record(data):
-        return tls_layer(context, judge, judge_hello)
     if _leads_to(context, DNS_PORT):
         return Dns(context, judge)
+    if is_dtls(data):
+        return Datagrams(context, judge, judge_hello, is_quic=_leads_to(context, *QUIC_PORTS))
     if _leads_to(context, *QUIC_PORTS) or starts_like_quic(data, None):
         return Quic(context, judge, judge_hello)
     return Datagrams(context, judge, judge_hello, is_quic=False)
@@ -236,7 +236,7 @@ def _leads_to(context: Context, *ports: int) -> bool:
 
 
 def tls_layer(context: Context, judge: Judge, judge_hello: JudgeHello) -> Layer:
-    """TLS or DTLS from a client in a tunnel: the hook `tls_clienthello` says whether the gate decrypts it."""
+    """TLS from a client in a tunnel: the hook `tls_clienthello` says whether the gate decrypts it."""
     server = ServerTLSLayer(context)
     server.child_layer = _ClientTls(context, judge, judge_hello)
     return server
@@ -256,8 +256,6 @@ class _ClientTls(ClientTLSLayer):
             judged = functools.partial(self._judge_hello, self.context)
             conversation = TlsConversation(judged, may_be_other=self._judge.policy.tunnels.other == "relay")
             self.child_layer = Relayed(self.context, self._judge, conversation)
-        elif isinstance(self.child_layer, UDPLayer):
-            self.child_layer = Datagrams(self.context, self._judge, self._judge_hello, is_quic=False)
         return result
 
 

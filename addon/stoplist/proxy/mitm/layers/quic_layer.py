@@ -38,6 +38,7 @@ from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
+from stoplist.core.wire.dtls_hello import DtlsHellos
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.mitm.private_names import SUPPORTED_QUIC_VERSIONS_SERVER, CryptoError
 
@@ -122,17 +123,22 @@ class Quic(Layer):
 
 
 class Datagrams(UDPLayer):
-    """Relays datagrams. In a flow of QUIC it drops packets of versions that the gate cannot read."""
+    """Relays datagrams. In a flow of QUIC it drops packets of versions that the gate cannot read.
+
+    DTLS is read in any flow: its records never look like the packets of QUIC that hold a ClientHello.
+    """
 
     def __init__(self, context: Context, judge: Judge, judge_hello: JudgeHello, *, is_quic: bool) -> None:
         super().__init__(context, ignore=True)
         self._judge = judge
-        self._hellos = Hellos(functools.partial(judge_hello, context), is_quic=is_quic)
+        judged = functools.partial(judge_hello, context)
+        self._hellos = Hellos(judged, is_quic=is_quic)
+        self._dtls_hellos = DtlsHellos(judged)
 
     def relay_messages(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, events.DataReceived) and event.connection == self.context.client:
             try:
-                may_go = self._hellos.take(event.data)
+                may_go = [each for given in self._dtls_hellos.take(event.data) for each in self._hellos.take(given)]
             except RefusedError as error:
                 self._judge.count(error.verdict)
                 self._handle_event = self.done
