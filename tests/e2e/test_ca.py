@@ -308,7 +308,7 @@ def test_where_https_is_refused_there_is_no_ca_and_each_way_in_is_stopped_and_co
     metrics = net.curl(f"http://127.0.0.1:{port}/metrics").body
     assert "stoplist_ready 1.0" in metrics
     assert not re.search("^stoplist_ca_expires_timestamp_seconds", metrics, re.MULTILINE)
-    assert _done(run("ca")) == "no CA is used ('https: refuse'): clients need none\n"
+    assert _done(run("ca")) == "this policy uses no CA ('https: refuse'), so clients need none\n"
     assert json.loads(_done(run("status", "--json")).splitlines()[-1]) == {"ca": None, "needs": []}
     assert not list(gate.state_dir.glob("*.pem"))
     gate.process.end()
