@@ -734,7 +734,7 @@ def test_who_observes_single_devices_is_warned(desk: Desk, networks: str, are_fe
     assert (
         said
         == [
-            f"{desk.policy}:{line}:18: fewer than 16 addresses are observed: what is counted there tells of single "
+            f"{desk.policy}:{line}:18: fewer than 16 addresses are observed, so their counts can tell about single "
             "devices; observe a whole network, such as 10.7.0.0/24"
         ][: int(are_few)]
     )

@@ -187,7 +187,7 @@ class _Loading:
         if networks and sum(network.num_addresses for network in networks) < FEW_ADDRESSES:
             self.warnings.append(
                 StoplistError(
-                    f"fewer than {FEW_ADDRESSES} addresses are observed: what is counted there tells of single devices",
+                    f"fewer than {FEW_ADDRESSES} addresses are observed, so their counts can tell about single devices",
                     hint="observe a whole network, such as 10.7.0.0/24",
                     place=text.place("observe_clients"),
                 )

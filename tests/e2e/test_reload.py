@@ -175,7 +175,7 @@ def test_a_bad_file_leaves_the_old_list_enforced_and_says_what_to_do(
     desk: Desk, own_gate: Gate, harm: Callable[[Desk], object], remedy: str
 ):
     harm(desk)
-    own_gate.process.wait_for(rf"a list is refused, the last good one stays enforced\\n.*{remedy}")
+    own_gate.process.wait_for(rf"a list is refused; the last good one stays in force\\n.*{remedy}")
     assert own_gate.curl("http://listed.test/").status == 403
     assert own_gate.curl("https://www.stopped.example/").status == 403
     assert own_gate.curl("http://added.test/").status == 200

@@ -87,7 +87,7 @@ class Gate:
         task = json.loads(os.environ.pop(TASK, "{}"))
         for variable in KEY_LOGS:
             if os.environ.get(variable):
-                raise StoplistError(f"{variable} is set: keys of TLS would be written to a file", hint="unset it")
+                raise StoplistError(f"{variable} is set, so TLS keys would be written to a file", hint="unset it")
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
         os.umask(0o077)
