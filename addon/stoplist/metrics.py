@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.server.health is not None
         path = urlsplit(self.path).path
         if path not in ("/metrics", "/healthz", "/readyz"):
-            self._answer(404, "there is /metrics, /healthz and /readyz\n")
+            self._answer(404, "try /metrics, /healthz or /readyz\n")
             return
         try:
             is_ready = self.server.health().is_ready

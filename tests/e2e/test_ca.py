@@ -130,7 +130,7 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     [
         pytest.param(lambda folder: (folder / "intermediate.key").chmod(0o640), "chmod 600", id="readable"),
         pytest.param(lambda folder: (folder / "intermediate.key").unlink(), "no such file", id="no key"),
-        pytest.param(lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA's", id="no CA"),
+        pytest.param(lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA certificate", id="no CA"),
     ],
 )
 def test_with_an_intermediate_that_cannot_be_used_it_does_not_start(desk: Desk, harm, message: str):
@@ -262,7 +262,7 @@ def test_a_person_is_told_60_days_before_the_end(start: Start, desk: Desk, run):
     pki.new("Example Gate CA", root, lasts=timedelta(days=900), now=clock.now()).write(desk.folder, root)
     gate = start(keys=f"{pki.IN_POLICY}metrics: {{listen: 127.0.0.1:0}}\n")
     said = gate.process.wait_for(r'"event": "ca needs a person", "need": "(the CA ends on [^"]*)"')[1]
-    assert re.fullmatch(r"the CA ends on \S+, in 29 days: have its successor issued, and replace its files", said)
+    assert re.fullmatch(r"the CA ends on \S+, in 29 days: have a new certificate issued, and replace its files", said)
     status = run("status", "--json")
     assert status.returncode == 1
     of_list, of_ca = map(json.loads, status.stdout.splitlines())

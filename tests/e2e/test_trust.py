@@ -99,7 +99,7 @@ def test_another_list_in_the_file_is_refused(start: Start, desk: Desk):
         *("list", "build", "domains.txt", "--list", "other", "--serial", "9", "--expires", "2099-12-31"),
         *("--list-key", "test.listkey", "--sign-with", "authority", "--sign-with", "operator", "-o", desk.list.name),
     )
-    gate.process.wait_for("this is the list 'other', and 'test' is expected in this file")
+    gate.process.wait_for("this is the list 'other', but 'test' is expected in this file")
     assert gate.curl("http://listed.test/").status == 403
 
 

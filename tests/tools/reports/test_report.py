@@ -565,7 +565,9 @@ def test_the_policys_tests_are_of_check_hosts_too(site: Site) -> None:
     ("spoil", "why"),
     [
         pytest.param(lambda publisher: publisher.list.unlink(), "no such file", id="no list"),
-        pytest.param(lambda publisher: publisher.list.write_bytes(b"<html>"), "not strict JSON", id="an error page"),
+        pytest.param(
+            lambda publisher: publisher.list.write_bytes(b"<html>"), "not a complete list file", id="an error page"
+        ),
         pytest.param(lambda publisher: (publisher.folder / "test.listkey").unlink(), "no such file", id="no list key"),
         pytest.param(
             lambda publisher: publisher.policy.write_text(

@@ -103,7 +103,7 @@ class ListPolicy(Section):
         if self.threshold > len(self.trusted_keys):
             raise PydanticCustomError(
                 "threshold",
-                "asks for {threshold} signatures, and {keys} trusted keys are named",
+                "asks for {threshold} signatures, but names only {keys} trusted keys",
                 {"threshold": self.threshold, "keys": len(self.trusted_keys)},
             )
         return self

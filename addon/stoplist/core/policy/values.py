@@ -72,7 +72,7 @@ def _domain(value: object) -> Host:
     if isinstance(value, str) and value.startswith(("*.", ".")):
         bare = value.lstrip("*.")
         raise PydanticCustomError(
-            "domain", "is a pattern", {"hint": f"write '{bare}': what is below it is covered as well"}
+            "domain", "is a pattern", {"hint": f"write '{bare}': it covers its subdomains as well"}
         )
     host = _host(value)
     if host.is_address or "." not in host.name:
@@ -90,7 +90,7 @@ def _day(value: object) -> date:
         try:
             return date.fromisoformat(value)
         except ValueError:
-            raise PydanticCustomError("day", "is no date that exists") from None
+            raise PydanticCustomError("day", "is not a valid date") from None
     raise PydanticCustomError("day", "is not a date")
 
 
