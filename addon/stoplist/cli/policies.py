@@ -106,7 +106,7 @@ def lookup(
     write = asking.as_json if as_json else asking.as_text
     if client is not None and not as_json:
         served = f"served{', and only observed' if asker.observes else ''}"
-        click.echo(f"client {client}: {served if asker.served else 'not served, it is hung up on'}")
+        click.echo(f"client {client}: {served if asker.served else 'not served, the gate closes its connection'}")
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
     for batch in asking.batches(hosts, stdin):
         click.echo(write(asker, batch, explained=explained), nl=False)

@@ -353,8 +353,10 @@ def test_a_proxy_that_clients_speak_tls_to(proxy: FakeProxy, wanted: Wanted, aut
 NO_STOPS = [
     pytest.param(_answer(200, b"a page"), "is not stopped: status 200", id="passed"),
     pytest.param(_answer(404, b"<html>"), "not by a stop: status 404", id="not found"),
-    pytest.param(_answer(302, Location="http://login.test/"), "wants a login", id="captive portal"),
-    pytest.param(_answer(511), "wants a login", id="captive portal, RFC 6585"),
+    pytest.param(
+        _answer(302, Location="http://login.test/"), "a login page or a redirect answers", id="captive portal"
+    ),
+    pytest.param(_answer(511), "a login page or a redirect answers", id="captive portal, RFC 6585"),
     pytest.param(SQUID, "not by a stop: status 403 (Server: squid/6.0, Via: 1.1 cache (squid))", id="squid"),
     pytest.param(
         _answer(503, Proxy_Status="stoplist; error=proxy_internal_error"),
@@ -373,7 +375,7 @@ NO_STOPS = [
     ),
     pytest.param(_answer(403, Proxy_Status=STOP["Proxy_Status"]), "may be cached", id="may be cached"),
     pytest.param(_answer(403, Set_Cookie="a=b", **STOP), "set-cookie", id="a cookie"),
-    pytest.param(STOPPED_AND_COUNTED, "that was counted", id="a listed host"),
+    pytest.param(STOPPED_AND_COUNTED, "and the gate counted it", id="a listed host"),
     pytest.param(b"SSH-2.0-server\r\n", "the answer is not HTTP", id="garbage"),
     pytest.param(b"\0" * 100, "the answer is not HTTP", id="zeros"),
     pytest.param(b"HTTP/1.1 4O3 Said\r\n\r\n", "the answer is not HTTP", id="no number"),
