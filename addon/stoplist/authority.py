@@ -115,7 +115,7 @@ class Source:
         """Make the next CA beside the one in force. Raises StoplistError."""
         self._must_be_own()
         if not self.exists():
-            raise StoplistError("there is no CA yet", hint="make it: stoplist ca POLICY", place=str(self.key))
+            raise StoplistError("there is no CA yet", hint="make it: stoplist ca POLICY --create", place=str(self.key))
         if self.next_key.exists():
             raise StoplistError(
                 "there is a next CA already",

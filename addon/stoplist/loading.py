@@ -446,11 +446,3 @@ def demo_policy() -> Path:
         if (folder / "demo.yaml").exists():
             return folder / "demo.yaml"
     raise StoplistError("the demo policy is not installed", hint="name a policy: stoplist run POLICY")
-
-
-def default_state_dir() -> Path:
-    """The default folder for a gate's state, such as its CA: systemd's STATE_DIRECTORY, or below XDG_STATE_HOME."""
-    if directory := os.environ.get("STATE_DIRECTORY"):
-        return Path(directory.partition(":")[0])
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "stoplist"

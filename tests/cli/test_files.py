@@ -55,7 +55,7 @@ def first_folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gate's set, and a CA."""
     folder = tmp_path_factory.mktemp("first")
     run(folder, "init", "gate")
-    run(folder, "ca", "gate/policy.yaml", "--state-dir", "state")
+    run(folder, "ca", "gate/policy.yaml", "--state-dir", "state", "--create")
     return folder
 
 

@@ -31,7 +31,9 @@ def start(code: CodeType, _: int) -> object:
 
 def line(code: CodeType, number: int) -> object:
     others = ("answer", "count_fault", "client_disconnected", "_keep_authority", "_look_at_authority")
-    is_hook = code.co_qualname.startswith(("Hooks.", "Stoplist.")) and code.co_name not in others
+    is_hook = (
+        code.co_qualname.startswith(("HookBase.", "Hooks.", "Stoplist.", "TlsHooks.")) and code.co_name not in others
+    )
     return at(code, str(number)) if is_hook else sys.monitoring.DISABLE
 
 

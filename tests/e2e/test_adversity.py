@@ -192,7 +192,9 @@ def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
     net: Network, desk: Desk, tmp_path: Path, start: Start
 ):
     _expire_in_a_month(desk)
-    desk.stoplist("ca", str(desk.policy), "--state-dir", str(tmp_path / "state"))  # one made then would begin then
+    desk.stoplist(
+        "ca", str(desk.policy), "--state-dir", str(tmp_path / "state"), "--create"
+    )  # one made then would begin then
     gate = start(tmp_path / "state", *clock(timedelta(days=365)))
     assert "the list expired on" in gate.log()
     assert "it stays in force; fetch a fresh list" in gate.log()

@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import select
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import MODES
+from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, Network
 from tests.e2e.ways import (
     Door,
@@ -31,6 +34,7 @@ from tests.e2e.ways import (
     read_all,
     read_answer,
     read_head,
+    secure,
     seen,
     view,
 )
@@ -428,6 +432,23 @@ def test_an_unlisted_name_inside_a_listed_tunnel_changes_nothing(
     with no_contact(net):
         assert seen(way) is View.REFUSED
         assert seen(plain) is View.PAGE
+
+
+@pytest.mark.parametrize("mode", ["regular", "socks5"])
+def test_what_is_no_request_inside_the_tls_of_a_page_goes_nowhere_and_is_no_fault(
+    net: Network, first_desk: Desk, tmp_path: Path, mode: str
+):
+    """In a tunnel to an unlisted server that is connected already."""
+    gate = net.gate(first_desk.policy, tmp_path / "state", "--mode", mode, address=GATEWAY_ADDRESS)
+    door = Door(net, mode, gate.port, gate.ca, net.origin_ca)
+    for said in (b"\xff\0binary", b"SSH-2.0-client\r\n", b"GET x\r\n\r\n", b"a word", client_hello("pass.test")):
+        with front_only(net), door.enter(FRONT, 17) as tunnel:
+            context = ssl.create_default_context(cafile=gate.ca)
+            secured = secure(tunnel, "listed.test", context)
+            secured.sendall(said)
+            assert seen(lambda secured=secured: read_all(secured)) is View.REFUSED
+    gate.process.end()
+    assert '"fault"' not in gate.log()
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"TLS/1.0", b"h2c, websocket"])

@@ -25,7 +25,7 @@ MODULES = {
     *("addresses", "client_hello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
-    *("addon", "hook_guard", "hooks", "lane_mode", "request_checks", "tls_settings"),
+    *("addon", "hook_base", "hook_guard", "hooks", "lane_mode", "request_checks", "tls_hooks", "tls_settings"),
     *("first_layers", "http_layer", "next_layers"),
     *("background_tasks", "connector", "judge", "open_connections", "verdict_counter"),
 }
@@ -38,7 +38,7 @@ GUARDS = {
         "fail_closed:Guarded.__init__",
     ),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
-    *("hooks:Hooks.answer", "hooks:Hooks.count_fault", "http_layer:response", "refusals:refusal"),
+    *("hooks:Hooks.answer", "hook_base:HookBase.count_fault", "http_layer:response", "refusals:refusal"),
     *("log_allowlist:Faults.add", "hook_guard:refuse_client", "hook_guard:refuse_layer", "hook_guard:refuse_flow"),
     *("hook_guard:refuse_tls", "hook_guard:kill_flow"),
     *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
@@ -91,7 +91,7 @@ class Faulty:
         result = request()
         self.at("")
         places = dict.fromkeys(self.fired.read_text()[before:].splitlines())
-        hooks = {line for line in places if re.fullmatch(r"(addon|hooks):\d+", line)}
+        hooks = {line for line in places if re.fullmatch(r"(addon|hook_base|hooks|tls_hooks):\d+", line)}
         functions = {place for place in places if re.search(r":[A-Za-z_]", place) and place.split(":")[0] in MODULES}
         return result, [place for place in places if place in hooks | functions - GUARDS]
 

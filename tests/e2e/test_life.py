@@ -65,6 +65,21 @@ def test_an_address_in_use_is_a_clear_error(desk: Desk):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+def test_two_gates_do_not_share_a_state_directory(net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]):
+    gate = net.gate(desk.policy, tmp_path / "state", *workers)
+    for more in ((), ("--workers", "1")):
+        done = desk.run("--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"), *more)
+        assert done.returncode == 1
+        told = f"another gate uses this state directory: process {gate.process.pid}, listening at "
+        assert told in done.stderr
+        assert f":{gate.port}; end that gate, or give this one its own" in done.stderr
+        assert '"listening"' not in done.stderr
+    assert gate.curl("http://listed.test/").status == 403
+    gate.process.end()
+    assert net.gate(desk.policy, tmp_path / "state", *workers).curl("http://listed.test/").status == 403
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_with_all_that_was_counted(net: Network, desk: Desk, tmp_path, number: int):
     gate = net.gate(desk.policy, tmp_path / "state")

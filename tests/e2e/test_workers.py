@@ -23,6 +23,7 @@ import pytest
 from stoplist import clock
 from stoplist.core.counts import Outcome
 from stoplist.core.lists.envelope import build
+from stoplist.state_directory import holder
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, STOPLIST, Gate, Network, Process, wait_until
@@ -452,6 +453,9 @@ def test_no_connection_fails_while_the_gate_is_renewed(start: Start):
         wait_until(lambda: workers_of(gate.process.pid) == third, "the end of the old workers")
     assert not load.failures
     assert gate.process.pid == pid
+    holds = holder(gate.state_dir)
+    assert holds is not None
+    assert holds.pid == pid
     gate.process.end()
     assert gate.counts()["test", Outcome.STOPPED] == load.stopped
     assert not gate.told_of_counts_early

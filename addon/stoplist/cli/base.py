@@ -15,6 +15,7 @@ import click
 from stoplist.errors import StoplistError
 
 FILE = click.Path(path_type=Path)
+STATE_DIR = "The gate's state directory. Default: the policy's 'state_dir'."
 _LINE = 160
 
 
@@ -74,6 +75,13 @@ class Program(click.Group):
             # click looks for a similar name among the commands that it holds, and this group holds none.
             known = self.list_commands(context)
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=context) from None
+
+
+def state_dir_of(policy: Path, wanted: Path | None) -> Path:
+    """The value of --state-dir, or else the state directory of the policy. Raises StoplistError."""
+    from stoplist import loading, state_directory
+
+    return wanted or state_directory.of_policy(policy, loading.read_policy(policy).policy)
 
 
 def _width() -> int:

@@ -10,9 +10,9 @@ from typing import Literal
 import click
 from cryptography.x509 import Certificate
 
-from stoplist import clock, files, loading
+from stoplist import clock, files
 from stoplist.certificates import name_of
-from stoplist.cli.base import FILE, Command
+from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.printing import printable
 from stoplist.core.times import format_time
 from stoplist.tools.status import ca as authorities
@@ -21,7 +21,7 @@ from stoplist.tools.status import ca_formats
 
 @click.command(cls=Command, example="stoplist ca school.yaml --export mobileconfig -o stop-page.mobileconfig")
 @click.argument("policy", type=FILE)
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--export",
     "wanted",
@@ -35,6 +35,7 @@ from stoplist.tools.status import ca_formats
     help="Export only the current CA, or only the next one. Default: both, if there is a next one.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE instead of stdout.")
+@click.option("--create", is_flag=True, help="Make the CA of a gate that has not run yet.")
 @click.option("--renew", is_flag=True, help="Make the next CA. The current one stays in force.")
 @click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate loads it by itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -44,6 +45,7 @@ def ca(
     wanted: Literal["pem", "der", "mobileconfig", "reg"] | None,
     which: Literal["current", "next"] | None,
     output: Path | None,
+    create: bool,
     renew: bool,
     switch: bool,
     as_json: bool,
@@ -52,14 +54,14 @@ def ca(
 
     To replace it without a gap: make the next CA (--renew), have clients trust both, then switch (--switch).
     """
-    folder, now = state_dir or loading.default_state_dir(), clock.now()
-    if (wanted is not None) + renew + switch > 1:
-        raise click.UsageError("use only one of --export, --renew and --switch")
+    folder, now = state_dir_of(policy, state_dir), clock.now()
+    if (wanted is not None) + create + renew + switch > 1:
+        raise click.UsageError("use only one of --export, --create, --renew and --switch")
     if wanted is None:
         if which or output:
             raise click.UsageError("--which and -o need --export: add it, or leave them out")
-        act = authorities.renew if renew else authorities.switch if switch else authorities.show
-        _say_ca(act(policy, folder, now), as_json=as_json)
+        makes = authorities.create if create else authorities.renew if renew else authorities.switch if switch else None
+        _say_ca((makes or authorities.show)(policy, folder, now), as_json=as_json)
         return
     if as_json:
         raise click.UsageError("--json and --export cannot be combined; leave out one of the two")

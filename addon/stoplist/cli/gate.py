@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from stoplist import loading
+from stoplist import loading, state_directory
 from stoplist.cli.base import FILE, Command
 from stoplist.core.hosts import HostError
 from stoplist.core.policy.values import ListenAddress
@@ -73,7 +73,9 @@ class _Seconds(click.ParamType[int]):
     help="How clients reach the gate, in mitmproxy's notation: regular (the default), upstream:URL, socks5, "
     "transparent, dns, tun, wireguard or local. Add @HOST:PORT for an address of its own. Repeatable.",
 )
-@click.option("--state-dir", type=FILE, help="The folder in which the gate keeps its CA and its state.")
+@click.option(
+    "--state-dir", type=FILE, help="The folder for the gate's CA and its state. Default: the policy's 'state_dir'."
+)
 @click.option(
     "--workers",
     type=_Workers(),
@@ -124,7 +126,7 @@ def run(
         policy,
         text.policy,
         placed,
-        state_dir or loading.default_state_dir(),
+        state_dir or state_directory.of_policy(policy, text.policy),
         workers,
         drain,
         log_allowlist.LogFormat(log),

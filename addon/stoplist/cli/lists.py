@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import click
 
 from stoplist import clock
-from stoplist.cli.base import FILE, Group
+from stoplist.cli.base import FILE, STATE_DIR, Group, state_dir_of
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
@@ -226,16 +226,15 @@ def show(file: Path, as_json: bool) -> None:
 @lists.command(example="stoplist list release school.yaml --serial 7")
 @click.argument("policy", type=FILE)
 @click.option("--serial", type=click.IntRange(min=1), required=True, help="The serial of the held list.")
-@click.option("--state-dir", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", type=FILE, help=STATE_DIR)
 def release(policy: Path, serial: int, state_dir: Path | None) -> None:
     """Release a list that the guard of POLICY holds.
 
     The gate then puts the list in force. Look at the changes with its publisher first.
     """
-    from stoplist import loading
     from stoplist.tools.status import lists as remembered
 
-    held = remembered.release(policy, serial, state_dir or loading.default_state_dir(), clock.now())
+    held = remembered.release(policy, serial, state_dir_of(policy, state_dir), clock.now())
     click.echo(f"list {held.list}: serial {held.serial} is released; it was held because {_reason(held.why)}")
 
 

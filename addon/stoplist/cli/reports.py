@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from stoplist import clock, files, loading
-from stoplist.cli.base import FILE, Command
+from stoplist import clock, files
+from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.printing import number
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports import report_output
@@ -40,7 +40,7 @@ class _Day(click.ParamType[date]):
     help="Default: the format that the name of FILE ends in, or else table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
     "others",
@@ -75,7 +75,7 @@ def report(
     wanted = wanted or report_output.format_of(output.name if output else "")
     if wanted == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("HTML is not printed to a terminal; name a file: -o report.html")
-    states = [state_dir or loading.default_state_dir(), *others]
+    states = [state_dir_of(policy, state_dir), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
     data = report_output.FORMATS[wanted](made)
     if output is None:
@@ -95,7 +95,7 @@ def report(
 )
 @click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
 @click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
-@click.option("--state-dir", metavar="DIR", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
     "others",
@@ -118,6 +118,6 @@ def rollout(
     """
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
-    states = [state_dir or loading.default_state_dir(), *others]
+    states = [state_dir_of(policy, state_dir), *others]
     made = rolling.make(policy, states, since=since, until=until, now=clock.now())
     click.echo(rolling.FORMATS[wanted](made), nl=False)

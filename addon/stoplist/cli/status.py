@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from stoplist import clock, loading
+from stoplist import clock
 from stoplist.certificates import name_of
-from stoplist.cli.base import FILE, Command
+from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.ca import ca_fields
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
@@ -22,7 +22,7 @@ from stoplist.tools.status import lists as remembered
 
 @click.command(cls=Command, example="stoplist status school.yaml")
 @click.argument("policy", type=FILE)
-@click.option("--state-dir", type=FILE, help="The gate's --state-dir.")
+@click.option("--state-dir", type=FILE, help=STATE_DIR)
 @click.option(
     "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
 )
@@ -47,13 +47,13 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
     if is_watched and (as_json or journal is not None):
         raise click.UsageError("--watch cannot be combined with --json or --journal; leave these out")
     if journal is not None:
-        for noted in remembered.journal(policy, state_dir or loading.default_state_dir(), journal):
+        for noted in remembered.journal(policy, state_dir_of(policy, state_dir), journal):
             click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
         return
     if is_watched:
-        _watch(policy, state_dir or loading.default_state_dir())
+        _watch(policy, state_dir_of(policy, state_dir))
         return
-    found = remembered.status(policy, state_dir or loading.default_state_dir(), clock.now())
+    found = remembered.status(policy, state_dir_of(policy, state_dir), clock.now())
     for entry in found:
         if as_json:
             click.echo(json.dumps(_status_fields(entry)))
@@ -62,7 +62,7 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
     for exception in remembered.exceptions(policy, clock.now()):
         _say_exception(exception, as_json=as_json)
     needs = [need for entry in found for need in entry.needs]
-    needs += _say_ca_status(policy, state_dir or loading.default_state_dir(), as_json=as_json)
+    needs += _say_ca_status(policy, state_dir_of(policy, state_dir), as_json=as_json)
     if needs:
         raise click.exceptions.Exit(1)
 

@@ -580,7 +580,7 @@ def test_a_policy_is_the_same_in_another_process() -> None:
 LISTS_KEYS = "file, key, trusted_keys, threshold, mode, when_expired, guard"
 POLICY_KEYS = (
     "version, include, mode, lists, never_block, exceptions, stop_page, counts, time_zone, metrics, watch, listen, "
-    "certificate, clients, observe_clients, proxy_auth, upstream, tunnels, https, ca, tls, tests"
+    "state_dir, certificate, clients, observe_clients, proxy_auth, upstream, tunnels, https, ca, tls, tests"
 )
 NO_NETWORK = "is not an address or a network in CIDR form; write, for example,"
 NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"

@@ -110,6 +110,7 @@ OTHERS = {
     "mitmproxy's warning": 'log("mitmproxy.proxy.server").warning("TLS failed for secret.test")',
     "mitmproxy's error": 'log("mitmproxy.proxy.server").error("secret.test crashed")',
     "what watchdog calls an error when it is ended": 'log("watchdog.observers.inotify").error("secret.test")',
+    "what mitmproxy calls an error when a UDP port is closed": 'log("mitmproxy_rs.udp_client").error("secret.test")',
     "a critical one": 'log("asyncio").critical("secret.test")',
     "the root's": 'logging.error("secret.test")',
     "a warning of Python's": 'warnings.warn("secret.test")',
@@ -131,6 +132,7 @@ except KeyError:
 NO_FAULTS = {
     *("a text to our logger", "mitmproxy's note", "mitmproxy's warning", "a warning of Python's"),
     "what watchdog calls an error when it is ended",
+    "what mitmproxy calls an error when a UDP port is closed",
 }
 """Those of no consequence."""
 

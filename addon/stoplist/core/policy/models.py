@@ -28,6 +28,7 @@ from stoplist.core.policy.values import (
     Domain,
     Duration,
     FileName,
+    FolderName,
     Form,
     HostName,
     Keep,
@@ -311,6 +312,7 @@ class Policy(Section):
     )
     watch: WatchPolicy = Field(WatchPolicy(), examples=["{poll: 10s}"])
     listen: Listen = Field(ListenAddress("127.0.0.1", 8080), examples=["127.0.0.1:8080"])
+    state_dir: FolderName | None = Field(None, examples=["/var/lib/stoplist"])
     certificate: Annotated[
         CertificatePolicy | None, BeforeValidator(is_given, json_schema_input_type=CertificatePolicy)
     ] = Field(None, examples=["{cert: proxy.pem, key: proxy.key}"])

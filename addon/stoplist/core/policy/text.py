@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from stoplist.core.policy.document import Document, Path, name
 from stoplist.core.policy.document import PolicyError as PolicyError
 from stoplist.core.policy.models import ListPolicy, Policy, Section
-from stoplist.core.policy.values import FILE
+from stoplist.core.policy.values import FILE, FOLDER
 from stoplist.errors import Place, Problems, StoplistError
 
 MAX_POLICY_SIZE = 1024 * 1024
@@ -216,14 +216,14 @@ def _home(key: str, section: type[Section], path: Path) -> Path | None:
 
 
 def names_file(path: Path) -> bool:
-    """Whether the value at `path` is the path of a file."""
+    """Whether the value at `path` is the path of a file or folder."""
     _, found = _field(path)
     return found is not None and is_file(found)
 
 
 def is_file(field: FieldInfo) -> bool:
-    """Whether a field holds the path of a file, or several."""
-    return FILE in _descriptions(field)
+    """Whether a field holds the path of a file or folder, or several."""
+    return not {FILE, FOLDER}.isdisjoint(_descriptions(field))
 
 
 def _descriptions(part: Any) -> Iterator[str | None]:

@@ -18,6 +18,8 @@ from enum import StrEnum
 
 MAX_LINE = 64 * 1024
 """Length up to which the gate waits for the end of a first line, in bytes."""
+HESITATION_SECONDS = 2.0
+"""How long the gate waits for the end of a first line of text. After that the client may be waiting for the server."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*+(?![^ \t\r\n\x0b\x0c])")

@@ -40,6 +40,7 @@ from stoplist.core.wire.conversations import (
 )
 from stoplist.core.wire.heads import RequestHead, find_end
 from stoplist.core.wire.openings import (
+    HESITATION_SECONDS,
     MAX_LINE,
     Opening,
     RequestSearch,
@@ -57,8 +58,6 @@ from stoplist.proxy.reload.ruleset_store import InForce
 
 MORE_SECONDS = 0.05
 """How long the lane waits until it reads again from a server whose first bytes were too few to recognise it."""
-HESITATION_SECONDS = 2.0
-"""How long a client may take to end its first line of text. After that it may be waiting for the server."""
 
 _PIECE = 64 * 1024
 _CONNECT = b"CONNECT "

@@ -37,10 +37,11 @@ _PR_SET_DUMPABLE = 4
 _SEVERITIES = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """Numerical codes of severities (RFC 5424, section 6.2.1)."""
 
-_NO_FAULT = "watchdog."
-"""The prefix of a library whose errors are not faults: it logs and raises some when it ends.
+_NO_FAULT = ("watchdog.", "mitmproxy_rs.udp_client")
+"""Loggers whose errors are no faults.
 
-The store polls as well, so it does not depend on this library.
+watchdog logs and raises some when it ends; the store polls as well. mitmproxy's UDP client logs one when a server's
+system says that nothing listens at a port: any client can ask for such a port.
 """
 
 _log = logging.getLogger("stoplist")

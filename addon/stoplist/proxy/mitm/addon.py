@@ -21,7 +21,7 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.mode_servers import ServerInstance
 
-from stoplist import clock, loading, metrics
+from stoplist import clock, loading, metrics, state_directory
 from stoplist.core.decide import (
     Ruleset,
 )
@@ -38,7 +38,7 @@ from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.hazards import hazards
-from stoplist.proxy.mitm.hooks import Hooks
+from stoplist.proxy.mitm.hooks.hooks import Hooks
 from stoplist.proxy.mitm.layers.next_layers import DNS_PORT
 from stoplist.proxy.mitm.tls_settings import GateCertificate, prepare
 from stoplist.proxy.reload import ruleset_store
@@ -47,6 +47,7 @@ from stoplist.proxy.workers.listening_sockets import ListeningSockets
 from stoplist.proxy.workers.worker import Follower, Worker
 from stoplist.proxy.workers.worker_channel import Word
 from stoplist.state import State
+from stoplist.state_directory import StateLock
 
 
 class Stoplist(Hooks):
@@ -66,6 +67,7 @@ class Stoplist(Hooks):
         self._is_guest = faults is None
         self._period_counts: PeriodCounts | None = None
         self._endpoint: metrics.Endpoint | None = None
+        self._lock = StateLock()
         self.is_ready = False
         """Whether the gate takes requests."""
         self._tasks = BackgroundTasks()
@@ -85,24 +87,48 @@ class Stoplist(Hooks):
             return
         if not ctx.options.stoplist_policy:
             return  # `running` complains: mitmproxy also comes here to take back an option that failed
-        policy = Path(ctx.options.stoplist_policy)
         try:
-            state_dir = Path(ctx.options.stoplist_state_dir or loading.default_state_dir())
+            self._take_up(Path(ctx.options.stoplist_policy))
+        except StoplistError as error:
+            raise OptionsError(str(error)) from None
+
+    def _take_up(self, policy: Path) -> None:
+        """Open a policy with its state; close the ones before, if there were any. Raises StoplistError."""
+        state_dir = self._state_dir(policy)
+        lock = self._hold(state_dir)
+        try:
             opened, counter, period_counts = self._open(policy, state_dir)
             wanted = opened.current.ruleset.policy
             current_ca = CurrentCa(wanted, policy, state_dir, clock.now(), speaks=self._worker is None)
             own = wanted.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
             endpoint = self._serve_metrics(opened, period_counts, current_ca)
-        except StoplistError as error:
-            raise OptionsError(str(error)) from None
+        except StoplistError:
+            if lock is not self._lock:
+                lock.release()
+            raise
         was_running = bool(self._tasks)
         self._close()
+        if lock is not self._lock:
+            self._lock.release()
+            self._lock = lock
         self._current_ca, self._certificate, self.judge.store = current_ca, certificate, opened
         self.judge.counter, self._period_counts, self._endpoint = counter, period_counts, endpoint
         self.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
+
+    @staticmethod
+    def _state_dir(policy: Path) -> Path:
+        if ctx.options.stoplist_state_dir:
+            return Path(ctx.options.stoplist_state_dir)
+        return state_directory.of_policy(policy, loading.read_policy(policy).policy)
+
+    def _hold(self, state_dir: Path) -> StateLock:
+        """The lock on a state directory; a worker needs none, since its supervisor has it. Raises StoplistError."""
+        if self._worker is not None or self._lock.folder == state_dir:
+            return self._lock
+        return StateLock.take(state_dir)
 
     def _open(self, policy: Path, state_dir: Path) -> tuple[Rulesets, VerdictCounter, PeriodCounts | None]:
         """Open the source of rulesets, and the place where counts go. Raises StoplistError."""
@@ -172,6 +198,7 @@ class Stoplist(Hooks):
             for hazard in found:
                 log_allowlist.say(hazard)
             say_where(ctx.master.addons.get("proxyserver").servers)
+        self._lock.say(str(ListenAddress(*address)) for address in super()._listening())
         self.judge.store.watch()
         if self._endpoint is not None:
             log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
@@ -182,6 +209,7 @@ class Stoplist(Hooks):
     def done(self) -> None:
         Sentinel.of(ctx.master).stand_in(self)
         self._close()
+        self._lock.release()
         self.connections.abort_all({})
 
     def _close(self) -> None:

@@ -12,7 +12,7 @@ from mitmproxy.master import Master
 
 from stoplist.proxy.log import records
 from stoplist.proxy.mitm.fail_closed import Sentinel
-from stoplist.proxy.mitm.hooks import Hooks
+from stoplist.proxy.mitm.hooks.hooks import Hooks
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 """Environment variables that name a file to which mitmproxy writes the keys of its TLS towards servers."""

@@ -47,7 +47,7 @@ _M_MMAP_THRESHOLD = -3
 """A parameter of mallopt(3), with the value from <malloc.h>."""
 _LARGE = 1024 * 1024
 """In bytes."""
-_AT_START = ("listen", "certificate", "proxy_auth", "upstream.ca", "metrics")
+_AT_START = ("listen", "state_dir", "certificate", "proxy_auth", "upstream.ca", "metrics")
 """Keys of a policy that the gate reads once, at its start."""
 
 

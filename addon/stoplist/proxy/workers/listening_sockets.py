@@ -114,8 +114,18 @@ class SharedSockets:
     def say_where(self) -> None:
         """Write the addresses at which clients connect to the log."""
         for place, mode in self._places.items():
-            for host, port in sorted({each.getsockname()[:2] for each in self._sockets[0][place]}):
-                log_allowlist.say(records.Listening(str(ListenAddress(host, port)), mode, self.count))
+            for address in self._addresses(place):
+                log_allowlist.say(records.Listening(address, mode, self.count))
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses at which clients connect."""
+        return [address for place in self._places for address in self._addresses(place)]
+
+    def _addresses(self, place: SocketAddress) -> list[str]:
+        return [
+            str(ListenAddress(*each)) for each in sorted({each.getsockname()[:2] for each in self._sockets[0][place]})
+        ]
 
     def keep(self) -> list[Described]:
         """The argument for `open` after this process has executed itself anew. The sockets stay open over exec."""

@@ -47,6 +47,7 @@ from stoplist.proxy.workers.renewal import SIGNALS, execute_anew, terminal_is_go
 from stoplist.proxy.workers.worker_channel import Word, WorkerChannel
 from stoplist.proxy.workers.worker_pool import ANSWER_SECONDS, WorkerPool
 from stoplist.state import State
+from stoplist.state_directory import StateLock
 
 
 class Supervisor:
@@ -88,6 +89,7 @@ class Supervisor:
             self._loop.add_signal_handler(number, self._end, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._lock = StateLock.take(self._state_dir, inherited["lock"] if inherited else None)
         self._open_files(inherited["ledger"] if inherited else NOTHING_KEPT)
         self._pool = WorkerPool(self._sockets, self._period_counts, self._give, self._drain, self._fail)
         self._serve_metrics()
@@ -103,6 +105,7 @@ class Supervisor:
                 if not has_old:
                     self._follow_files()
                 self._sockets.say_where()
+                self._lock.say(self._sockets.addresses)
                 self._pool.dismiss_old()
             await self._ending.wait()
         finally:
@@ -218,6 +221,7 @@ class Supervisor:
         await self._close_files()
         if self._endpoint is not None:
             self._endpoint.close()
+        self._lock.release()
 
     async def _renew(self) -> None:
         """If the code and the policy that are on disk now start, execute this process anew with them."""
@@ -234,5 +238,10 @@ class Supervisor:
             return
         await self._close_files()
         execute_anew(
-            {"ledger": self._period_counts.keep(), "workers": self._pool.keep(), "sockets": self._sockets.keep()}
+            {
+                "ledger": self._period_counts.keep(),
+                "lock": self._lock.keep(),
+                "workers": self._pool.keep(),
+                "sockets": self._sockets.keep(),
+            }
         )

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stoplist import loading
+from stoplist import loading, state_directory
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
@@ -36,7 +36,7 @@ def check(policy: Path, running: Path | None = None, *, now: datetime) -> Findin
     try:
         loaded = loading.load(policy, now=now)
         compared = policy_diff.between(running, policy, loaded.ruleset, now) if running else None
-        source = Source.of(loaded.ruleset.policy, policy, loading.default_state_dir())
+        source = Source.of(loaded.ruleset.policy, policy, state_directory.of_policy(policy, loaded.ruleset.policy))
         if source is not None and not source.is_own:  # the gate makes its own
             found = [StoplistError(need) for need in needs(source.open(now), None, is_own=False, now=now)]
             loaded = dataclasses.replace(loaded, warnings=(*loaded.warnings, *found))

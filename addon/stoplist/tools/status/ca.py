@@ -3,8 +3,8 @@ the next one takes its place.
 
 Rules
   - The module shows and exports certificates only: no private key leaves its file.
-  - Looking changes nothing, with one exception: `show` makes a gate's own CA if there is none yet, so that the
-    operator can roll it out before the gate runs.
+  - Looking changes nothing. Only `create` makes a CA, so that the operator can roll it out before the gate runs. A CA
+    that a person made by mistake, in another place than the gate's, would be trusted by all clients for nothing.
 """
 
 from __future__ import annotations
@@ -42,10 +42,29 @@ class Overview:
 
 
 def show(policy: Path, state_dir: Path, now: datetime) -> Overview | None:
-    """The CA of a policy; makes it if there is none. None if the policy needs none. Raises StoplistError."""
+    """The CA of a policy; None if the policy needs none. Raises StoplistError if there is none yet."""
     source = _source(policy, state_dir)
     if source is None:
         return None
+    if not source.exists():
+        raise StoplistError(
+            "no CA is here",
+            hint="name the state directory of the gate, with --state-dir or as 'state_dir' in the policy; "
+            "for a gate that has not run yet: stoplist ca POLICY --create",
+            place=str(source.key),
+        )
+    return _overview(source, now)
+
+
+def create(policy: Path, state_dir: Path, now: datetime) -> Overview:
+    """Make the CA of a gate that has not run yet. Raises StoplistError."""
+    source = _needed(policy, state_dir)
+    if source.exists():
+        raise StoplistError(
+            "there is a CA already",
+            hint="show it: stoplist ca POLICY; make its successor: stoplist ca POLICY --renew",
+            place=str(source.certificate),
+        )
     source.make_missing(now)
     return _overview(source, now)
 

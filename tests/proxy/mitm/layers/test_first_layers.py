@@ -9,7 +9,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import NextLayerHook
 
-from stoplist.core.decide import PASS, PROTOCOL
+from stoplist.core.decide import NOT_FORWARDED, PASS, PROTOCOL
 from stoplist.proxy.mitm.layers.first_layers import Transparent
 from stoplist.proxy.mitm.layers.next_layers import next_layer
 from tests.proxy.judges import Store, judge_by
@@ -22,7 +22,8 @@ STORE = Store.of(ruleset(signed("listed.example")))
 class Redirected:
     """A connection that was redirected to the gate, before its first byte; to a server that answers nothing."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, ends_here: bool = False) -> None:
+        self._ends_here = ends_here
         client = Client(
             peername=("198.51.100.2", 1),
             sockname=("198.51.100.1", 8080),
@@ -52,7 +53,7 @@ class Redirected:
             for command in self.layer.handle_event(waiting.pop(0)):
                 match command:
                     case NextLayerHook(data=undecided):
-                        undecided.layer = next_layer(undecided, self.judge, lambda *_: PASS)
+                        undecided.layer = next_layer(undecided, self.judge, lambda *_: PASS, ends_here=self._ends_here)
                         waiting.append(events.HookCompleted(command))
                     case commands.RequestWakeup():
                         self.wakeups.append(command)
@@ -97,3 +98,20 @@ def test_where_the_web_is_text_waits_for_the_servers_first_words() -> None:
     redirected = Redirected(WEB)
     redirected.send(b"FOO\r\n\r\n")
     assert (redirected.opened, redirected.to_server, redirected.closed) == (1, [], False)
+
+
+@pytest.mark.parametrize("said", [b"\xff\0binary", b"GET x\r\n\r\n", b"\x15\x02binary"])
+def test_where_a_tunnel_ends_at_the_gate_nothing_is_relayed(said: bytes) -> None:
+    redirected = Redirected(OTHER, ends_here=True)
+    redirected.send(said)
+    assert (redirected.opened, redirected.to_server, redirected.closed) == (0, [], True)
+    assert redirected.counted.verdicts == [NOT_FORWARDED]
+
+
+def test_nor_is_a_word_that_was_waited_for() -> None:
+    redirected = Redirected(OTHER, ends_here=True)
+    redirected.send(b"JDWP-Handshake")
+    assert not redirected.closed
+    redirected.wait()
+    assert (redirected.opened, redirected.to_server, redirected.closed) == (0, [], True)
+    assert redirected.counted.verdicts == [NOT_FORWARDED]

@@ -23,7 +23,7 @@ from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, TCPLayer, UDP
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import HTTP_ALPNS
 
-from stoplist.core.decide import CLOSED, PROTOCOL, Verdict
+from stoplist.core.decide import CLOSED, NOT_FORWARDED, PROTOCOL, Verdict
 from stoplist.core.wire.client_hello import HelloError, extensions_of
 from stoplist.core.wire.conversations import (
     Conversation,
@@ -34,6 +34,7 @@ from stoplist.core.wire.conversations import (
     words_of,
 )
 from stoplist.core.wire.openings import (
+    HESITATION_SECONDS,
     MAX_LINE,
     Opening,
     RequestSearch,
@@ -43,7 +44,6 @@ from stoplist.core.wire.openings import (
     recognise,
 )
 from stoplist.proxy.judge import Judge
-from stoplist.proxy.lane.tunnel import HESITATION_SECONDS
 from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import http_layer
 from stoplist.proxy.mitm.layers.quic_layer import Datagrams, JudgeHello, Quic
@@ -138,8 +138,11 @@ class Undecided(NextLayer):
             yield from self.layer.handle_event(event)
 
 
-def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> Layer | None:
-    """The layer for the client's first bytes; None as long as they do not show the protocol."""
+def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello, *, ends_here: bool) -> Layer | None:
+    """The layer for the client's first bytes; None as long as they do not show the protocol.
+
+    Where a tunnel `ends_here`, for a page, the gate serves TLS and HTTP in it, and relays nothing.
+    """
     context = undecided.context
     if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
         return http_layer(context, HTTPMode.transparent, judge)
@@ -164,7 +167,8 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello) -> L
             return http_layer(context, HTTPMode.transparent, judge)
         case Opening.ENDLESS:
             return Refused(context)
-    return _next_other_layer(undecided, judge)
+    other = _next_other_layer(undecided, judge)
+    return _refused(context, judge, NOT_FORWARDED) if ends_here and isinstance(other, TCPLayer) else other
 
 
 def _next_other_layer(undecided: Undecided, judge: Judge) -> Layer | None:

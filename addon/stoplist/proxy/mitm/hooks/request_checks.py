@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mitmproxy import http
 
 from stoplist.core.hosts import Host
@@ -11,6 +13,9 @@ MAX_STOPPED_BODY = 1024 * 1024
 
 The gate cuts off a request with a longer body, or a body of unknown length, without a page.
 """
+
+_LABEL = "(?!-)[a-z0-9_-]+(?<!-)"
+_NAME_OF_A_SERVER = re.compile(rf"(?=..){_LABEL}(\.{_LABEL})*")
 
 
 def has_short_body(request: http.Request) -> bool:
@@ -28,9 +33,8 @@ def has_a_form_in_dns(host: Host) -> bool:
 
 
 def has_a_form_in_certificates(host: Host) -> bool:
-    """Whether OpenSSL accepts the name as the name of a certificate."""
-    labels = host.name.split(".")
-    return has_a_form_in_dns(host) and not any(label.startswith("-") or label.endswith("-") for label in labels)
+    """Whether OpenSSL accepts the name as that of a server (X509_VERIFY_PARAM_set1_host(3), in OpenSSL 4)."""
+    return host.is_address or (has_a_form_in_dns(host) and _NAME_OF_A_SERVER.fullmatch(host.name) is not None)
 
 
 def has_plain_target(request: http.Request) -> bool:

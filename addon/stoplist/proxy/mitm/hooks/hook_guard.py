@@ -17,17 +17,18 @@ from stoplist.page.refusals import refusal
 from stoplist.proxy.mitm.layers.next_layers import Refused
 
 if TYPE_CHECKING:
-    from stoplist.proxy.mitm.hooks import Hooks
+    from stoplist.proxy.mitm.hooks.hook_base import HookBase
+    from stoplist.proxy.mitm.hooks.hooks import Hooks
 
 
-def guarded[D](
-    refuse: Callable[[Hooks, D], None],
-) -> Callable[[Callable[[Hooks, D], None]], Callable[[Hooks, D], None]]:
+def guarded[H: HookBase, D](
+    refuse: Callable[[Any, D], None],
+) -> Callable[[Callable[[H, D], None]], Callable[[H, D], None]]:
     """Make a hook fail closed: when it raises, count a fault and call `refuse` instead."""
 
-    def decorate(hook: Callable[[Hooks, D], None]) -> Callable[[Hooks, D], None]:
+    def decorate(hook: Callable[[H, D], None]) -> Callable[[H, D], None]:
         @functools.wraps(hook)
-        def guarded(self: Hooks, data: D) -> None:
+        def guarded(self: H, data: D) -> None:
             try:
                 hook(self, data)
             except AddonHalt:
@@ -43,11 +44,11 @@ def guarded[D](
     return decorate
 
 
-def refuse_client(_: Hooks, client: Client) -> None:
+def refuse_client(_: HookBase, client: Client) -> None:
     client.error = "refused"
 
 
-def refuse_layer(_: Hooks, nextlayer: NextLayer) -> None:
+def refuse_layer(_: HookBase, nextlayer: NextLayer) -> None:
     nextlayer.layer = Refused(nextlayer.context)
 
 
@@ -55,15 +56,15 @@ def refuse_flow(hooks: Hooks, flow: http.HTTPFlow) -> None:
     hooks.answer(flow, refusal(FAULT.reason))
 
 
-def kill_flow(_: Hooks, flow: http.HTTPFlow) -> None:
+def kill_flow(_: HookBase, flow: http.HTTPFlow) -> None:
     flow.kill()
 
 
-def refuse_tls(_: Hooks, data: Any) -> None:
+def refuse_tls(_: HookBase, data: Any) -> None:
     """Without a TLS connection object mitmproxy closes the client's connection."""
     if isinstance(data, tls.ClientHelloData):
         data.ignore_connection = False
 
 
-def refuse_connection(_: Hooks, data: ServerConnectionHookData) -> None:
+def refuse_connection(_: HookBase, data: ServerConnectionHookData) -> None:
     data.server.error = "refused"

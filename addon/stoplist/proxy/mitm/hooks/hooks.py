@@ -24,18 +24,12 @@ Rules
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable
-from typing import Any
-
-from mitmproxy import ctx, http, tcp, tls
+from mitmproxy import ctx, http, tcp
 from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.proxy import mode_specs
-from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers.modes import ReverseProxy
-from mitmproxy.proxy.layers.quic import QuicTlsData
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist import clock
@@ -44,7 +38,6 @@ from stoplist.core.decide import (
     AMBIGUOUS,
     CLOSED,
     DENIED,
-    FAULT,
     NOT_FORWARDED,
     PASS,
     UNREADABLE,
@@ -54,30 +47,22 @@ from stoplist.core.decide import (
     strictest,
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
-from stoplist.core.wire.client_hello import server_name
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer, Subject
 from stoplist.page.asker import Asker
 from stoplist.page.refusals import UNREACHABLE, refusal
-from stoplist.proxy.judge import Judge, parse_address
-from stoplist.proxy.log import log_allowlist
-from stoplist.proxy.mitm import modes
+from stoplist.proxy.judge import parse_address
 from stoplist.proxy.mitm.fail_closed import Guarded
-from stoplist.proxy.mitm.hook_guard import (
+from stoplist.proxy.mitm.hooks.hook_base import address_of
+from stoplist.proxy.mitm.hooks.hook_guard import (
     guarded,
     kill_flow,
     refuse_client,
     refuse_connection,
     refuse_flow,
     refuse_layer,
-    refuse_tls,
 )
-from stoplist.proxy.mitm.layers.first_layers import first_layer
-from stoplist.proxy.mitm.layers.http_layer import established, is_refused, response
-from stoplist.proxy.mitm.layers.next_layers import next_layer
-from stoplist.proxy.mitm.request_checks import (
-    has_a_form_in_certificates,
-    has_a_form_in_dns,
+from stoplist.proxy.mitm.hooks.request_checks import (
     has_body,
     has_plain_target,
     has_short_body,
@@ -85,44 +70,15 @@ from stoplist.proxy.mitm.request_checks import (
     is_multiplexed,
     remove_upgrade_to_http2,
 )
-from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, refuse, refuse_quic
-from stoplist.proxy.outbound.connector import Outbound, search_domains
-from stoplist.proxy.outbound.open_connections import Connections, close_left
-from stoplist.proxy.reload.ca_in_force import CurrentCa
-from stoplist.proxy.workers.listening_sockets import ListeningSockets
+from stoplist.proxy.mitm.hooks.tls_hooks import TlsHooks
+from stoplist.proxy.mitm.layers.first_layers import first_layer
+from stoplist.proxy.mitm.layers.http_layer import established, is_refused, response
+from stoplist.proxy.mitm.layers.next_layers import next_layer
+from stoplist.proxy.outbound.open_connections import close_left
 
 
-class Hooks:
-    """The hooks of mitmproxy that judge. Without a ruleset nothing passes.
-
-    The hooks count faults in `faults`. `listening` holds the sockets that clients connect to.
-    """
-
-    def __init__(self, faults: log_allowlist.Faults, listening: ListeningSockets) -> None:
-        self.faults = faults
-        self.judge = Judge()
-        self.listening = listening
-        self.connections = Connections()
-        self.outbound = Outbound(self.judge, self.faults, self._listening, search_domains())
-        self._is_recorded = False
-        """Whether something else in this process may record requests."""
-        self._current_ca: CurrentCa | None = None
-        self._certificate: GateCertificate | None = None
-        self._resolver: tuple[str, int] | None = None
-        self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
-        self._greeted: weakref.WeakSet[Client] = weakref.WeakSet()
-        """In HTTP/3 the hook runs twice for one ClientHello; this remembers the clients for which it was counted."""
-
-    def _listening(self) -> list[tuple[str, int]]:
-        """The places at which the gate listens, (address, port)."""
-        return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
-
-    def count_fault(self) -> None:
-        """Count a request that was refused because of a fault. The counter may be broken as well."""
-        try:
-            self.judge.count(FAULT)
-        except Exception as error:
-            self.faults.add("count", error)
+class Hooks(TlsHooks):
+    """The hooks of mitmproxy that judge."""
 
     # Where a connection begins
 
@@ -148,7 +104,8 @@ class Hooks:
     def next_layer(self, nextlayer: NextLayer) -> None:
         if nextlayer.layer is not None or isinstance(nextlayer.context.layers[0], ReverseProxy):
             return
-        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello)
+        ends_here = self.connections.ends_here(nextlayer.context.client)
+        nextlayer.layer = next_layer(nextlayer, self.judge, self.judge_hello, ends_here=ends_here)
         if nextlayer.layer is None:
             raise AddonHalt  # mitmproxy's own add-on would decide on the bytes that have come so far
 
@@ -163,7 +120,7 @@ class Hooks:
         except HostError:
             self._refuse(flow, UNREADABLE)
             return
-        client = _address_of(flow.client_conn)
+        client = address_of(flow.client_conn)
         target = self.judge.verdict(host, client=client)
         verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
         verdict = strictest((verdict, self._judge_form(flow.client_conn, host)))
@@ -190,110 +147,8 @@ class Hooks:
             _, _, error = (flow.response.text or "").partition(": ")
             self.answer(flow, refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
 
-    def _judge_form(self, client: Client, host: Host, *, ends_tls: bool = False) -> Verdict:
-        """UNREADABLE for a name that mitmproxy cannot send to a parent proxy, or, where it `ends_tls`, to a server."""
-        is_askable = not isinstance(client.proxy_mode, mode_specs.UpstreamMode) or has_a_form_in_dns(host)
-        return PASS if is_askable and (not ends_tls or has_a_form_in_certificates(host)) else UNREADABLE
-
     def _judge_port(self, port: int | None) -> Verdict:
         return PASS if port is None or self.judge.policy.tunnels.permits(port) else CLOSED
-
-    def judge_hello(self, context: Context, extensions: Iterable[tuple[int, bytes]]) -> Verdict:
-        """The verdict for a ClientHello that follows another one in the clear. Raises HostError."""
-        client, target, name = context.client, _target(context), server_name(extensions)
-        verdict = self.judge.verdict(target, name, client=_address_of(client))
-        if verdict.passes and name is not None:
-            self.judge.count_more(verdict, self.judge.verdict(target, client.sni, client=_address_of(client)))
-            self.connections.passed(client, name)
-        return verdict
-
-    @guarded(refuse_tls)
-    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        client, target = data.context.client, _target(data.context)
-        try:
-            name = server_name(data.client_hello.extensions)
-        except HostError:
-            name, verdict = None, UNREADABLE
-        else:
-            verdict = self.judge.verdict(target, name, client=_address_of(client)) if target or name else PASS
-        client.sni = name.name if name else None
-        if target is None and self._certificate is None:
-            verdict = strictest((verdict, UNREADABLE))
-        if target is not None and self._intercepts(data.context):
-            verdict = strictest((verdict, self._judge_form(client, name or Host.parse(target), ends_tls=True)))
-        if verdict.action is Action.REFUSE:
-            if client not in self._refused:  # in HTTP/3 this hook runs twice
-                self.judge.count(verdict)
-            self._refused.add(client)
-        elif verdict.action is not Action.STOP and target is not None:
-            if client not in self._greeted:
-                self._count(client, target, verdict)
-            self._greeted.add(client)
-            if name is not None:
-                self.connections.passed(client, name)
-            if self._intercepts(data.context):
-                data.establish_server_tls_first = True
-            else:
-                data.ignore_connection = True
-        # mitmproxy's own add-on would now connect to the server before it answers the client.
-        raise AddonHalt
-
-    def _shows_pages(self) -> bool:
-        """Whether a client that asks for a listed host by HTTPS is to see the page, and not an error."""
-        return self.judge.policy.https == "page"
-
-    def _intercepts(self, context: Context) -> bool:
-        return self.judge.policy.tls == "intercept" and context.client.transport_protocol == "tcp"
-
-    @guarded(refuse_tls)
-    def tls_start_client(self, data: tls.TlsData) -> None:
-        context = data.context
-        if context.client in self._refused or (_target(context) is None and self._host_to_stop(context)):
-            data.ssl_conn = refuse()
-        elif _target(context) is None:
-            assert self._certificate is not None
-            data.ssl_conn = self._certificate.accept()
-        elif host := self._host_to_stop(context):
-            self.connections.end_here(context.client)
-            data.ssl_conn = self._accept(host, HTTP) if self._shows_pages() else refuse()
-        elif self._intercepts(context):
-            host = Host.parse(context.client.sni or _target(context) or "")
-            spoken = HTTP[::-1] if context.server.alpn is None else (context.server.alpn,)
-            data.ssl_conn = self._accept(host, spoken)
-        else:
-            data.ssl_conn = refuse()  # the host was listed at the ClientHello, and is not any more
-        raise AddonHalt
-
-    def _accept(self, host: Host, protocols: tuple[bytes, ...]) -> Any:
-        authority = self._current_ca.current if self._current_ca is not None else None
-        return accept(authority, host, clock.now(), protocols) if authority is not None else refuse()
-
-    @guarded(refuse_tls)
-    def quic_start_client(self, data: QuicTlsData) -> None:
-        host = self._host_to_stop(data.context)
-        authority = self._current_ca.current if self._current_ca is not None else None
-        if host is not None and authority is not None and self._shows_pages():
-            self.connections.end_here(data.context.client)
-            data.settings = accept_quic(authority, host, clock.now())
-        else:
-            data.settings = refuse_quic()
-        raise AddonHalt
-
-    def _host_to_stop(self, context: Context) -> Host | None:
-        """The listed host that the client expects a certificate of; None if none of its names is listed."""
-        client = _address_of(context.client)
-        for name in (context.client.sni, _target(context)):
-            if name is not None and self.judge.verdict(name, client=client).action is Action.STOP:
-                return Host.parse(name)
-        return None
-
-    @guarded(refuse_tls)
-    def tls_failed_client(self, data: tls.TlsData) -> None:
-        """Count a client that does not trust the gate's CA: it sees no page, but the gate stopped it all the same."""
-        client = data.context.client
-        verdict = self.judge.verdict(_target(data.context), client.sni, client=_address_of(client))
-        if verdict.action is Action.STOP:
-            self.judge.count(verdict)
 
     # Requests
 
@@ -303,7 +158,7 @@ class Hooks:
             return
         request, client = flow.request, flow.client_conn
         target = flow.server_conn.address[0] if flow.server_conn.address else None
-        address = _address_of(client)
+        address = address_of(client)
         names = (target, client.sni, request.data.host or None)
         verdict = strictest((self.judge.verdict(*names, client=address), self._judge_fields(request, address)))
         if is_multiplexed(request) and not has_plain_target(request):
@@ -337,14 +192,6 @@ class Hooks:
                 request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
             self.connections.passed(client, host)
             self._count(client, target, verdict)
-
-    def _count(self, client: Client, target: str | None, verdict: Verdict) -> None:
-        """Count a request that passes; in a tunnel that was counted when it opened, count only what it adds."""
-        names = (target, client.sni) if client in self._greeted else (target,)
-        if target is not None and (client in self._greeted or isinstance(client.proxy_mode, modes.EXPLICIT)):
-            self.judge.count_more(verdict, self.judge.verdict(*names, client=_address_of(client)))
-        else:
-            self.judge.count(verdict)
 
     def _judge_fields(self, request: http.Request, client: str) -> Verdict:
         """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
@@ -397,7 +244,7 @@ class Hooks:
         if address is None:
             raise StoplistError("a connection to nowhere")
         if self.connections.ends_here(client):
-            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=_address_of(client))))
+            verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=address_of(client))))
         elif self._is_forwarder(client, address):
             return
         elif address in self.outbound.trusted and address != getattr(client.proxy_mode, "address", None):
@@ -405,7 +252,7 @@ class Hooks:
         elif data.server.transport_protocol == "udp" and not self._permits_udp(address):
             verdict = DENIED
         else:
-            verdict = self.judge.verdict(address[0], client=_address_of(client))
+            verdict = self.judge.verdict(address[0], client=address_of(client))
         if verdict.action in (Action.STOP, Action.REFUSE):
             data.server.error = verdict.reason.value
             self.judge.count(verdict)
@@ -431,13 +278,3 @@ class Hooks:
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         assert flow.websocket is not None
         flow.websocket.messages.clear()
-
-
-def _target(context: Context) -> str | None:
-    """The host to which a tunnel leads; None where the client speaks to the gate itself."""
-    return context.server.address[0] if context.server.address else None
-
-
-def _address_of(client: Client) -> str:
-    address: str = client.peername[0]
-    return address
