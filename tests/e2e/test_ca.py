@@ -130,7 +130,9 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     [
         pytest.param(lambda folder: (folder / "intermediate.key").chmod(0o640), "chmod 600", id="readable"),
         pytest.param(lambda folder: (folder / "intermediate.key").unlink(), "no such file", id="no key"),
-        pytest.param(lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA certificate", id="no CA"),
+        pytest.param(
+            lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA certificate", id="no CA"
+        ),
     ],
 )
 def test_with_an_intermediate_that_cannot_be_used_it_does_not_start(desk: Desk, harm, message: str):

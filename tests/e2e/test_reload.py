@@ -165,7 +165,11 @@ def _more_than_was_signed(desk: Desk) -> None:
         pytest.param(_sign_by_a_stranger, r"signed by 1 of the trusted keys, 2 needed", id="a stranger's signature"),
         pytest.param(lambda desk: desk.list.write_bytes(b""), r"the file is empty; ask the publisher", id="empty"),
         pytest.param(lambda desk: desk.list.unlink(), r"no such file; put it there", id="deleted"),
-        pytest.param(lambda desk: desk.list.write_text("<html>404</html>"), r"it is cut off, or something else; ask", id="an error page"),
+        pytest.param(
+            lambda desk: desk.list.write_text("<html>404</html>"),
+            r"it is cut off, or something else; ask",
+            id="an error page",
+        ),
         pytest.param(_older_serial, r"serial 1 is older than 2, .*; fetch the newest list", id="older serial"),
         pytest.param(_same_serial, r"another list with the same serial 1 was in force; ask", id="same serial"),
         pytest.param(_more_than_was_signed, r"signed by 0 of the trusted keys", id="longer than signed"),
