@@ -68,7 +68,11 @@ def _other_key(path: Path) -> None:
     ("spoil", "message"),
     [
         pytest.param(_readable, "others can read the CA's key; chmod 600", id="readable by others"),
-        pytest.param(_garbage, "not a certificate in PEM; restore the file; without it, remove it", id="garbage"),
+        pytest.param(
+            _garbage,
+            "not a certificate in PEM; restore the file from a backup; if there is none, remove it",
+            id="garbage",
+        ),
         pytest.param(_other_key, "not the key of the first certificate; restore the file", id="another key"),
     ],
 )
@@ -81,7 +85,7 @@ def test_a_ca_that_cannot_be_trusted_is_refused(source: Source, folder: Path, sp
 
 def test_an_ended_ca_is_refused_with_what_to_do(source: Source):
     source.open_or_make(NOW)
-    with pytest.raises(StoplistError, match=r"the CA has ended on 2036-11-18T12:00:00Z; make the next CA with"):
+    with pytest.raises(StoplistError, match=r"the CA ended on 2036-11-18T12:00:00Z; make the next CA with"):
         source.open(NOW + 10 * YEAR)
 
 
@@ -110,13 +114,13 @@ def test_an_operators_ca_whose_key_others_can_read_or_that_has_ended_is_refused(
     root = pki.new(now=NOW)
     pki.new("Example Gate CA", root, now=NOW, lasts=timedelta(days=90)).write(tmp_path)
     assert source.open(NOW).ends == NOW + timedelta(days=90)
-    with pytest.raises(StoplistError, match=r"intermediate\.pem: the CA has ended on .*; have your CA issue a new"):
+    with pytest.raises(StoplistError, match=r"intermediate\.pem: the CA ended on .*; have your CA issue a new"):
         source.open(NOW + timedelta(days=90))
     source.key.chmod(0o644)
     with pytest.raises(StoplistError, match=r"intermediate\.key: others can read the CA's key; chmod 600"):
         source.open(NOW)
     for act in (source.renew, source.switch):
-        with pytest.raises(StoplistError, match="this CA is yours, not the gate's"):
+        with pytest.raises(StoplistError, match="this CA is your own, not one that the gate made"):
             act(NOW)
 
 
@@ -140,7 +144,7 @@ def test_the_next_ca_is_made_beside_the_one_in_force_and_takes_its_place_when_to
 def test_a_next_ca_that_is_being_rolled_out_is_not_replaced(source: Source):
     source.open_or_make(NOW)
     following = source.renew(NOW)
-    with pytest.raises(StoplistError, match="the next CA is made already; roll it out"):
+    with pytest.raises(StoplistError, match="there is a next CA already; roll it out"):
         source.renew(NOW)
     assert source.following().certificate == following.certificate
 
@@ -198,7 +202,7 @@ def test_of_two_that_make_it_at_once_one_does(source: Source, monkeypatch: pytes
             59,
             False,
             False,
-            ["the CA ends on 2036-11-18T12:00:00Z, in 59 days: have its successor issued, and replace its files"],
+            ["the CA ends on 2036-11-18T12:00:00Z, in 59 days: have a new certificate issued, and replace its files"],
             id="the operator's",
         ),
         pytest.param(
@@ -208,7 +212,7 @@ def test_of_two_that_make_it_at_once_one_does(source: Source, monkeypatch: pytes
             3700,
             False,
             True,
-            ["the CA begins on 2026-11-19T12:00:00Z: see to the clock; if it is right now, the CA must be made anew"],
+            ["the CA is not valid before 2026-11-19T12:00:00Z: check the clock; if the clock is right, make a new CA"],
             id="a clock set back",
         ),
     ],

@@ -147,8 +147,8 @@ SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"ca": False}, "certificate is not a CA's (BasicConstraints)", id="no CA"),
-        pytest.param({"ca": None}, "certificate is not a CA's (BasicConstraints)", id="no BasicConstraints"),
+        pytest.param({"ca": False}, "certificate is not a CA certificate (BasicConstraints)", id="no CA"),
+        pytest.param({"ca": None}, "certificate is not a CA certificate (BasicConstraints)", id="no BasicConstraints"),
         pytest.param({"signs": False}, "may not sign certificates (KeyUsage has no keyCertSign)", id="no keyCertSign"),
         pytest.param({"signs": None}, "may not sign certificates (KeyUsage has no keyCertSign)", id="no KeyUsage"),
         pytest.param({"more": (CLIENTS,)}, "is not for servers (ExtendedKeyUsage has no serverAuth)", id="for clients"),
@@ -162,9 +162,15 @@ SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
             "is for certain names only (NameConstraints): listed hosts have any name",
             id="for no name",
         ),
-        pytest.param({"kind": "P-521"}, "not a key that clients accept of a CA; use ECDSA P-256", id="P-521"),
-        pytest.param({"kind": "RSA-1024"}, "not a key that clients accept of a CA; use ECDSA P-256", id="RSA-1024"),
-        pytest.param({"kind": "Ed25519"}, "not a key that clients accept of a CA; use ECDSA P-256", id="Ed25519"),
+        pytest.param(
+            {"kind": "P-521"}, "clients do not accept a CA with this kind of key; use ECDSA P-256", id="P-521"
+        ),
+        pytest.param(
+            {"kind": "RSA-1024"}, "clients do not accept a CA with this kind of key; use ECDSA P-256", id="RSA-1024"
+        ),
+        pytest.param(
+            {"kind": "Ed25519"}, "clients do not accept a CA with this kind of key; use ECDSA P-256", id="Ed25519"
+        ),
     ],
 )
 def test_an_intermediate_whose_leaves_no_client_would_accept_is_refused(root: pki.Ca, options: dict, message: str):

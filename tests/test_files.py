@@ -55,7 +55,7 @@ def test_an_empty_file_is_read(tmp_path: Path) -> None:
 def test_a_file_one_byte_over_the_cap_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(101))
     error = refusal(tmp_path / "file", 100)
-    assert error.message == "larger than 100 bytes"
+    assert error.message == "larger than 100 bytes, the limit for such a file"
     assert len(files.read(tmp_path / "file", 101)) == 101
 
 

@@ -257,7 +257,7 @@ def test_a_private_key_among_the_trusted_ones_is_told_as_such(desk: Desk) -> Non
 def test_one_person_under_two_names_is_no_two_trusted_keys(desk: Desk) -> None:
     desk.trust("operator", AUTHORITY)
     assert desk.problems() == [
-        "school.yaml:5: operator.pub: the same key as authority.pub; each trusted key must be another person's"
+        "school.yaml:5: operator.pub: the same key as authority.pub; each trusted key must belong to a different person"
     ]
 
 
@@ -273,7 +273,7 @@ def test_a_list_for_another_list_key_is_told_with_both_key_ids(desk: Desk) -> No
     other = ListKey(b"\1" * 32)
     desk.write_list("listed.example", list_key=other)
     assert desk.problems() == [
-        f"school.yaml:3: worst-of.stoplist: made with list key {other.key_id}, and here is "
+        f"school.yaml:3: worst-of.stoplist: made with list key {other.key_id}, not with "
         f"{LIST_KEY.key_id}; use the list key that belongs to this copy of the list"
     ]
 
@@ -333,7 +333,9 @@ def test_a_stop_page_with_a_fault_hides_no_fault_of_a_list(desk: Desk) -> None:
 
 def test_a_policy_larger_than_the_cap_is_refused(desk: Desk) -> None:
     desk.policy.write_bytes(b"#" * (1024 * 1024 + 1))
-    assert desk.problems() == ["school.yaml: larger than 1048576 bytes; this is not the file it should be"]
+    assert desk.problems() == [
+        "school.yaml: larger than 1048576 bytes, the limit for such a file; check that this is the right file"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -362,8 +364,8 @@ def test_the_same_list_twice_is_told_with_the_line_of_the_second(desk: Desk) -> 
     desk.write_policy(LISTS + OWN)
     desk.write_list("other.example", name="worst-of", file="own", serial=2)
     assert desk.problems() == [
-        "school.yaml:7: the list 'worst-of' stands in the policy twice; "
-        "remove one of the two, or observe one: 'mode: observe', and a file of its own"
+        "school.yaml:7: the list 'worst-of' is in the policy twice; "
+        "remove one of the two, or observe one of them, with 'mode: observe' and a file of its own"
     ]
 
 
@@ -466,7 +468,7 @@ def test_a_list_is_enforced_once_and_observed_once(desk: Desk, lists: str) -> No
     desk.write_policy(lists)
     desk.write_list("new.example", file="next", serial=2)
     desk.write_list("new.example", file="other", serial=3)
-    assert "the list 'worst-of' stands in the policy twice" in desk.problems()[0]
+    assert "the list 'worst-of' is in the policy twice" in desk.problems()[0]
 
 
 # The tests of the policy
@@ -553,7 +555,7 @@ def write_other_key(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        pytest.param(write_torn, "not strict JSON", id="torn"),
+        pytest.param(write_torn, "not a complete list file (strict JSON)", id="torn"),
         pytest.param(write_missing, "no such file", id="missing"),
         pytest.param(write_unsigned, "signed by 0 of the trusted keys, 2 needed", id="unsigned"),
         pytest.param(write_other_list, "this is the list 'other'", id="another list"),
@@ -646,7 +648,7 @@ def test_a_faulty_list_is_a_problem_where_the_one_before_would_not_be_believed_n
     write_torn(desk)
     desk.write_policy(LISTS.replace(old, new))
     (problem,) = desk.problems(previous)
-    assert problem.startswith("school.yaml:3: worst-of.stoplist: not strict JSON")
+    assert problem.startswith("school.yaml:3: worst-of.stoplist: not a complete list file (strict JSON)")
 
 
 def test_a_list_is_not_kept_when_the_key_that_signed_it_was_replaced_under_its_name(desk: Desk) -> None:
@@ -734,7 +736,7 @@ def test_who_observes_single_devices_is_warned(desk: Desk, networks: str, are_fe
     assert (
         said
         == [
-            f"{desk.policy}:{line}:18: fewer than 16 addresses are observed: what is counted there tells of single "
+            f"{desk.policy}:{line}:18: fewer than 16 addresses are observed, so their counts can tell about single "
             "devices; observe a whole network, such as 10.7.0.0/24"
         ][: int(are_few)]
     )

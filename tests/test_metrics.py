@@ -196,8 +196,8 @@ def test_who_asks_for_openmetrics_gets_them(serve: Callable[..., Endpoint]):
         pytest.param("/readyz", True, 200, "ready\n", id="ready"),
         pytest.param("/readyz", False, 503, "not ready\n", id="not ready"),
         pytest.param("/readyz?verbose", True, 200, "ready\n", id="with a query"),
-        pytest.param("/", True, 404, "there is /metrics, /healthz and /readyz\n", id="nothing there"),
-        pytest.param("/metrics/", True, 404, "there is /metrics, /healthz and /readyz\n", id="nothing below"),
+        pytest.param("/", True, 404, "try /metrics, /healthz or /readyz\n", id="nothing there"),
+        pytest.param("/metrics/", True, 404, "try /metrics, /healthz or /readyz\n", id="nothing below"),
     ],
 )
 def test_each_path_has_its_answer(serve: Callable[..., Endpoint], path: str, is_ready: bool, status: int, body: str):

@@ -186,4 +186,7 @@ def test_a_row_of_bases_has_an_end(folder: Path) -> None:
     (folder / "school" / f"{MAX_DEPTH - 1}.yaml").write_text(f"include: {MAX_DEPTH}.yaml\n")
     (folder / "school" / f"{MAX_DEPTH}.yaml").write_text(BASE)
     (problem,) = told(school(folder, include="0.yaml"))
-    assert re.match(rf"{MAX_DEPTH - 1}.yaml:1:10: {MAX_DEPTH}.yaml: {MAX_DEPTH} files stand above it; ", problem)
+    assert re.match(
+        rf"{MAX_DEPTH - 1}.yaml:1:10: {MAX_DEPTH}.yaml: it is included below {MAX_DEPTH} other files, the limit; ",
+        problem,
+    )

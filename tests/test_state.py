@@ -60,7 +60,7 @@ def activate(
 
 
 def test_a_new_state_says_that_it_remembers_nothing(state: State, folder: Path):
-    assert state.notes == ("this state directory remembers no list yet; serials are remembered from now on",)
+    assert state.notes == ("this state directory remembers no list yet; the gate remembers serials from now on",)
     assert state.history(FILE, {LIST_KEY.key_id}) == NO_HISTORY
     assert state.in_force(FILE) is None
     assert stat.S_IMODE((folder / DATABASE).stat().st_mode) == 0o600
@@ -221,7 +221,7 @@ def test_a_database_that_cannot_be_read_is_set_aside_and_announced(state: State,
     (folder / DATABASE).write_bytes(damage)
     again = State.open(folder, NOW)
     assert again.notes[0].startswith("the state could not be read")
-    assert again.notes[1].startswith("the memory of serials was lost")
+    assert again.notes[1].startswith("the remembered serials were lost")
     assert (folder / f"{DATABASE}.unreadable-20261121T120000Z").read_bytes() == damage
     assert again.copy_of(FILE).exists()
     again.close()

@@ -81,9 +81,7 @@ class Source:
                 if self.is_own
                 else "have your CA issue a new certificate"
             )
-            raise StoplistError(
-                f"the CA has ended on {format_time(opened.ends)}", hint=hint, place=str(self.certificate)
-            )
+            raise StoplistError(f"the CA ended on {format_time(opened.ends)}", hint=hint, place=str(self.certificate))
         if self.is_own:
             with contextlib.suppress(StoplistError):  # the gate can serve even if it cannot write the folder
                 _show(self.state_dir / CA_CERTIFICATE_FILE, opened)
@@ -120,7 +118,7 @@ class Source:
             raise StoplistError("there is no CA yet", hint="make it: stoplist ca POLICY --create", place=str(self.key))
         if self.next_key.exists():
             raise StoplistError(
-                "the next CA is made already",
+                "there is a next CA already",
                 hint="roll it out, then 'stoplist ca POLICY --switch'; or remove this file for another one",
                 place=str(self.next_key),
             )
@@ -149,8 +147,8 @@ class Source:
     def _must_be_own(self) -> None:
         if not self.is_own:
             raise StoplistError(
-                "this CA is yours, not the gate's",
-                hint="replace its files, the key first; the gate takes them up",
+                "this CA is your own, not one that the gate made",
+                hint="replace its files, the key first; the gate loads them",
                 place=str(self.certificate),
             )
 
@@ -161,7 +159,7 @@ def needs(
     """The matters of a CA that need a person, in words; empty if there are none."""
     if authority.certificate.not_valid_before_utc > now:
         begins = format_time(authority.certificate.not_valid_before_utc)
-        return [f"the CA begins on {begins}: see to the clock; if it is right now, the CA must be made anew"]
+        return [f"the CA is not valid before {begins}: check the clock; if the clock is right, make a new CA"]
     left = authority.ends - now
     if left >= WARN_BEFORE:
         return []
@@ -172,7 +170,7 @@ def needs(
     elif is_own:
         act = "make the next one with 'stoplist ca POLICY --renew'"
     else:
-        act = "have its successor issued, and replace its files"
+        act = "have a new certificate issued, and replace its files"
     return [f"the CA {end}: {act}"]
 
 
@@ -184,7 +182,8 @@ def _read(certificate: Path, key: Path, *, is_own: bool) -> CertificateAuthority
         return CertificateAuthority.parse(data, private, place=str(certificate), key_place=str(key))
     except StoplistError as error:
         if is_own:
-            error.hint = "restore the file; without it, remove it, and the clients need the new CA"
+            error.hint = "restore the file from a backup; if there is none, remove it: the gate makes a new CA, and "
+            "clients must trust that one"
         raise
 
 

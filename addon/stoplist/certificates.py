@@ -190,7 +190,7 @@ def _read_key(data: bytes, place: str) -> CaKey:
     is_rsa = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS
     if not is_ec and not is_rsa:
         raise StoplistError(
-            "not a key that clients accept of a CA",
+            "clients do not accept a CA with this kind of key",
             hint=f"use ECDSA P-256 or P-384, or RSA of {MIN_RSA_BITS} bits or more",
             place=place,
         )
@@ -203,7 +203,7 @@ def _why_no_ca(certificate: x509.Certificate, depth: int) -> tuple[str, str] | N
     found = {type(extension.value): extension.value for extension in certificate.extensions}
     constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
     if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
-        return "is not a CA's (BasicConstraints)", _REISSUE
+        return "is not a CA certificate (BasicConstraints)", _REISSUE
     if not (usage.key_cert_sign if isinstance(usage, x509.KeyUsage) else depth):
         return "may not sign certificates (KeyUsage has no keyCertSign)", _REISSUE
     if constraints.path_length is not None and constraints.path_length < depth:

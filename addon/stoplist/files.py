@@ -66,7 +66,11 @@ def read(path: Path, limit: int) -> bytes:
         hint = "check its owner and mode" if isinstance(error, PermissionError) else "check the path and the disk"
         raise StoplistError(f"cannot be read ({error.strerror})", hint=hint, place=str(path)) from None
     if len(data) > limit:
-        raise StoplistError(f"larger than {limit} bytes", hint="this is not the file it should be", place=str(path))
+        raise StoplistError(
+            f"larger than {limit} bytes, the limit for such a file",
+            hint="check that this is the right file",
+            place=str(path),
+        )
     return data
 
 

@@ -187,7 +187,7 @@ class _Loading:
         if networks and sum(network.num_addresses for network in networks) < FEW_ADDRESSES:
             self.warnings.append(
                 StoplistError(
-                    f"fewer than {FEW_ADDRESSES} addresses are observed: what is counted there tells of single devices",
+                    f"fewer than {FEW_ADDRESSES} addresses are observed, so their counts can tell about single devices",
                     hint="observe a whole network, such as 10.7.0.0/24",
                     place=text.place("observe_clients"),
                 )
@@ -327,7 +327,7 @@ class _Loading:
                 self.problems.append(
                     PolicyError(
                         f"{name}: the same key as {same}",
-                        hint="each trusted key must be another person's",
+                        hint="each trusted key must belong to a different person",
                         place=place,
                     )
                 )
@@ -376,8 +376,9 @@ class _Loading:
             if {(name, wanted.mode), (name, wanted.file)} & seen:
                 self.problems.append(
                     PolicyError(
-                        f"the list {name!r} stands in the policy twice",
-                        hint="remove one of the two, or observe one: 'mode: observe', and a file of its own",
+                        f"the list {name!r} is in the policy twice",
+                        hint="remove one of the two, or observe one of them, with 'mode: observe' and a file of its "
+                        "own",
                         place=text.place("lists", number, "file"),
                     )
                 )

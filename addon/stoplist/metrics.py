@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.server.health is not None
         path = urlsplit(self.path).path
         if path not in ("/metrics", "/healthz", "/readyz"):
-            self._answer(404, "there is /metrics, /healthz and /readyz\n")
+            self._answer(404, "try /metrics, /healthz or /readyz\n")
             return
         try:
             is_ready = self.server.health().is_ready
@@ -271,28 +271,32 @@ class _Collector(Collector):
         yield from _lists(health.lists)
         yield _gauge(
             "change_refused",
-            "Whether the files on disk have a fault, and the last good state stays in force.",
+            "1 if the files on disk have a fault and the last good state stays in force.",
             {(): health.is_change_refused},
         )
         yield _counter(
-            "reloads", "What came of changed files.", {(("result", k),): n for k, n in health.reloads.items()}
+            "reloads",
+            "Changed files, by result: activated, refused or held.",
+            {(("result", k),): n for k, n in health.reloads.items()},
         )
-        yield _gauge("reload_timestamp_seconds", "When something was taken up last.", {(): health.reloaded})
+        yield _gauge("reload_timestamp_seconds", "When the gate last put a change in force.", {(): health.reloaded})
         yield _gauge(
-            "reload_duration_seconds", "How long the last look at changed files took.", {(): health.reload_seconds}
+            "reload_duration_seconds", "The duration of the last look at changed files.", {(): health.reload_seconds}
         )
         if health.workers is not None:
-            yield _gauge("workers", "Processes that serve.", {(): health.workers.serving})
-            yield _gauge("workers_wanted", "Processes that should serve.", {(): health.workers.wanted})
+            yield _gauge("workers", "Workers that serve clients.", {(): health.workers.serving})
+            yield _gauge("workers_wanted", "Workers that should serve clients.", {(): health.workers.wanted})
             yield _counter(
-                "worker_restarts", "Processes that ended, and were started again.", {(): health.workers.restarts}
+                "worker_restarts", "Workers that ended, and were started again.", {(): health.workers.restarts}
             )
         yield from _lane(health.lane)
-        yield _counter("faults", "What broke, and was refused; counted once a minute.", {(): health.faults})
+        yield _counter(
+            "faults", "Faults, which the gate answers by refusing; counted once a minute.", {(): health.faults}
+        )
         ca_expires: dict[_Labels, float] = {} if health.ca_expires is None else {(): health.ca_expires}
         yield _gauge("ca_expires_timestamp_seconds", "When the gate's CA ends, if it needs one.", ca_expires)
         yield _gauge(
-            "counts_unwritten", "Whether counts wait for a disk that takes them.", {(): health.has_unwritten_counts}
+            "counts_unwritten", "1 if counts could not be written to disk yet.", {(): health.has_unwritten_counts}
         )
         yield from _closed(health.closed)
 
@@ -316,19 +320,17 @@ def _lists(lists: Sequence[ListHealth]) -> Iterator[Metric]:
 
 
 def _lane(lane: LaneHealth) -> Iterator[Metric]:
-    yield _gauge(
-        "lane_tunnels", "Tunnels that pass in the lane, and are open; each from its first bytes on.", {(): lane.tunnels}
-    )
+    yield _gauge("lane_tunnels", "Open tunnels in the lane, each counted from its first bytes on.", {(): lane.tunnels})
     yield _counter(
         "lane_bytes",
-        "Bytes carried in the lane's tunnels.",
+        "Bytes relayed in the lane's tunnels.",
         {(("from", "client"),): lane.bytes_from_clients, (("from", "server"),): lane.bytes_to_clients},
     )
     sums = list(accumulate(lane.opened))
     steps = [*map(str, lane.opened_within), "+Inf"]
     opened = HistogramMetricFamily(
         "stoplist_lane_open_duration_seconds",
-        "From the request of a tunnel that passes to the moment it is open: name, connection, answer.",
+        "The time to open a tunnel that passes: from its request through name lookup and connection to the answer.",
         buckets=list(zip(steps, sums, strict=True)),
         sum_value=lane.opened_seconds,
     )
@@ -338,7 +340,7 @@ def _lane(lane: LaneHealth) -> Iterator[Metric]:
 def _closed(rows: Sequence[Row]) -> Iterator[Metric]:
     """The numbers that may be shown of the period that closed last."""
     ends: dict[_Labels, float] = {(): rows[0].period.ends} if rows else {}
-    yield _gauge("period_end_timestamp_seconds", "When the period closed that is shown.", ends)
+    yield _gauge("period_end_timestamp_seconds", "The end of the last closed period.", ends)
     shown: dict[_Labels, float] = {}
     hidden: dict[_Labels, float] = {}
     for row in rows:
@@ -346,8 +348,8 @@ def _closed(rows: Sequence[Row]) -> Iterator[Metric]:
         hidden[labels] = row.shown.requests is None
         if row.shown.requests is not None:
             shown[labels] = row.shown.requests
-    yield _gauge("period_requests", "Requests of the closed period, rounded; missing where hidden.", shown)
-    yield _gauge("period_requests_hidden", "Whether the number of the closed period is hidden.", hidden)
+    yield _gauge("period_requests", "Requests of the last closed period, rounded; missing if hidden.", shown)
+    yield _gauge("period_requests_hidden", "1 if the number of the last closed period is hidden.", hidden)
 
 
 def _gauge(name: str, text: str, values: Mapping[_Labels, float]) -> Metric:

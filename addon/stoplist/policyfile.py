@@ -69,7 +69,9 @@ def _base(path: Path, reader: files.Reader, above: tuple[Path, ...], problems: l
     if path.resolve() in above:
         raise StoplistError("includes itself", hint="remove one of the 'include' lines")
     if len(above) > MAX_DEPTH:
-        raise StoplistError(f"{MAX_DEPTH} files stand above it", hint="write what it says into one of them")
+        raise StoplistError(
+            f"it is included below {MAX_DEPTH} other files, the limit", hint="move its keys into one of them"
+        )
     base = Document.read(data, str(path))
     problems += _complete(base, path, reader, (*above, path.resolve()))
     base.values.pop("include", None)

@@ -115,22 +115,28 @@ class State:
             try:
                 return cls(folder, state_database.connect(path), ())
             except sqlite3.OperationalError as error:
-                notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
+                notes.append(
+                    f"the state cannot be written ({error}): the gate will forget changes from now on at a restart"
+                )
                 return cls(folder, state_database.connect_read_only(path), tuple(notes))
             except sqlite3.DatabaseError as error:
                 aside = f"{state_database.DATABASE}.unreadable-{now:%Y%m%dT%H%M%SZ}"
                 notes.append(f"the state could not be read ({error}) and was set aside as {folder / aside}")
                 state_database.set_aside(folder, aside)
         if any((folder / COPIES).glob("*")):
-            notes.append("the memory of serials was lost: it is rebuilt from the last good copies of the lists")
+            notes.append(
+                "the remembered serials were lost: the gate restores them from the last good copies of the lists"
+            )
         else:
-            notes.append("this state directory remembers no list yet; serials are remembered from now on")
+            notes.append("this state directory remembers no list yet; the gate remembers serials from now on")
         try:
             for each in (folder, folder / COPIES):
                 files.make_folder(each, files.PRIVATE_FOLDER)
             return cls(folder, state_database.create(path), tuple(notes))
         except (sqlite3.Error, StoplistError) as error:
-            notes.append(f"the state cannot be written ({error}): what changes now is forgotten at a restart")
+            notes.append(
+                f"the state cannot be written ({error}): the gate will forget changes from now on at a restart"
+            )
             return cls(folder, state_database.in_memory(), tuple(notes))
 
     @classmethod

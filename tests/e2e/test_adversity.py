@@ -91,7 +91,7 @@ def test_a_full_disk_stops_no_list_from_being_enforced(net: Network, desk: Desk,
     _fill(net, small_disk)
     desk.publish(["listed.test", "second.test"])
     gate.process.wait_for("serial 2 in force")
-    gate.process.wait_for(r"what is in force cannot be remembered for a restart\\n.*check the (folder|disk)")
+    gate.process.wait_for(r"the gate cannot save its state for a restart\\n.*check the (folder|disk)")
     assert gate.curl("http://second.test/").status == 403
     gate.process.end()
     assert '"event": "counts not written"' in gate.log()
@@ -124,7 +124,7 @@ def test_a_read_only_state_is_read_and_said(net: Network, desk: Desk, small_disk
     assert gate.curl("https://listed.test/").status == 403
     desk.publish(["listed.test", "second.test"])
     gate.process.wait_for("serial 2 in force")
-    gate.process.wait_for("what is in force cannot be remembered for a restart")
+    gate.process.wait_for("the gate cannot save its state for a restart")
     assert gate.curl("http://second.test/").status == 403
     gate.process.end()
 

@@ -131,7 +131,9 @@ def test_an_operators_intermediate_is_sent_and_verifies_up_to_the_root(
     [
         pytest.param(lambda folder: (folder / "intermediate.key").chmod(0o640), "chmod 600", id="readable"),
         pytest.param(lambda folder: (folder / "intermediate.key").unlink(), "no such file", id="no key"),
-        pytest.param(lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA's", id="no CA"),
+        pytest.param(
+            lambda folder: pki.new(ca=False, now=clock.now()).write(folder), "is not a CA certificate", id="no CA"
+        ),
     ],
 )
 def test_with_an_intermediate_that_cannot_be_used_it_does_not_start(desk: Desk, harm, message: str):
@@ -223,7 +225,7 @@ def test_clients_that_trust_both_see_no_gap_when_the_next_ca_is_put_in_force(
         wait_until(lambda: _settled(visits) == following, "the next CA")
     assert not visits.failures
     assert set(visits.issuers) == {first, following}
-    assert gate.log().count("is in force, until") == 1
+    assert gate.log().count("is in force until") == 1
     assert "fault" not in gate.log()
     gate.process.end()
     assert +gate.counts() == {("test", Outcome.STOPPED): len(visits.issuers)}
@@ -238,7 +240,7 @@ def test_an_operators_ca_is_replaced_without_a_gap(start: Start, desk: Desk, tmp
     with _visits(gate, tmp_path / "root.pem") as visits:
         wait_until(lambda: len(visits.issuers) > 50, "some visits")
         (desk.folder / "intermediate.key").write_bytes(second.key_pem())
-        gate.process.wait_for("the CA on disk is refused, the last good one stays in force")
+        gate.process.wait_for("the CA on disk is refused; the last good one stays in force")
         gate.process.wait_for("not the key of the first certificate")
         (desk.folder / "intermediate.pem").write_bytes(second.pem)
         wait_until(lambda: _settled(visits) == "Example Gate CA 2", "the second CA")
@@ -252,7 +254,7 @@ def test_a_ca_file_that_is_spoilt_or_gone_changes_nothing_until_the_restart(star
     for harm in (lambda path: path.write_bytes(b"garbage"), lambda path: path.unlink()):
         before = len(gate.process.err)
         harm(gate.state_dir / "ca.pem")
-        gate.process.wait_for("the CA on disk is refused, the last good one stays in force", after=before)
+        gate.process.wait_for("the CA on disk is refused; the last good one stays in force", after=before)
         assert gate.curl("https://listed.test/").status == 403
         assert gate.ca.read_bytes() == known
     assert not (gate.state_dir / "ca.pem").exists()
@@ -263,7 +265,7 @@ def test_a_person_is_told_60_days_before_the_end(start: Start, desk: Desk, run):
     pki.new("Example Gate CA", root, lasts=timedelta(days=900), now=clock.now()).write(desk.folder, root)
     gate = start(keys=f"{pki.IN_POLICY}metrics: {{listen: 127.0.0.1:0}}\n")
     said = gate.process.wait_for(r'"event": "ca needs a person", "need": "(the CA ends on [^"]*)"')[1]
-    assert re.fullmatch(r"the CA ends on \S+, in 29 days: have its successor issued, and replace its files", said)
+    assert re.fullmatch(r"the CA ends on \S+, in 29 days: have a new certificate issued, and replace its files", said)
     status = run("status", "--json")
     assert status.returncode == 1
     of_list, of_ca = map(json.loads, status.stdout.splitlines())
@@ -309,7 +311,7 @@ def test_where_https_is_refused_there_is_no_ca_and_each_way_in_is_stopped_and_co
     metrics = net.curl(f"http://127.0.0.1:{port}/metrics").body
     assert "stoplist_ready 1.0" in metrics
     assert not re.search("^stoplist_ca_expires_timestamp_seconds", metrics, re.MULTILINE)
-    assert _done(run("ca")) == "no CA is used ('https: refuse'): clients need none\n"
+    assert _done(run("ca")) == "this policy uses no CA ('https: refuse'), so clients need none\n"
     assert json.loads(_done(run("status", "--json")).splitlines()[-1]) == {"ca": None, "needs": []}
     assert not list(gate.state_dir.glob("*.pem"))
     gate.process.end()

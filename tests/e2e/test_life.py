@@ -49,7 +49,7 @@ def test_where_keys_of_tls_would_be_written_it_does_not_start(
     monkeypatch.setenv(variable, str(tmp_path / "keys"))
     done = desk.run("--listen", "127.0.0.1:0")
     assert done.returncode == 1
-    assert f"{variable} is set: keys of TLS would be written to a file; unset it" in done.stderr
+    assert f"{variable} is set, so TLS keys would be written to a file; unset it" in done.stderr
     assert "listening" not in done.stderr
     assert not (tmp_path / "keys").exists()
 
@@ -215,7 +215,7 @@ def test_a_terminal_that_is_closed_ends_what_was_started_in_it_but_not_under_noh
         proxy = f"http://127.0.0.1:{says(r'listening on 127\.0\.0\.1:(\d+)')[1]}"
         os.close(ours)
         if nohup:
-            wait_until(lambda: says("SIGHUP is for gates with --workers") is not None, "the answer to SIGHUP")
+            wait_until(lambda: says("SIGHUP loads new code only with --workers") is not None, "the answer to SIGHUP")
             assert net.curl("http://listed.test/", "--proxy", proxy).status == 403
             process.terminate()
         assert process.wait(SECONDS) == 0
@@ -235,7 +235,9 @@ def test_started_with_signals_ignored_it_heeds_them(
     gate = net.gate(desk.policy, tmp_path / "state", *workers, program=ignoring)
     seen = len(gate.process.err)
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for(r"listening on .* workers\)" if workers else "SIGHUP is for gates with --workers", after=seen)
+    gate.process.wait_for(
+        r"listening on .* workers\)" if workers else "SIGHUP loads new code only with --workers", after=seen
+    )
     assert gate.curl("http://listed.test/").status == 403
     gate.process.send(number)
     assert gate.process.wait() == 0

@@ -109,8 +109,16 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
         pytest.param(("--set", "hardump=flows.har"), "hardump saves every request", id="saved HAR"),
         pytest.param(("--set", "stickyauth=.*"), "stickyauth keeps passwords", id="kept passwords"),
         pytest.param(("--set", "stickycookie=.*"), "stickycookie keeps cookies", id="kept cookies"),
-        pytest.param(("--ignore-hosts", "pass"), "ignore_hosts lets hosts pass", id="ignored hosts"),
-        pytest.param(("--allow-hosts", "pass"), "allow_hosts lets hosts pass", id="allowed hosts"),
+        pytest.param(
+            ("--ignore-hosts", "pass"),
+            "ignore_hosts lets some hosts pass without a look at the lists",
+            id="ignored hosts",
+        ),
+        pytest.param(
+            ("--allow-hosts", "pass"),
+            "allow_hosts lets some hosts pass without a look at the lists",
+            id="allowed hosts",
+        ),
     ],
 )
 def test_options_that_would_break_a_promise_are_warned_of(start: Start, options: tuple[str, ...], warning: str):
@@ -122,7 +130,7 @@ def test_a_variable_that_has_keys_written_is_warned_of_and_no_page_promises_othe
     start: Start, tmp_path: Path, variable: str
 ):
     gate = start("--set", "flow_detail=0", environment=(f"{variable}={tmp_path / 'keys'}",))
-    gate.process.wait_for(f"mitmproxy's variable {variable} has keys of TLS written to a file; unset it")
+    gate.process.wait_for(f"mitmproxy's variable {variable} writes TLS keys to a file; unset it")
     page = gate.curl("http://listed.test/", "-H", "Accept: text/html").body
     assert "You are not accused of anything." in page
     assert "kept no personal data" not in page
@@ -151,7 +159,9 @@ def test_other_add_ons_are_warned_of(start: Start, tmp_path: Path, script: str, 
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        pytest.param("", "no policy is in force, every request is refused; use --set stoplist_policy=FILE", id="none"),
+        pytest.param(
+            "", "no policy is in force, so every request is refused; use --set stoplist_policy=FILE", id="none"
+        ),
         pytest.param("gone.yaml", "gone.yaml: no such file", id="missing"),
     ],
 )

@@ -325,6 +325,6 @@ def test_a_directory_that_cannot_be_asked_is_an_error(net: Network, desk: Desk, 
     process = net.start(str(STOPLIST), "run", str(desk.policy), "--state-dir", str(tmp_path / "state"))
     assert process.wait() == 1
     log = "".join(process.err)
-    assert "proxy_auth: the directory does not answer" in log
+    assert "proxy_auth: the directory gives no usable answer" in log
     assert "Traceback" not in log
     assert "binding" not in log

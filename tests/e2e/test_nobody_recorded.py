@@ -218,7 +218,7 @@ def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
     elif part == 50:
         sinks.inside("sh", "-c", f"dd if=/dev/zero of={filler} bs=4k; test -s {filler}")
         desk.publish(["listed.test", "third.test"])
-        gate.process.wait_for("what is in force cannot be remembered")
+        gate.process.wait_for("the gate cannot save its state for a restart")
     elif part == 60:
         desk.policy.write_text(desk.policy.read_text() + "nonsense: true\n")
         gate.process.wait_for("the change is refused")
@@ -227,7 +227,7 @@ def _trouble(part: int, gate: Gate, desk: Desk, sinks: Sinks) -> None:
         desk.policy.write_text(desk.policy.read_text().replace("nonsense: true\n", ""))
     elif part == 80 and mine:
         gate.process.send(signal.SIGHUP)
-        gate.process.wait_for("trying what is on disk")
+        gate.process.wait_for("checking whether the program and policy on disk start")
 
 
 @pytest.mark.campaign

@@ -105,7 +105,7 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     gate.wait_for("serial 2 in force")
     assert stopped in run(edit[2], folder)
     run(edit[3], folder)
-    gate.wait_for(r"a list is refused, the last good one stays enforced\\n.*ask the publisher")
+    gate.wait_for(r"a list is refused; the last good one stays in force\\n.*ask the publisher")
     assert stopped in run(edit[4], folder)
     policy.write_text(policy.read_text().replace("mode: enforce", "mode: observe", 1))
     gate.wait_for("test 2 fails: www.listed.example is 'observe' .listed., expected 'stop'")

@@ -158,14 +158,18 @@ def _more_than_was_signed(desk: Desk) -> None:
     ("harm", "remedy"),
     [
         pytest.param(_flip_a_byte, r"signed by 0 of the trusted keys, 2 needed; get it signed", id="flipped byte"),
-        pytest.param(_truncate, r"the file is torn, or is no list; ask the publisher", id="truncated"),
+        pytest.param(_truncate, r"it is cut off, or something else; ask the publisher", id="truncated"),
         pytest.param(_unsign, r"signed by 0 of the trusted keys, 2 needed; get it signed", id="unsigned"),
         pytest.param(_sign_by_one_key_under_two_ids, r"signed by 1 of the trusted keys", id="one key under two ids"),
         pytest.param(_sign_by_one_key_only, r"signed by 1 of the trusted keys, 2 needed", id="one signature"),
         pytest.param(_sign_by_a_stranger, r"signed by 1 of the trusted keys, 2 needed", id="a stranger's signature"),
         pytest.param(lambda desk: desk.list.write_bytes(b""), r"the file is empty; ask the publisher", id="empty"),
         pytest.param(lambda desk: desk.list.unlink(), r"no such file; put it there", id="deleted"),
-        pytest.param(lambda desk: desk.list.write_text("<html>404</html>"), r"is no list; ask", id="an error page"),
+        pytest.param(
+            lambda desk: desk.list.write_text("<html>404</html>"),
+            r"it is cut off, or something else; ask",
+            id="an error page",
+        ),
         pytest.param(_older_serial, r"serial 1 is older than 2, .*; fetch the newest list", id="older serial"),
         pytest.param(_same_serial, r"another list with the same serial 1 was in force; ask", id="same serial"),
         pytest.param(_more_than_was_signed, r"signed by 0 of the trusted keys", id="longer than signed"),
@@ -175,7 +179,7 @@ def test_a_bad_file_leaves_the_old_list_enforced_and_says_what_to_do(
     desk: Desk, own_gate: Gate, harm: Callable[[Desk], object], remedy: str
 ):
     harm(desk)
-    own_gate.process.wait_for(rf"a list is refused, the last good one stays enforced\\n.*{remedy}")
+    own_gate.process.wait_for(rf"a list is refused; the last good one stays in force\\n.*{remedy}")
     assert own_gate.curl("http://listed.test/").status == 403
     assert own_gate.curl("https://www.stopped.example/").status == 403
     assert own_gate.curl("http://added.test/").status == 200

@@ -69,7 +69,7 @@ def test_a_gate_restarted_while_the_file_is_bad_enforces_the_last_good_list(star
     harm(desk)
     gate = start()
     assert gate.curl("http://second.test/").status == 403
-    assert "a list is refused, the last good one stays enforced" in gate.log()
+    assert "a list is refused; the last good one stays in force" in gate.log()
     assert "serial 2 in force" in gate.log()
     code, status = _status(desk, tmp_path / "state")
     assert code == 1
@@ -99,7 +99,7 @@ def test_another_list_in_the_file_is_refused(start: Start, desk: Desk):
         *("list", "build", "domains.txt", "--list", "other", "--serial", "9", "--expires", "2099-12-31"),
         *("--list-key", "test.listkey", "--sign-with", "authority", "--sign-with", "operator", "-o", desk.list.name),
     )
-    gate.process.wait_for("this is the list 'other', and 'test' is expected in this file")
+    gate.process.wait_for("this is the list 'other', but 'test' is expected in this file")
     assert gate.curl("http://listed.test/").status == 403
 
 
@@ -109,7 +109,7 @@ def test_the_guard_holds_a_list_until_a_person_releases_it(start: Start, desk: D
     gate = start()
     desk.publish(_many(100))
     gate.process.wait_for(
-        r"a list is held, the last good one stays enforced\\n.*serial 2 is held: it adds 100 domains to 2"
+        r"a list is held; the last good one stays in force\\n.*serial 2 is held: it adds 100 domains to 2"
     )
     assert gate.curl("http://d5.test/").status == 200
     assert gate.curl("http://listed.test/").status == 403
@@ -244,7 +244,7 @@ def test_a_lost_state_is_rebuilt_from_the_copies_and_said(start: Start, desk: De
         path.unlink()
     desk.build(["listed.test"], desk.list.name, serial=1)
     gate = start()
-    assert "the memory of serials was lost: it is rebuilt from the last good copies" in gate.log()
+    assert "the remembered serials were lost: the gate restores them from the last good copies" in gate.log()
     assert "serial 1 is older than 2, which was in force" in gate.log()
     assert gate.curl("http://second.test/").status == 403
 

@@ -296,7 +296,10 @@ def test_a_worker_that_dies_under_load_is_started_again(start: Start):
             victim, other = sorted(workers_of(gate.process.pid))
             wait_until(lambda: load.answers > 50, "answers")
             os.kill(victim, number)
-            gate.process.wait_for(rf"worker \d has ended \(signal {number}\), and is started again")
+            gate.process.wait_for(
+                rf"worker \d has ended \(signal {number}\), and its connections are lost; "
+                "the supervisor starts it again"
+            )
             wait_until(lambda victim=victim: len(workers_of(gate.process.pid) - {victim}) == 2, "another worker")
             assert other in workers_of(gate.process.pid)
             load.answers = 0
@@ -318,7 +321,7 @@ def test_what_a_worker_counted_outlives_it(start: Start):
         assert sum(held.values()) == 40
         assert all(held.values())
         os.kill(min(held), signal.SIGKILL)
-        gate.process.wait_for("is started again")
+        gate.process.wait_for("the supervisor starts it again")
     gate.process.end()
     assert +gate.counts() == {("test", Outcome.STOPPED): 40}
 
@@ -495,7 +498,7 @@ def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
     workers = workers_of(gate.process.pid)
     desk.policy.write_text("nonsense")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("what is on disk does not start; what runs goes on")
+    gate.process.wait_for("the program or policy on disk does not start; the running gate goes on")
     assert workers_of(gate.process.pid) == workers
     assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
 
@@ -514,7 +517,7 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     text = module.read_text()
     module.write_text(text + "\nraise SystemExit('broken')\n")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("what is on disk does not start; what runs goes on")
+    gate.process.wait_for("the program or policy on disk does not start; the running gate goes on")
     assert workers_of(gate.process.pid) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)
@@ -600,7 +603,7 @@ def test_a_port_in_use_does_not_end_what_runs(net: Network, desk: Desk, tmp_path
 def test_without_workers_a_hang_up_is_only_answered(start: Start):
     gate = start("--drain", "0s")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("SIGHUP is for gates with --workers")
+    gate.process.wait_for("SIGHUP loads new code only with --workers")
     assert _ask(gate, STOPPED) is View.PAGE
     assert not children(gate.process.pid)
 

@@ -35,4 +35,4 @@ _PLACES = {
 @click.group(cls=Program, places=_PLACES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stoplist")
 def main() -> None:
-    """An egress proxy that stops the domains of a signed list, and records nobody."""
+    """Run an egress proxy that enforces a signed blocklist and keeps no record of its clients."""

@@ -15,7 +15,7 @@ import click
 from stoplist.errors import StoplistError
 
 FILE = click.Path(path_type=Path)
-STATE_DIR = "The gate's state directory. Without it: the policy's 'state_dir'."
+STATE_DIR = "The gate's state directory. Default: the policy's 'state_dir'."
 _LINE = 160
 
 

@@ -26,18 +26,19 @@ from stoplist.tools.status import ca_formats
     "--export",
     "wanted",
     type=click.Choice(list(ca_formats.FORMATS)),
-    help="Write what clients must trust: for most systems (pem, der), Apple's (mobileconfig), Windows' registry (reg).",
+    help="Write the file that clients need to trust the CA: pem or der for most systems, mobileconfig for Apple, reg "
+    "for Windows.",
 )
 @click.option(
     "--which",
     type=click.Choice(["current", "next"]),
-    help="Export one of the two, where there are two. Without it: both.",
+    help="Export only the current CA, or only the next one. Default: both, if there is a next one.",
 )
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE, and not to stdout.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE instead of stdout.")
 @click.option("--create", is_flag=True, help="Make the CA of a gate that has not run yet.")
-@click.option("--renew", is_flag=True, help="Make the next CA beside the current one, which stays in force.")
-@click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate takes it up by itself.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--renew", is_flag=True, help="Make the next CA. The current one stays in force.")
+@click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate loads it by itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ca(
     policy: Path,
     state_dir: Path | None,
@@ -49,20 +50,23 @@ def ca(
     switch: bool,
     as_json: bool,
 ) -> None:
-    """Say who the CA of POLICY is, export it for the clients, and change it without a gap."""
+    """Show the CA of POLICY, export it for clients, or replace it.
+
+    To replace it without a gap: make the next CA (--renew), have clients trust both, then switch (--switch).
+    """
     folder, now = state_dir_of(policy, state_dir), clock.now()
     if (wanted is not None) + create + renew + switch > 1:
-        raise click.UsageError("--export, --create, --renew and --switch are for one at a time")
+        raise click.UsageError("use only one of --export, --create, --renew and --switch")
     if wanted is None:
         if which or output:
-            raise click.UsageError("--which and -o go with --export")
+            raise click.UsageError("--which and -o need --export: add it, or leave them out")
         makes = authorities.create if create else authorities.renew if renew else authorities.switch if switch else None
         _say_ca((makes or authorities.show)(policy, folder, now), as_json=as_json)
         return
     if as_json:
-        raise click.UsageError("--json does not go with --export")
+        raise click.UsageError("--json and --export cannot be combined; leave out one of the two")
     if output is None and wanted in ("der", "reg") and sys.stdout.isatty():
-        raise click.UsageError(f"{wanted} is not for a terminal; name a file: -o stop-page.{wanted}")
+        raise click.UsageError(f"{wanted} is not printed to a terminal; name a file: -o stop-page.{wanted}")
     data = authorities.export(policy, folder, wanted, which, now)
     if output is None:
         click.echo(data, nl=False)
@@ -75,7 +79,7 @@ def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ca": ca_fields(found), "needs": list(found.needs) if found else []}))
     elif found is None:
-        click.echo("no CA is used ('https: refuse'): clients need none")
+        click.echo("this policy uses no CA ('https: refuse'), so clients need none")
     else:
         click.echo(f"{found.file}")
         click.echo(f"  name: {printable(name_of(found.certificate))}")
@@ -91,9 +95,9 @@ def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
 
 def _what_to_trust(found: authorities.Overview) -> str:
     if found.following is not None:
-        return "clients must trust both; once they do: stoplist ca POLICY --switch"
+        return "clients must trust both CAs; when they do, run: stoplist ca POLICY --switch"
     if found.certificate in found.trusted:
-        return "clients must trust it: stoplist ca POLICY --export pem|der|mobileconfig|reg"
+        return "clients must trust it; to export it, run: stoplist ca POLICY --export pem|der|mobileconfig|reg"
     root = name_of(found.trusted[-1]) if found.trusted else found.certificate.issuer.rfc4514_string()
     return f"clients must trust the root above it: {printable(root)}"
 

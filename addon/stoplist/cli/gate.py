@@ -62,37 +62,40 @@ class _Seconds(click.ParamType[int]):
 
 @click.command(cls=_Service, example="stoplist run school.yaml --listen 127.0.0.1:3128")
 @click.argument("policy", type=FILE, required=False)
-@click.option("--listen", type=_Listen(), help="Listen here, not where the policy says. Port 0: any free one.")
+@click.option(
+    "--listen", type=_Listen(), help="Listen on this address instead of the policy's. Port 0 takes any free port."
+)
 @click.option(
     "--mode",
     "wanted",
     metavar="MODE",
     multiple=True,
-    help="How clients come in, as mitmproxy writes it: regular (as without it), upstream:URL, socks5, transparent, "
-    "dns, tun, wireguard, local; with @HOST:PORT for an address of its own. Repeatable.",
+    help="How clients reach the gate, in mitmproxy's notation: regular (the default), upstream:URL, socks5, "
+    "transparent, dns, tun, wireguard or local. Add @HOST:PORT for an address of its own. Repeatable.",
 )
 @click.option(
-    "--state-dir", type=FILE, help="Where the gate keeps its CA and its state. Without it: the policy's 'state_dir'."
+    "--state-dir", type=FILE, help="The folder for the gate's CA and its state. Default: the policy's 'state_dir'."
 )
 @click.option(
     "--workers",
     type=_Workers(),
-    help="Serve with N processes, or with one for each core (auto), and a supervisor that starts a failed one again, "
-    "and takes up new code on SIGHUP. Without it: one process.",
+    help="Run N worker processes, or one for each core (auto), under a supervisor. It restarts workers that fail, and "
+    "loads new code on SIGHUP. Default: one process, no supervisor.",
 )
 @click.option(
     "--drain",
     type=_Seconds(),
     default="30s",
     show_default=True,
-    help="How long open connections have to end in, on SIGTERM.",
+    help="On SIGTERM, wait this long for open connections to end.",
 )
 @click.option(
     "--log",
     type=click.Choice(["auto", "human", "json", "syslog"]),
     default="auto",
     show_default=True,
-    help="How stderr is written. auto: sentences on a terminal, lines with a severity to journald, JSON otherwise.",
+    help="The format of log lines on stderr. auto: sentences on a terminal, lines with a severity for journald, JSON "
+    "otherwise.",
 )
 def run(
     policy: Path | None,

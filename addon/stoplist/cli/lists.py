@@ -33,14 +33,14 @@ class _Expiry(click.ParamType[datetime]):
 
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options that name private keys: several of them if `multiple`."""
-    more = "; repeatable" if multiple else ""
+    more = " Repeatable." if multiple else ""
     private = click.option(
         "--sign-with",
         "private_keys",
         metavar="KEY",
         multiple=multiple,
         required=True,
-        help=f"A private key: a PEM file, or a URI such as 'hsm:2?label=TOKEN'{more}.",
+        help=f"A private key: a PEM file, or a URI such as 'hsm:2?label=TOKEN'.{more}",
     )
     public = click.option(
         "--public-key",
@@ -48,7 +48,7 @@ def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..
         metavar="FILE",
         type=FILE,
         multiple=multiple,
-        help=f"The PEM public key of a URI{', in the order of the URIs' if multiple else ''}{more}.",
+        help=f"The PEM public key for a URI{', in the order of the URIs' if multiple else ''}.{more}",
     )
     return lambda command: private(public(command))
 
@@ -69,7 +69,7 @@ def _ask(secret: str) -> str:
 
 @click.group(name="list", cls=Group)
 def lists() -> None:
-    """Make keys and lists."""
+    """Make keys; build, sign, verify and release lists."""
 
 
 @lists.command(example="stoplist list keygen authority")
@@ -93,21 +93,30 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
     "--list-key demo.listkey --sign-with authority --diff demo.stoplist -o demo.stoplist"
 )
 @click.argument("domains", type=click.File("rb"))
-@click.option("--column", metavar="NAME", help="DOMAINS is CSV with a header row: the column that holds the domains.")
+@click.option(
+    "--column", metavar="NAME", help="The column that holds the domains. DOMAINS is then CSV with a header row."
+)
 @click.option(
     "--allow-suffix",
     "allowed",
     metavar="NAME",
     multiple=True,
-    help="A public suffix among the domains that is meant, with all below it; repeatable.",
+    help="Allow this public suffix in the list, and so everything below it. Repeatable.",
 )
-@click.option("--list", "list_id", metavar="ID", required=True, help="The list's name.")
-@click.option("--serial", type=click.IntRange(min=1), required=True, help="Higher than that of the list before.")
-@click.option("--expires", type=_Expiry(), required=True, help="The last day, or an RFC 3339 time.")
+@click.option("--list", "list_id", metavar="ID", required=True, help="The name of the list.")
+@click.option(
+    "--serial",
+    type=click.IntRange(min=1),
+    required=True,
+    help="The serial. It must be higher than in the previous list.",
+)
+@click.option(
+    "--expires", type=_Expiry(), required=True, help="The last day on which the list is valid, or an RFC 3339 time."
+)
 @click.option("--list-key", type=FILE, required=True, help="The list key of the recipient.")
 @_sign_with(multiple=True)
-@click.option("--recipient", default="", metavar="NAME", help="Whom this copy is made for.")
-@click.option("--diff", "old", metavar="OLD", type=FILE, help="A list file to compare with: the one before.")
+@click.option("--recipient", default="", metavar="NAME", help="The name of the recipient of this copy.")
+@click.option("--diff", "old", metavar="OLD", type=FILE, help="Show the changes since OLD, the previous list file.")
 @click.option("-o", "--output", type=FILE, required=True, help="The list file to write.")
 def build(
     domains: BinaryIO,
@@ -123,7 +132,10 @@ def build(
     old: Path | None,
     output: Path,
 ) -> None:
-    """Build a signed list from DOMAINS: one a line, '#' begins a comment; '-' is stdin."""
+    """Build a signed list from the file DOMAINS.
+
+    The file has one domain per line; '#' begins a comment. '-' is stdin.
+    """
     keys = _signing_keys(private_keys, public_keys)
     lines = progress.shown(read.as_text(domains), "reading", progress.size_of(domains), read.bytes_of)
     found = read.read_domains(lines, domains.name, column=column, allowed=allowed)
@@ -151,10 +163,13 @@ def build(
 @lists.command(example="stoplist list sign demo.stoplist --sign-with operator --diff before.stoplist")
 @click.argument("file", type=FILE)
 @_sign_with(multiple=False)
-@click.option("--diff", "old", metavar="OLD", type=FILE, help="A list file to compare with: the one before.")
-@click.option("--yes", is_flag=True, help="Sign without a question.")
+@click.option("--diff", "old", metavar="OLD", type=FILE, help="Show the changes since OLD, the previous list file.")
+@click.option("--yes", is_flag=True, help="Sign without asking.")
 def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | None, yes: bool) -> None:
-    """Show the list FILE, ask where there is a terminal, and add a signature to it."""
+    """Show the list FILE, and add a signature to it.
+
+    On a terminal, the command asks before it signs.
+    """
     (key,) = _signing_keys((private_keys,), (public_keys,) if public_keys else ())
     review = publish.review(file, old)
     header = review.header
@@ -172,8 +187,12 @@ def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | No
 
 @lists.command(example="stoplist list verify demo.stoplist --trusted-key authority.pub --threshold 1")
 @click.argument("file", type=FILE)
-@click.option("--trusted-key", "trusted", type=FILE, multiple=True, required=True, help="A public key; repeatable.")
-@click.option("--threshold", type=click.IntRange(min=1), required=True, help="How many of them must have signed.")
+@click.option(
+    "--trusted-key", "trusted", type=FILE, multiple=True, required=True, help="A trusted public key. Repeatable."
+)
+@click.option(
+    "--threshold", type=click.IntRange(min=1), required=True, help="How many trusted keys must have signed the list."
+)
 def verify(file: Path, trusted: tuple[Path, ...], threshold: int) -> None:
     """Verify the list FILE: form, signatures, times and order."""
     verified = publish.verify_list(file, trusted, threshold, clock.now())
@@ -186,9 +205,12 @@ def verify(file: Path, trusted: tuple[Path, ...], threshold: int) -> None:
 
 @lists.command(example="stoplist list show demo.stoplist")
 @click.argument("file", type=FILE)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(file: Path, as_json: bool) -> None:
-    """Print the header and the signers of the list FILE, unverified; never its entries."""
+    """Print the header and signers of the list FILE, unverified.
+
+    The command never prints the entries.
+    """
     envelope = publish.read_envelope(file)
     fields = header_fields(envelope.header)
     signers = [signature.keyid for signature in envelope.signatures]
@@ -206,7 +228,10 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--serial", type=click.IntRange(min=1), required=True, help="The serial of the held list.")
 @click.option("--state-dir", type=FILE, help=STATE_DIR)
 def release(policy: Path, serial: int, state_dir: Path | None) -> None:
-    """Let a list come into force that the guard of POLICY holds. Look at it with its publisher first."""
+    """Release a list that the guard of POLICY holds.
+
+    The gate then puts the list in force. Look at the changes with its publisher first.
+    """
     from stoplist.tools.status import lists as remembered
 
     held = remembered.release(policy, serial, state_dir_of(policy, state_dir), clock.now())

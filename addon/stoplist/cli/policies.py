@@ -50,7 +50,11 @@ class _ClientAddress(click.ParamType[Address]):
 @click.command(cls=Command, example="stoplist check school.yaml --diff /etc/stoplist/school.yaml")
 @click.argument("policies", metavar="POLICY...", type=FILE, nargs=-1, required=True)
 @click.option(
-    "--diff", "running", metavar="RUNNING", type=FILE, help="Say what would change against the policy in force."
+    "--diff",
+    "running",
+    metavar="RUNNING",
+    type=FILE,
+    help="Show the changes compared with RUNNING, the policy in force.",
 )
 @click.option(
     "--format",
@@ -58,10 +62,10 @@ class _ClientAddress(click.ParamType[Address]):
     type=click.Choice(["text", "json", "sarif"]),
     default="text",
     show_default=True,
-    help="json: one object for each policy, one a line. sarif: SARIF 2.1.0, for code scanning.",
+    help="json: one object per policy, each on its own line. sarif: SARIF 2.1.0, for code scanning.",
 )
 def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None:
-    """Validate each POLICY with its lists, keys and tests, and print a summary."""
+    """Validate each POLICY with its lists, keys and tests."""
     now = clock.now()
     findings = [checking.check(policy, running, now=now) for policy in policies]
     problems = [problem for finding in findings for problem in finding.problems]
@@ -85,22 +89,24 @@ def check(policies: tuple[Path, ...], running: Path | None, wanted: str) -> None
 @click.command(cls=Command, example="stoplist lookup school.yaml www.listed.example https://library.example/ --explain")
 @click.argument("policy", type=FILE)
 @click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
-@click.option("--explain", "explained", is_flag=True, help="Print the path of each decision: what was tried, and why.")
-@click.option("--at", metavar="TIME", type=_Moment(), help="Judge as of a day (its beginning) or an RFC 3339 time.")
-@click.option("--client", type=_ClientAddress(), help="Say whether the gate serves a client with this address.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--explain", "explained", is_flag=True, help="Print every step of each decision, and its result.")
+@click.option(
+    "--at", metavar="TIME", type=_Moment(), help="Decide as of this time: a date (its beginning) or an RFC 3339 time."
+)
+@click.option("--client", type=_ClientAddress(), help="Also show whether the gate serves a client with this address.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def lookup(
     policy: Path, hosts: tuple[str, ...], explained: bool, at: date | None, client: Address | None, as_json: bool
 ) -> None:
-    """Say what becomes of each HOST under POLICY, and why.
+    """Show the decision of POLICY for each HOST, and its reason.
 
-    A HOST may be a URL; '-' reads them from stdin, one a line.
+    A HOST may be a URL. '-' reads hosts from stdin, one per line.
     """
     asker = asking.HostLookup.of(policy, at, client, now=clock.now())
     write = asking.as_json if as_json else asking.as_text
     if client is not None and not as_json:
         served = f"served{', and only observed' if asker.observes else ''}"
-        click.echo(f"client {client}: {served if asker.served else 'not served, it is hung up on'}")
+        click.echo(f"client {client}: {served if asker.served else 'not served, the gate closes its connection'}")
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # a service may have closed it
     for batch in asking.batches(hosts, stdin):
         click.echo(write(asker, batch, explained=explained), nl=False)
@@ -108,14 +114,17 @@ def lookup(
 
 @click.command(cls=Command, example="stoplist schema > policy.schema.json")
 def schema() -> None:
-    """Print the JSON Schema of a policy, for editors: 'init' writes it beside the policy."""
+    """Print the JSON Schema of a policy, for editors.
+
+    'stoplist init' writes it beside the policy.
+    """
     click.echo(schemas.text(), nl=False)
 
 
 @click.command(cls=Command, example="stoplist init my-gate")
 @click.argument("folder", metavar="DIR", type=FILE)
 def init(folder: Path) -> None:
-    """Write a working set to edit into DIR: policy, keys, list key, demo list."""
+    """Write a working example into DIR: policy, keys and a demo list."""
     for name in scaffold.make(folder, clock.now()):
         click.echo(str(folder / name))
     click.echo(
@@ -128,10 +137,12 @@ def init(folder: Path) -> None:
 
 @click.command(cls=Command, example="stoplist page school.yaml --lang fr -o page.html")
 @click.argument("policy", type=FILE)
-@click.option("--lang", "language", metavar="TAG", help="Its language. Without it: the first of the policy's.")
-@click.option("--country", metavar="CC", help="With the help lines of this country.")
-@click.option("--messages", is_flag=True, help="Write a PO template with what a new language translates, and no page.")
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
+@click.option(
+    "--lang", "language", metavar="TAG", help="The language of the page. Default: the first language of the policy."
+)
+@click.option("--country", metavar="CC", help="Include the help lines of this country.")
+@click.option("--messages", is_flag=True, help="Write a PO template for a new language, instead of the page.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
 def page(policy: Path, language: str | None, country: str | None, messages: bool, output: Path | None) -> None:
     """Show the stop page of POLICY as clients see it, without a gate."""
 

@@ -30,16 +30,16 @@ class _Day(click.ParamType[date]):
 @click.command(cls=Command, example="stoplist report school.yaml --from 2026-11-01 --to 2026-11-30 -o november.html")
 @click.argument("policy", type=FILE)
 @click.option(
-    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Default: the first day with counts."
 )
-@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
 @click.option(
     "--format",
     "wanted",
     type=click.Choice(list(report_output.FORMATS)),
-    help="Without it: as the name of FILE ends, or else a table.",
+    help="Default: the format that the name of FILE ends in, or else table.",
 )
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
 @click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
@@ -47,14 +47,14 @@ class _Day(click.ParamType[date]):
     metavar="DIR",
     type=FILE,
     multiple=True,
-    help="The --state-dir of a further gate, or a copy of it: its counts are added up with the others. Repeatable.",
+    help="Add the counts of another gate: name its --state-dir, or a copy of it. Repeatable.",
 )
 @click.option(
     "--selftests",
     metavar="FILE",
     type=FILE,
     multiple=True,
-    help="Lines of 'stoplist selftest --format json': say how many passed, and when one did not. Repeatable.",
+    help="Add the results of self-tests: a file with the output of 'stoplist selftest --format json'. Repeatable.",
 )
 def report(
     policy: Path,
@@ -66,12 +66,15 @@ def report(
     others: tuple[Path, ...],
     selftests: tuple[Path, ...],
 ) -> None:
-    """Say how many requests were stopped by the lists of POLICY, and when a fresh list was enforced."""
+    """Report how many requests the lists of POLICY stopped.
+
+    The report also says in how many periods a fresh list was enforced.
+    """
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
     wanted = wanted or report_output.format_of(output.name if output else "")
     if wanted == "html" and output is None and sys.stdout.isatty():
-        raise click.UsageError("a page of HTML is not for a terminal; name a file: -o report.html")
+        raise click.UsageError("HTML is not printed to a terminal; name a file: -o report.html")
     states = [state_dir_of(policy, state_dir), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
     data = report_output.FORMATS[wanted](made)
@@ -88,13 +91,18 @@ def report(
 @click.command(cls=Command, example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14")
 @click.argument("policy", type=FILE)
 @click.option(
-    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Without it: all that is kept."
+    "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Default: the first day with counts."
 )
-@click.option("--to", "until", type=_Day(), help="The last day. Without it: up to the last period that has closed.")
+@click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
 @click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
 @click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
-    "--merge", "others", metavar="DIR", type=FILE, multiple=True, help="The --state-dir of a further gate. Repeatable."
+    "--merge",
+    "others",
+    metavar="DIR",
+    type=FILE,
+    multiple=True,
+    help="Add the counts of another gate: name its --state-dir. Repeatable.",
 )
 def rollout(
     policy: Path,
@@ -104,7 +112,10 @@ def rollout(
     state_dir: Path | None,
     others: tuple[Path, ...],
 ) -> None:
-    """Say what enforcing would have stopped of what POLICY has observed; exit 1 if nothing was."""
+    """Show what POLICY would have stopped if it enforced its lists.
+
+    The numbers come from observed requests. The exit code is 1 if nothing was observed.
+    """
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
     states = [state_dir_of(policy, state_dir), *others]

@@ -73,30 +73,45 @@ class _HostName(click.ParamType[Host]):
     required=True,
     envvar="STOPLIST_PROXY",
     show_envvar=True,
-    help="The gate: http://HOST:PORT, or https:// where clients speak TLS to it, with NAME:PASSWORD@ where it asks for "
-    "them. In the environment, it is not seen among the processes.",
+    help="The gate: http://HOST:PORT, or https:// if clients speak TLS to it. Add NAME:PASSWORD@ if it asks for a "
+    "password. Set the variable instead of the option to keep the password out of the process list.",
 )
-@click.option("--ca", metavar="FILE", type=FILE, help="The gate's CA, ca-cert.pem. Without it, trust is not tested.")
-@click.option("--proxy-ca", metavar="FILE", type=FILE, help="Roots of an https:// proxy, not the system's.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=FILE,
+    help="The CA certificate of the gate, ca-cert.pem. Without it, trust is not tested.",
+)
+@click.option(
+    "--proxy-ca",
+    metavar="FILE",
+    type=FILE,
+    help="Trusted CA certificates for an https:// proxy, instead of the system's.",
+)
 @click.option(
     "--control",
     type=_Authority(),
     default="example.org",
     show_default=True,
-    help="A host that is not listed, and speaks TLS: it must pass, and show its own certificate.",
+    help="A host that is not listed and speaks TLS. It must pass, and show its own certificate.",
 )
-@click.option("--control-ca", metavar="FILE", type=FILE, help="Roots of the control host, not the system's.")
+@click.option(
+    "--control-ca",
+    metavar="FILE",
+    type=FILE,
+    help="Trusted CA certificates for the control host, instead of the system's.",
+)
 @click.option(
     "--check-host", type=_HostName(), default=CHECK_HOST, show_default=True, help="The check host of the list."
 )
-@click.option("--max-age", metavar="DAYS", type=click.IntRange(min=0), help="Warn of a list that is older.")
+@click.option("--max-age", metavar="DAYS", type=click.IntRange(min=0), help="Warn if the list is older than this.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=0, max=300, min_open=True),
     default=10,
     show_default=True,
-    help="How long each connection may take.",
+    help="The timeout of each connection.",
 )
 @click.option("--format", "wanted", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--quiet", is_flag=True, help="Print only if something is wrong.")
@@ -112,10 +127,12 @@ def selftest(
     wanted: str,
     quiet: bool,
 ) -> None:
-    """Ask the gate behind a proxy as a client would: is the filter on, and all else untouched?
+    """Test a running gate, from the view of a client.
 
-    Exit codes are those of monitoring plugins: 0 fine, 1 the list is older than --max-age, 2 the filter or the way
-    through it fails, 3 the proxy cannot be asked, or wrong usage.
+    The test checks that the gate stops the check host, and that a host that is not listed passes untouched.
+
+    The exit codes are those of monitoring plugins: 0 fine, 1 the list is older than --max-age, 2 the filter or the way
+    through it fails, 3 the proxy gives no usable answer, or wrong usage.
     """
     host, port = control
     began = clock.now()

@@ -30,19 +30,22 @@ from stoplist.tools.status import lists as remembered
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object a line, for each list, each exception and the CA, or for each entry.",
+    help="Print one JSON object per line: for each list, each exception and the CA. With --journal: for each entry.",
 )
 @click.option(
     "--watch",
     "is_watched",
     is_flag=True,
-    help="Show lists, workers, throughput and faults, anew every 2 s, until 'q'; where stdout is no terminal, once.",
+    help="Show lists, workers, throughput and faults, and refresh every 2 s until 'q'. If stdout is no terminal, show "
+    "once.",
 )
 def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
-    """Say what is in force, refused and held for the lists of POLICY, what it excepts, and how its CA is; exit 1 if a
-    person is needed."""
+    """Show the state of the lists, exceptions and CA of POLICY.
+
+    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if a person is needed.
+    """
     if is_watched and (as_json or journal is not None):
-        raise click.UsageError("--watch is for the eye: leave --json and --journal out")
+        raise click.UsageError("--watch cannot be combined with --json or --journal; leave these out")
     if journal is not None:
         for noted in remembered.journal(policy, state_dir_of(policy, state_dir), journal):
             click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))

@@ -27,20 +27,22 @@ from stoplist.tools.trial.logs import formats
     "wanted",
     metavar="NAME",
     type=click.Choice(formats.NAMES),
-    help=f"The format of all inputs: {', '.join(formats.NAMES)}. Without it: as each begins.",
+    help=f"The format of all inputs: {', '.join(formats.NAMES)}. Default: detected from the beginning of each input.",
 )
-@click.option("--column", metavar="NAME", help="The inputs are CSV with a header row: the column that holds the hosts.")
+@click.option(
+    "--column", metavar="NAME", help="The column that holds the hosts. The inputs are then CSV with a header row."
+)
 @click.option(
     "--known",
     metavar="FILE",
     type=FILE,
-    help="Well-known sites, one a line: of the hosts that would be stopped, say how many are among them.",
+    help="A file of well-known sites, one per line. Count how many of the hosts that would be stopped are among them.",
 )
 @click.option("--output", "shown", type=click.Choice(list(trial_output.FORMATS)), default="table", show_default=True)
-@click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE, and not to stdout.")
-@click.option("--exact", is_flag=True, help="Hide and round no number: for your own eyes.")
+@click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
+@click.option("--exact", is_flag=True, help="Print exact numbers, neither hidden nor rounded. Keep them to yourself.")
 @click.option(
-    "--reveal", is_flag=True, help="Show the hosts that would be stopped, on a terminal or in FILE; implies --exact."
+    "--reveal", is_flag=True, help="Print the hosts that would be stopped, to a terminal or to FILE. Implies --exact."
 )
 def trial(
     policy: Path,
@@ -53,18 +55,19 @@ def trial(
     exact: bool,
     reveal: bool,
 ) -> None:
-    """Say what POLICY would have done with the requests in logs, before any gate runs.
+    """Show what POLICY would have done with the requests in logs.
 
-    INPUT is a log, plain, gzip or zstd; '-' is stdin. Nothing that a log holds is shown, but for numbers.
+    No gate needs to run. INPUT is a log file, plain or compressed with gzip or zstd; '-' is stdin. The output shows
+    numbers only, and no host of a log unless you add --reveal.
     """
     if column is not None and wanted not in (None, formats.CSV):
         raise click.UsageError(f"--column is for CSV, not for --format {wanted}; leave out one of the two")
     if column is None and wanted == formats.CSV:
         raise click.UsageError("--format csv needs the column that holds the hosts: --column NAME")
     if target is None and reveal and not sys.stdout.isatty():
-        raise click.UsageError("--reveal shows hosts on a terminal only, or in a file that is named: -o hosts.txt")
+        raise click.UsageError("--reveal writes hosts only to a terminal or to a file that you name: -o hosts.txt")
     if target is None and shown == "html" and sys.stdout.isatty():
-        raise click.UsageError("a page of HTML is not for a terminal; name a file: -o trial.html")
+        raise click.UsageError("HTML is not printed to a terminal; name a file: -o trial.html")
     if target is not None and not target.absolute().parent.is_dir():
         raise click.UsageError(f"-o {target}: there is no such folder; make it, or name another")
     if inputs.count("-") > 1:

@@ -113,7 +113,7 @@ def test_a_check_host_that_must_never_be_stopped_holds_the_list():
 
 def test_another_check_host_than_before_holds_the_list():
     check(signed(numbered(0, 100), 2), OLD, GUARD, [])
-    with pytest.raises(HeldListError, match="its check host is another one than before"):
+    with pytest.raises(HeldListError, match="its check host has changed; self-tests must use the new one"):
         check(signed(numbered(0, 100), 2, check_host="other.invalid"), OLD, GUARD, [])
 
 

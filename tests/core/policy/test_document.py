@@ -56,12 +56,12 @@ def test_the_carets_stand_under_what_is_wrong(old: str, new: str, kind: str, und
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("version: 1\n  mode: enforce\n", "a ':' where no key can be", id="indented too far"),
+        pytest.param("version: 1\n  mode: enforce\n", "a ':' where no key is allowed", id="indented too far"),
         pytest.param(
             "stop_page:\n    a: 1\n  b: 2\n", "a line that belongs to nothing above it", id="indented between"
         ),
-        pytest.param("contact: a: b\n", "a ':' where no key can be", id="two colons"),
-        pytest.param("mode enforce\nlisten: 1\n", "a ':' where no key can be", id="no colon"),
+        pytest.param("contact: a: b\n", "a ':' where no key is allowed", id="two colons"),
+        pytest.param("mode enforce\nlisten: 1\n", "a ':' where no key is allowed", id="no colon"),
         pytest.param("mode: @x\n", "a character that no value can begin with", id="an at sign"),
         pytest.param("mode: 'enforce\nlisten: 1\n", "a quote that is never closed", id="an open quote"),
         pytest.param("lists: [a, b\nmode: x\n", "a bracket that is not closed", id="an open bracket"),
@@ -72,7 +72,7 @@ def test_the_carets_stand_under_what_is_wrong(old: str, new: str, kind: str, und
 def test_a_fault_of_yaml_is_told_in_plain_words_and_that_the_rest_was_not_read(text: str, message: str) -> None:
     (error,) = told(text)
     assert error.message.startswith(message)
-    assert error.hint.endswith("(what comes after it was not read yet)")
+    assert error.hint.endswith("(the rest of the file was not read)")
 
 
 def test_a_value_stands_at_its_first_character() -> None:

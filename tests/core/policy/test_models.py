@@ -685,7 +685,7 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
             "domain: Appeal.example",
             "domain: '*.appeal.example'",
             "school.yaml:15: exceptions[1].domain: '*.appeal.example' is a pattern; "
-            "write 'appeal.example': what is below it is covered as well",
+            "write 'appeal.example': it covers its subdomains as well",
             id="a pattern for a domain",
         ),
         pytest.param(
@@ -765,7 +765,7 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             "    threshold: 2\n",
             "    threshold: 3\n",
-            "school.yaml:7: lists[1]: asks for 3 signatures, and 2 trusted keys are named; "
+            "school.yaml:7: lists[1]: asks for 3 signatures, but names only 2 trusted keys; "
             "name more trusted keys, or ask for fewer signatures",
             id="threshold out of reach",
         ),
@@ -833,7 +833,7 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
         pytest.param(
             "until: 2026-12-31",
             "until: 2026-02-30",
-            "school.yaml:15: exceptions[1].until: '2026-02-30' is no date or number that exists; "
+            "school.yaml:15: exceptions[1].until: '2026-02-30' is not a valid date or number; "
             "write a date as YYYY-MM-DD",
             id="a date that does not exist",
         ),
@@ -1218,7 +1218,7 @@ def test_status_451_needs_the_legal_demand_as_a_web_link() -> None:
 # Faults of the YAML itself
 
 TAG = "write the value without a tag"
-UNREAD = " (what comes after it was not read yet)"
+UNREAD = " (the rest of the file was not read)"
 WRITE_OUT = f"write the value out, or put quotes around it{UNREAD}"
 
 
@@ -1301,8 +1301,8 @@ WRITE_OUT = f"write the value out, or put quotes around it{UNREAD}"
         pytest.param(
             "counts: {period",
             "counts: period",
-            "school.yaml:27: a ':' where no key can be; put quotes around a value that holds ': ', or begin the line "
-            f"as far to the right as its neighbours{UNREAD}",
+            "school.yaml:27: a ':' where no key is allowed; put quotes around a value that holds ': ', or indent "
+            f"the line like its neighbours{UNREAD}",
             id="no YAML",
         ),
         pytest.param(
@@ -1320,7 +1320,7 @@ def test_yaml_that_does_not_say_what_it_means_once_is_refused(old: str, new: str
 def test_a_wildcard_without_quotes_is_told_as_the_alias_that_yaml_takes_it_for() -> None:
     (fault,) = faults(changed("domain: Appeal.example", "domain: *.appeal.example"))
     assert fault.startswith("school.yaml:15: ")
-    assert fault.endswith(f"; write the domain without '*.': what is below it is covered as well{UNREAD}")
+    assert fault.endswith(f"; write the domain without '*.': it covers its subdomains as well{UNREAD}")
 
 
 @pytest.mark.parametrize(

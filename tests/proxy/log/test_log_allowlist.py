@@ -149,7 +149,7 @@ def test_only_records_are_written_and_faults_are_counted(wanted: str):
     ended = run(body + "\nfaults.report()", wanted)
     assert ended.status == 0
     assert SECRET not in "".join(ended.lines)
-    renewing = [line for line in ended.lines if "trying what is on disk" in line]
+    renewing = [line for line in ended.lines if "checking whether the program and policy on disk start" in line]
     faults = [int(times) for line in ended.lines for times in re.findall(r"(\d+) x fault in", line)]
     assert len(renewing) == len(OTHERS) - 1
     assert len(renewing) + len(faults) == len(ended.lines)
@@ -178,7 +178,7 @@ assert faults.report() == 0
         ("stoplisted", "no exception", 1),
     ]
     assert {each["event"] for each in ended.said} == {"fault"}
-    assert ended.texts[0] == "2 x fault in asyncio (KeyError); what it concerned was refused"
+    assert ended.texts[0] == "2 x fault in asyncio (KeyError); the gate refused the requests or connections concerned"
 
 
 def test_nothing_is_written_at_the_moment_something_goes_wrong():
@@ -324,7 +324,7 @@ def test_people_get_a_sentence():
 
 def test_people_get_an_error_over_several_lines():
     assert written(ListRefused(ERROR), LogFormat.HUMAN) == (
-        "stoplist: a list is refused, the last good one stays enforced\n"
+        "stoplist: a list is refused; the last good one stays in force\n"
         "/lists/worst-of.stoplist: the file is torn; ask the publisher\n"
     )
 
@@ -417,14 +417,16 @@ def test_where_nobody_knows_an_address_none_is_said():
 @pytest.mark.parametrize(
     ("record", "lines"),
     [
-        pytest.param(Renewing(), ["<6>stoplist: trying what is on disk"], id="information"),
+        pytest.param(
+            Renewing(), ["<6>stoplist: checking whether the program and policy on disk start"], id="information"
+        ),
         pytest.param(
             records.Noted("the state could not be read"), ["<4>stoplist: the state could not be read"], id="a warning"
         ),
         pytest.param(
             ListRefused(ERROR),
             [
-                "<3>stoplist: a list is refused, the last good one stays enforced",
+                "<3>stoplist: a list is refused; the last good one stays in force",
                 "<3>stoplist: /lists/worst-of.stoplist: the file is torn; ask the publisher",
             ],
             id="an error over several lines",
@@ -452,7 +454,7 @@ def test_a_terminal_gets_sentences():
     program = HEAD.format(wanted="auto") + "log_allowlist.say(records.Renewing())"
     subprocess.run([sys.executable, "-c", program], stderr=terminal, timeout=60, check=True, env=_environment({}))
     os.close(terminal)
-    assert os.read(leader, 1000) == b"stoplist: trying what is on disk\r\n"
+    assert os.read(leader, 1000) == b"stoplist: checking whether the program and policy on disk start\r\n"
     os.close(leader)
 
 
@@ -481,7 +483,7 @@ def _named(stream: int) -> str:
 
 def test_the_journal_gets_lines_with_a_severity(pipe: tuple[int, int]):
     _auto(pipe[1], _named(pipe[1]))
-    assert os.read(pipe[0], 1000) == b"<6>stoplist: trying what is on disk\n"
+    assert os.read(pipe[0], 1000) == b"<6>stoplist: checking whether the program and policy on disk start\n"
 
 
 @pytest.mark.parametrize(
@@ -626,7 +628,7 @@ assert all(len(handler.filters) == 1 for handler in logging.getLogger().handlers
 log_allowlist.say(records.Renewing())
 logging.getLogger("mitmproxy").error("secret.test")
 logging.getLogger("stoplist").error("secret.test")
-assert [stream.getvalue() for stream in streams] == ["trying what is on disk\\n"] * 2
+assert [stream.getvalue() for stream in streams] == ["checking whether the program and policy on disk start\\n"] * 2
 print(faults.report())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

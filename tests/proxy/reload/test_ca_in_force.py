@@ -58,7 +58,7 @@ def test_the_next_ca_is_taken_up_when_it_is_put_in_force(tmp_path: Path, said: l
     assert kept.current.certificate == following.certificate
     assert len(said) == 1
     assert said[0].startswith("the CA CN=Stoplist gate ")
-    assert said[0].endswith(" G2,O=Stoplist is in force, until 2036-11-18T12:00:00Z")
+    assert said[0].endswith(" G2,O=Stoplist is in force until 2036-11-18T12:00:00Z")
     kept.look(PAGE, NOW)
     assert len(said) == 1
 
@@ -79,7 +79,7 @@ def test_what_does_not_load_leaves_the_last_good_one_and_is_said_once(tmp_path: 
         kept.look(PAGE, NOW)
     assert kept.current is first
     assert len(said) == 1
-    assert said[0].startswith("the CA on disk is refused, the last good one stays in force\n")
+    assert said[0].startswith("the CA on disk is refused; the last good one stays in force\n")
     assert kept.current.leaf(Host("listed.test"), NOW)
     (tmp_path / CA_FILE).write_bytes(data)
     (tmp_path / CA_FILE).chmod(0o600)

@@ -301,9 +301,9 @@ def test_what_is_not_utf8_in_any_column_of_csv_is_told() -> None:
 
 def test_a_row_that_is_no_csv_is_told_beside_the_other_faults() -> None:
     assert [fault.partition("; ")[0] for fault in faults('domain\n"a"b\nco.uk\n"open\n', column="domain")] == [
-        "domains.txt:2: no CSV: ',' expected after '\"'",
+        "domains.txt:2: not CSV: ',' expected after '\"'",
         "domains.txt:3: 'co.uk' is a public suffix, under which anybody can register",
-        "domains.txt:4: no CSV: unexpected end of data",
+        "domains.txt:4: not CSV: unexpected end of data",
     ]
 
 
@@ -328,7 +328,7 @@ def test_a_row_that_is_no_csv_is_told_beside_the_other_faults() -> None:
         pytest.param("", "domains.txt:1: no header row; begin with a row that names the columns", id="empty"),
         pytest.param(
             '"host',
-            "domains.txt:1: no CSV: unexpected end of data; close the quotes, and double those inside",
+            "domains.txt:1: not CSV: unexpected end of data; close the quotes, and double those inside",
             id="open",
         ),
     ],
@@ -359,7 +359,9 @@ def test_one_allowed_suffix_allows_no_other() -> None:
 @pytest.mark.parametrize(
     ("allowed", "fault"),
     [
-        pytest.param("listed.example", "is no public suffix; remove the option: nothing else needs it", id="none"),
+        pytest.param(
+            "listed.example", "is no public suffix; remove the option: only public suffixes need it", id="none"
+        ),
         pytest.param("co.uk", "is not among the domains; add it there, or remove the option", id="not there"),
         pytest.param("com", "is a single label; write the suffix as it stands among the domains", id="top level"),
         pytest.param("*.ck", "is a wildcard; write the suffix as it stands among the domains", id="wildcard"),

@@ -105,7 +105,7 @@ def test_public_keys_go_to_the_uris_in_order() -> None:
     ],
 )
 def test_each_uri_needs_one_public_key(names: list[str], public_keys: list[Path]) -> None:
-    with pytest.raises(ValueError, match="give a --public-key for each URI"):
+    with pytest.raises(ValueError, match="name a --public-key for each URI"):
         signers.pair(names, public_keys)
 
 
@@ -195,8 +195,8 @@ def device(name: str, answer: Signature | Exception) -> SigningKey:
         pytest.param(
             "awskms:alias/stoplist",
             KeyError("ed25519"),
-            "awskms:alias/stoplist: cannot sign (KeyError: 'ed25519'); check the URI, that its public key is of a kind "
-            "that signer takes, the credentials and the network",
+            "awskms:alias/stoplist: cannot sign (KeyError: 'ed25519'); check the URI, the kind of its public key, "
+            "the credentials and the network",
             id="a kind of key that the KMS has not",
         ),
     ],
@@ -218,7 +218,7 @@ def test_a_device_that_signs_with_another_key_is_told() -> None:
     with pytest.raises(StoplistError) as caught:
         key.sign(ENVELOPE)
     assert str(caught.value) == (
-        "hsm:2: what it signs does not verify with the public key; name the public key that belongs to this private key"
+        "hsm:2: its signatures do not verify with the public key; name the public key that belongs to this private key"
     )
 
 

@@ -224,7 +224,7 @@ def test_totals_are_of_the_numbers_shown(site: Site) -> None:
     }
     assert re.search(r"total shown +120\n", as_table(report).decode())
     assert ["Total shown", "", "120", "", ""] in _cells_of(as_html(report).decode(), "worst-of")
-    assert "Totals are of the numbers shown" in as_table(report).decode()
+    assert "Totals add up the numbers shown, and leave out the hidden ones" in as_table(report).decode()
 
 
 def test_where_all_is_hidden_so_is_the_total(site: Site) -> None:
@@ -266,7 +266,7 @@ def test_gates_are_added_up_before_anything_is_hidden(site: Site) -> None:
         ("100", "false", "false"),
     ]
     for text in (as_table(report).decode(), as_html(report).decode()):
-        assert "The numbers of 3 gates are added up before any is hidden." in " ".join(text.split())
+        assert "The numbers of 3 gates are added up before small ones are hidden." in " ".join(text.split())
 
 
 def test_a_gate_that_is_named_twice_is_refused(site: Site, tmp_path: Path) -> None:
@@ -565,7 +565,9 @@ def test_the_policys_tests_are_of_check_hosts_too(site: Site) -> None:
     ("spoil", "why"),
     [
         pytest.param(lambda publisher: publisher.list.unlink(), "no such file", id="no list"),
-        pytest.param(lambda publisher: publisher.list.write_bytes(b"<html>"), "not strict JSON", id="an error page"),
+        pytest.param(
+            lambda publisher: publisher.list.write_bytes(b"<html>"), "not a complete list file", id="an error page"
+        ),
         pytest.param(lambda publisher: (publisher.folder / "test.listkey").unlink(), "no such file", id="no list key"),
         pytest.param(
             lambda publisher: publisher.policy.write_text(
@@ -693,19 +695,18 @@ def test_a_table_tells_of_self_tests_that_did_not_pass(week: Site) -> None:
         "  2026-11-04 23:00  2026-11-05 00:10      3  unknown   http",
         "  2026-11-07 12:00  2026-11-07 12:00      1  warning   list age",
         "",
-        "  warning: the filter worked, and the list was older than it should be.",
-        "  critical: the filter did not work, or what is not listed did not pass",
-        "    untouched.",
-        "  unknown: the gate could not be asked, or did not say all.",
+        "  warning: the filter worked, but the list was too old.",
+        "  critical: the filter did not work, or an unlisted host did not pass untouched.",
+        "  unknown: the gate could not be reached, or its answers were incomplete.",
         "  http: fine if the check host is stopped over HTTP.",
         "  https: fine if the check host is stopped over HTTPS.",
         "  control: fine if a host that is not listed passes.",
         "  untouched: fine if a host that is not listed shows its own certificate.",
-        "  list age: fine if the list is not older than it should be.",
+        "  list age: fine if the list is not too old.",
         "",
     ]
     assert max(len(line) for line in table.splitlines()) <= 80
-    assert "none is recorded.\n  The times of self-tests are those of the operator's own requests.\n" in table
+    assert "and the gate records none.\n  The times of self-tests are those of the operator's own requests.\n" in table
     assert "times of self-tests" not in as_table(week.report(until="2026-11-03")).decode()
 
 

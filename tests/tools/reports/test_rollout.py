@@ -85,7 +85,7 @@ def test_versions_and_lists_are_added_up_as_a_report_adds_them_up(site: Site) ->
 
 def test_where_all_numbers_are_hidden_it_says_so(site: Site) -> None:
     site.add(counted(day, 3, WORST) for day in days("2026-11-01", 3))
-    assert "would have stopped few requests, or none: each number is under 10 in its day, and hidden." in words(site)
+    assert "would have stopped few requests or none: the number of each day is under 10, and hidden." in words(site)
 
 
 def test_gates_are_added_up_before_hiding(site: Site) -> None:
@@ -99,8 +99,10 @@ def test_gates_are_added_up_before_hiding(site: Site) -> None:
     ("policy", "hint"),
     [
         pytest.param("", "begin with 'mode: observe'", id="it enforces"),
-        pytest.param("mode: observe", "ask again when a day is over", id="it observes"),
-        pytest.param("observe_clients: [10.7.0.0/16]", "ask again when a day is over", id="a part is observed"),
+        pytest.param("mode: observe", "ask again after a full day of observing", id="it observes"),
+        pytest.param(
+            "observe_clients: [10.7.0.0/16]", "ask again after a full day of observing", id="a part is observed"
+        ),
     ],
 )
 def test_where_nothing_was_observed_it_says_how_to_begin(site: Site, policy: str, hint: str) -> None:

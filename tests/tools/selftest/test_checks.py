@@ -319,15 +319,15 @@ def _drip(proxy: FakeProxy) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize("way", [_hang, _drip])
 def test_a_proxy_that_hangs(proxy: FakeProxy, wanted: Wanted, way: Callable[[FakeProxy], Callable]):
     proxy.raw = way(proxy)
-    _only_unknown(checks.run(replace(wanted, seconds=SOON)), "no whole answer came in time")
+    _only_unknown(checks.run(replace(wanted, seconds=SOON)), "the answer was not complete in time")
     assert not proxy.ending.is_set(), "it waited for the end of the proxy"
 
 
 def test_a_password(proxy: FakeProxy, wanted: Wanted):
     proxy.password = "anna:sésame:öffne"
-    _only_unknown(checks.run(wanted), "wants a name and a password")
+    _only_unknown(checks.run(wanted), "asks for a name and a password")
     wrong = replace(wanted.proxy, credentials="anna:nonsense")
-    _only_unknown(checks.run(replace(wanted, proxy=wrong)), "does not take this name and password")
+    _only_unknown(checks.run(replace(wanted, proxy=wrong)), "refuses this name and password")
     found = checks.run(replace(wanted, proxy=replace(wanted.proxy, credentials=proxy.password)))
     assert found.state is CheckState.OK
     inside = [head for head in proxy.heard if head.startswith("GET / ")]
@@ -353,8 +353,10 @@ def test_a_proxy_that_clients_speak_tls_to(proxy: FakeProxy, wanted: Wanted, aut
 NO_STOPS = [
     pytest.param(_answer(200, b"a page"), "is not stopped: status 200", id="passed"),
     pytest.param(_answer(404, b"<html>"), "not by a stop: status 404", id="not found"),
-    pytest.param(_answer(302, Location="http://login.test/"), "wants a login", id="captive portal"),
-    pytest.param(_answer(511), "wants a login", id="captive portal, RFC 6585"),
+    pytest.param(
+        _answer(302, Location="http://login.test/"), "a login page or a redirect answers", id="captive portal"
+    ),
+    pytest.param(_answer(511), "a login page or a redirect answers", id="captive portal, RFC 6585"),
     pytest.param(SQUID, "not by a stop: status 403 (Server: squid/6.0, Via: 1.1 cache (squid))", id="squid"),
     pytest.param(
         _answer(503, Proxy_Status="stoplist; error=proxy_internal_error"),
@@ -373,15 +375,15 @@ NO_STOPS = [
     ),
     pytest.param(_answer(403, Proxy_Status=STOP["Proxy_Status"]), "may be cached", id="may be cached"),
     pytest.param(_answer(403, Set_Cookie="a=b", **STOP), "set-cookie", id="a cookie"),
-    pytest.param(STOPPED_AND_COUNTED, "that was counted", id="a listed host"),
-    pytest.param(b"SSH-2.0-server\r\n", "no HTTP answer", id="garbage"),
-    pytest.param(b"\0" * 100, "no HTTP answer", id="zeros"),
-    pytest.param(b"HTTP/1.1 4O3 Said\r\n\r\n", "no HTTP answer", id="no number"),
-    pytest.param(b"HTTP/1.1 403 Said\r\n" + b"A: b\r\n" * 200 + b"\r\n", "no HTTP answer", id="200 fields"),
+    pytest.param(STOPPED_AND_COUNTED, "and the gate counted it", id="a listed host"),
+    pytest.param(b"SSH-2.0-server\r\n", "the answer is not HTTP", id="garbage"),
+    pytest.param(b"\0" * 100, "the answer is not HTTP", id="zeros"),
+    pytest.param(b"HTTP/1.1 4O3 Said\r\n\r\n", "the answer is not HTTP", id="no number"),
+    pytest.param(b"HTTP/1.1 403 Said\r\n" + b"A: b\r\n" * 200 + b"\r\n", "the answer is not HTTP", id="200 fields"),
     pytest.param(b"HTTP/1.1 403 Said\r\nA: " + b"b" * MAX_BYTES * 2, "more than 64 KB", id="a huge field"),
     pytest.param(_answer(403, b"x" * MAX_BYTES, **STOP), "more than 64 KB", id="a huge body"),
     pytest.param(
-        b"HTTP/1.1 403 Said\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", "no HTTP answer", id="a chunk below 0"
+        b"HTTP/1.1 403 Said\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", "the answer is not HTTP", id="a chunk below 0"
     ),
 ]
 

@@ -347,7 +347,7 @@ def test_an_unknown_format_is_told_without_a_word_of_it() -> None:
     with pytest.raises(StoplistError) as caught:
         read(b"secret.test is what anna asked for\n")
     assert str(caught.value) == (
-        "log: no format that is known; they are squid, combined, vhost-combined, dnsmasq, unbound, bind, zeek, suricata, "
+        "log: the format is not known; the known formats are squid, combined, vhost-combined, dnsmasq, unbound, bind, zeek, suricata, "
         "hosts, har, csv, flows; name it with --format"
     )
 
@@ -479,7 +479,7 @@ def test_a_flow_file_of_mitmproxy_is_read_wherever_it_is_cut() -> None:
 def test_of_a_flow_file_that_was_cut_off_the_first_flows_are_kept() -> None:
     found = read(FLOWS[:-100])
     assert found.hosts[b"listed.test"] == 2
-    assert "the flow file ends in the middle of a flow; what came before it is counted" in str(found.fault)
+    assert "the flow file ends in the middle of a flow; everything before it is counted" in str(found.fault)
     broken = read(FLOWS + b"7:rubbish}")
     assert broken.hosts == ASKED
     assert f"byte {len(FLOWS)}: broken flow file" in str(broken.fault)
@@ -509,7 +509,7 @@ def test_flows_with_other_values_than_mitmproxy_writes_are_read_or_broken(flow: 
     """What is before them is kept."""
     found = read(FLOWS + tnetstring(flow), "flows")
     assert Counter(found.hosts) >= Counter(ASKED)
-    assert found.fault is None or found.fault.endswith(": broken flow file; what came before it is counted")
+    assert found.fault is None or found.fault.endswith(": broken flow file; everything before it is counted")
 
 
 def test_a_value_without_end_is_not_kept_in_memory() -> None:
@@ -539,7 +539,7 @@ def test_members_follow_each_other_and_one_may_be_cut_off(compress, cut: int, en
         assert short == read(SQUID[:cut], "squid")
         return
     if len(whole) > end:
-        assert "data ends in the middle; what came before it is counted; get a whole copy" in str(short.fault)
+        assert "data ends in the middle; everything before it is counted; get a whole copy" in str(short.fault)
     assert short.requests <= read(SQUID).requests
     assert short.unparsable == 0
 

@@ -323,7 +323,7 @@ def test_an_input_that_cannot_be_opened_is_told_before_any_is_read(site: Site, t
     (tmp_path / "first.log").write_bytes(squid((0, "pass.test", 1)))
     (tmp_path / "other.log").write_text("what is this\n")
     both = replace(wanted, inputs=(str(tmp_path / "first.log"), str(tmp_path / "other.log")))
-    with pytest.raises(StoplistError, match=r"other\.log: no format that is known"):
+    with pytest.raises(StoplistError, match=r"other\.log: the format is not known"):
         trying.run(both, io.BytesIO(), NOW, lambda batches, _: pytest.fail("was read"))
 
 

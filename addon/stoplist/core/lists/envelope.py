@@ -56,7 +56,9 @@ class Envelope:
             raise ListError(ListFault.SIZE, "the file is empty")
         rest, payload = _cut_payload(data)
         if len(rest) > MAX_ENVELOPE_SIZE:
-            raise ListError(ListFault.ENVELOPE, f"all but the payload is larger than {MAX_ENVELOPE_SIZE} bytes")
+            raise ListError(
+                ListFault.ENVELOPE, f"the file without its payload is larger than {MAX_ENVELOPE_SIZE} bytes"
+            )
         envelope = strict_value(rest, ListFault.ENVELOPE)
         if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
             raise ListError(ListFault.ENVELOPE, "not an envelope of payload, payloadType and signatures")
@@ -160,7 +162,9 @@ def read_digests(payload: bytes, header: ListHeader) -> memoryview:
     """The digests after the header. Raises ListError if their number or their order is wrong."""
     digests = memoryview(payload)[payload.index(b"\n") + 1 :]
     if len(digests) != DIGEST_SIZE * header.count:
-        raise ListError(ListFault.DIGESTS, f"the header counts {header.count} domains, the list holds others")
+        raise ListError(
+            ListFault.DIGESTS, f"the header counts {header.count} domains, but the list holds another number"
+        )
     if not are_sorted_and_unique(digests):
         raise ListError(ListFault.DIGESTS, "the digests are not in strictly rising order")
     return digests

@@ -92,7 +92,7 @@ def check(
     if old is None:
         return None
     if check_host != old.header.check_host:
-        raise HeldListError(new, "its check host is another one than before; self-tests have to know it")
+        raise HeldListError(new, "its check host has changed; self-tests must use the new one")
     change = DomainChanges.between(old, new)
     if _is_beyond(change.added, change.before, guard.grow):
         raise HeldListError(new, f"it adds {change.added} domains to {change.before}, more than {guard.grow}%")

@@ -118,7 +118,7 @@ def strict_value(data: bytes, fault: ListFault) -> Any:
     try:
         return strict_json.parse(data)
     except ValueError:
-        raise ListError(fault, "not strict JSON: the file is torn, or is no list") from None
+        raise ListError(fault, "not a complete list file (strict JSON): it is cut off, or something else") from None
 
 
 def _time(value: Any, name: str) -> datetime:
@@ -126,7 +126,7 @@ def _time(value: Any, name: str) -> datetime:
         _check(_matches(_TIME, value), name, "a time like 2026-01-31T00:00:00Z")
         return datetime.fromisoformat(value)
     except ValueError:
-        raise ListError(ListFault.HEADER, f"{name!r} is no date that exists") from None
+        raise ListError(ListFault.HEADER, f"{name!r} is not a valid date") from None
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:

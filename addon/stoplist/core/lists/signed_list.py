@@ -68,7 +68,7 @@ class History:
         if self.expected not in (None, header.list):
             raise ListError(
                 ListFault.SERIAL,
-                f"this is the list {header.list!r}, and {self.expected!r} is expected in this file",
+                f"this is the list {header.list!r}, but {self.expected!r} is expected in this file",
                 hint="give each list a file of its own",
             )
         before = self.seen.get(header.list)
@@ -180,7 +180,7 @@ class SignedList:
                 return cls(header, digests, verified.signers, verified.digest)
         raise ListError(
             ListFault.LIST_KEY,
-            f"made with list key {header.key_id}, and here is {', '.join(key.key_id for key in list_keys)}",
+            f"made with list key {header.key_id}, not with {', '.join(key.key_id for key in list_keys)}",
             hint="use the list key that belongs to this copy of the list",
         )
 

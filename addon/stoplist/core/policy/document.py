@@ -93,7 +93,7 @@ class Document:
             here = place(len(before), len(before[-1]) + 1)
             raise _broken(here, f"holds the control character {chr(error.character)!r}", "remove it") from None
         except (ValueError, OverflowError):
-            raise _broken(place(line), "holds a number or character that does not exist", "correct the line") from None
+            raise _broken(place(line), "holds an invalid number or character", "correct the line") from None
         except RecursionError:
             raise _broken(place(line), "is nested too deeply", "write the values out in a few levels") from None
         return document
@@ -175,7 +175,7 @@ class _Conversion:
         try:
             return self.loader.construct_object(node)
         except ValueError:
-            message = f"'{node.value}' is no date or number that exists"
+            message = f"'{node.value}' is not a valid date or number"
             self._faulty_value(path, node, message, "write a date as YYYY-MM-DD")
         except yaml.constructor.ConstructorError:
             self._faulty_value(path, node, f"'{node.value}' is no plain value", "put quotes around it")
@@ -245,7 +245,7 @@ def name(path: Path) -> str:
     return text
 
 
-_UNREAD = "what comes after it was not read yet"
+_UNREAD = "the rest of the file was not read"
 
 
 def _broken(place: Place, message: str, hint: str) -> Problems:
@@ -257,8 +257,8 @@ _SYNTAX = (
     ("\\t", "a tab where YAML wants spaces: '\\t'", "indent with spaces"),
     (
         "mapping values are not allowed",
-        "a ':' where no key can be",
-        "put quotes around a value that holds ': ', or begin the line as far to the right as its neighbours",
+        "a ':' where no key is allowed",
+        "put quotes around a value that holds ': ', or indent the line like its neighbours",
     ),
     ("could not find expected ':'", "a key without ':'", "write 'key: value'"),
     ("another document", "a second document", "remove the line '---'"),
@@ -266,7 +266,7 @@ _SYNTAX = (
     (
         "expected <block end>",
         "a line that belongs to nothing above it",
-        "begin it as far to the right as its neighbours, or close the quote above it",
+        "indent it like its neighbours, or close the quote above it",
     ),
 )
 """Messages of the YAML parser, each with its meaning for somebody who has never seen its grammar, and a remedy."""
@@ -279,7 +279,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int, int, int], 
     if "anchor" in said or "alias" in context:
         problem, hint = "an anchor or alias ('&' or '*' before a value)", "write the value out, or put quotes around it"
         if "found '.'" in said:
-            hint = "write the domain without '*.': what is below it is covered as well"
+            hint = "write the domain without '*.': it covers its subdomains as well"
     elif context.startswith(_QUOTE) and ("end of stream" in said or "document separator" in said):
         mark, problem, hint = error.context_mark, "a quote that is never closed", "write the same quote at its end"
     elif context.startswith(_BRACKET) and said.startswith("expected ','"):

@@ -72,15 +72,15 @@ class ListKeySource(Section):
 
 
 class GuardPolicy(Section):
-    """How much a list may change at once, in percent of its domains, before a person must look."""
+    """The change of a list, in percent of its domains, above which the gate holds it until a person releases it."""
 
     grow: Percent = Field(50, examples=["50%"])
     shrink: Percent = Field(30, examples=["30%"])
 
 
 class ListPolicy(Section):
-    """One signed list, and what it takes to believe it. `key` is one source, or several while the
-    list key changes."""
+    """One signed list, and the keys and signatures that the gate requires of it. `key` is one source, or several
+    while the list key changes."""
 
     file: FileName = Field(examples=["worst-of.stoplist"])
     key: Annotated[
@@ -104,7 +104,7 @@ class ListPolicy(Section):
         if self.threshold > len(self.trusted_keys):
             raise PydanticCustomError(
                 "threshold",
-                "asks for {threshold} signatures, and {keys} trusted keys are named",
+                "asks for {threshold} signatures, but names only {keys} trusted keys",
                 {"threshold": self.threshold, "keys": len(self.trusted_keys)},
             )
         return self
@@ -126,7 +126,7 @@ class ExceptionPolicy(Section):
 
 
 class HelpLine(Section):
-    """Somebody to turn to, named on the stop page: on all of them, or for one language or country."""
+    """A help line on the stop page: on every page, or only for one language or country."""
 
     topic: Literal["report", "worry", "thoughts"] = Field(examples=["report"])
     name: Text = Field(examples=["Example hotline"])
@@ -141,7 +141,7 @@ class NamedLink(Section):
 
 
 class StopPagePolicy(Section):
-    """What the stop page says of this operator. Texts and links are the same in all languages, or one for each."""
+    """The texts and links of the stop page. Each is one text for all languages, or one text per language."""
 
     authority: SpokenText = Field(SpokenText((("", "INTERPOL"),)), examples=["INTERPOL"])
     operator: SpokenText = Field(examples=["Example School"])
@@ -177,7 +177,8 @@ class StopPagePolicy(Section):
 
 
 class CountsPolicy(Section):
-    """How coarse the counts are. Coarser than the defaults is possible, finer is not."""
+    """The period, hiding and rounding of the counts, and how long the gate keeps them. `period`, `hide_below` and
+    `round_to` may be coarser than the defaults, not finer."""
 
     period: Literal["day", "hour"] = Field("day", examples=["day"])
     hide_below: Annotated[StrictInt, Field(ge=10, le=1000)] = Field(10, examples=["10"])
@@ -186,14 +187,15 @@ class CountsPolicy(Section):
 
 
 class MetricsPolicy(Section):
-    """Where the gate says how it is: Prometheus and OpenMetrics, and whether it lives and is ready."""
+    """The address that serves metrics (Prometheus and OpenMetrics) and health checks."""
 
     listen: Listen = Field(ListenAddress("127.0.0.1", 9464), examples=["127.0.0.1:9464"])
 
 
 class UpstreamPolicy(Section):
-    """Addresses that clients may reach through the gate beyond the defaults, and those they may not;
-    and, where the gate makes TLS by itself, whose certificates it believes instead of the public ones."""
+    """Addresses that clients may reach through the gate beyond the defaults (`allow`), and addresses that they may not
+    reach (`deny`). `ca` is a file of CA certificates that the gate trusts instead of the public ones, for TLS
+    connections that it makes itself."""
 
     allow: tuple[NetworkName, ...] = Field((), examples=["[127.0.0.1]"])
     deny: tuple[NetworkName, ...] = Field((), examples=["[10.0.0.0/8]"])
@@ -201,9 +203,9 @@ class UpstreamPolicy(Section):
 
 
 class TunnelsPolicy(Section):
-    """Which ports clients may open tunnels to, by CONNECT or SOCKS, all of them where none is named; what becomes of
-    tunnels that hold neither TLS nor HTTP; and the ports on which such a one passes only where the server is no web
-    server."""
+    """The ports to which clients may open tunnels, by CONNECT or SOCKS (`ports`, empty for all). `other` says what to
+    do with tunnels that hold neither TLS nor HTTP: relay or refuse. On `web_ports`, such a tunnel passes only if the
+    server is no web server."""
 
     ports: tuple[Ports, ...] = Field((), examples=["[443, 8443]"])
     other: Literal["relay", "refuse"] = Field("relay", examples=["refuse"])
@@ -222,7 +224,7 @@ class TunnelsPolicy(Section):
 
 
 class LdapPolicy(Section):
-    """A directory that clients' names and passwords are tried against."""
+    """An LDAP directory that checks the names and passwords of clients."""
 
     server: Annotated[
         Text, Form("^ldaps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", "a server: ldap://HOST:PORT or ldaps://HOST:PORT")
@@ -240,7 +242,7 @@ class LdapPolicy(Section):
 
 
 class ProxyAuthPolicy(Section):
-    """Who may use the gate: names and passwords in an Apache htpasswd file, or in a directory."""
+    """The names and passwords with which clients may use the gate: in an Apache htpasswd file, or in a directory."""
 
     htpasswd: FileName | None = Field(None, examples=["users.htpasswd"])
     ldap: LdapPolicy | None = Field(None, examples=["{server: ldaps://directory.example, ...}"])
@@ -260,20 +262,22 @@ class CertificatePolicy(Section):
 
 
 class CaPolicy(Section):
-    """The operator's own CA in place of the gate's: its certificate, with those above it, and its key."""
+    """The operator's own CA instead of the gate's: the file of its certificate and of those above it, and the
+    file of its key."""
 
     cert: FileName = Field(examples=["intermediate.pem"])
     key: FileName = Field(examples=["intermediate.key"])
 
 
 class WatchPolicy(Section):
-    """How often files are looked at where the file system tells of no change; in seconds."""
+    """How often the gate looks for changed files, if the file system does not report changes."""
 
     poll: Duration = Field(10, examples=["10s"])
 
 
 class TestPolicy(Section):
-    """A host and what must become of it: run by `check` and before every activation."""
+    """A host and the action that is expected for it. `check` runs these tests, and the gate runs them
+    before it puts a change in force."""
 
     __test__ = False
 

@@ -72,7 +72,7 @@ def _domain(value: object) -> Host:
     if isinstance(value, str) and value.startswith(("*.", ".")):
         bare = value.lstrip("*.")
         raise PydanticCustomError(
-            "domain", "is a pattern", {"hint": f"write '{bare}': what is below it is covered as well"}
+            "domain", "is a pattern", {"hint": f"write '{bare}': it covers its subdomains as well"}
         )
     host = _host(value)
     if host.is_address or "." not in host.name:
@@ -90,7 +90,7 @@ def _day(value: object) -> date:
         try:
             return date.fromisoformat(value)
         except ValueError:
-            raise PydanticCustomError("day", "is no date that exists") from None
+            raise PydanticCustomError("day", "is not a valid date") from None
     raise PydanticCustomError("day", "is not a date")
 
 
@@ -296,7 +296,7 @@ def _as(pattern: str) -> WithJsonSchema:
 
 
 Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
-FILE = "a file, by its path from the folder of the policy file in which it stands"
+FILE = "a file; its path is relative to the folder of the policy file that names it"
 FileName = Annotated[Text, Field(description=FILE)]
 FOLDER = "a folder, by its path from the folder of the policy file in which it stands"
 FolderName = Annotated[Text, Field(description=FOLDER)]

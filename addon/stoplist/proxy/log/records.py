@@ -57,7 +57,7 @@ class ChangeRefused(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"the change is refused, the last good state stays in force\n{self.error}"
+        return f"the change is refused; the last good state stays in force\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ListRefused(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"a list is refused, the last good one stays enforced\n{self.error}"
+        return f"a list is refused; the last good one stays in force\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class ListHeld(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"a list is held, the last good one stays enforced\n{self.error}"
+        return f"a list is held; the last good one stays in force\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class NotRemembered(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"what is in force cannot be remembered for a restart\n{self.error}"
+        return f"the gate cannot save its state for a restart\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class ReadAtStart(Record):
     key: str
 
     def __str__(self) -> str:
-        return f"'{self.key}' has changed in the policy; restart the gate for it"
+        return f"'{self.key}' has changed in the policy; restart the gate to apply it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class NotLookedAt(Record):
     kind: str
 
     def __str__(self) -> str:
-        return f"the files could not be looked at ({self.kind}); they will be again"
+        return f"the gate could not check the files for changes ({self.kind}); it will try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class NoEvents(Record):
     poll: int
 
     def __str__(self) -> str:
-        return f"no events from the file system ({self.why}); changes are seen within {self.poll} s"
+        return f"the file system reports no changes ({self.why}); the gate looks for them every {self.poll} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Intercepting(Record):
     level = logging.WARNING
 
     def __str__(self) -> str:
-        return "'tls: intercept' decrypts the TLS of every site; clients lose what only their own TLS can give"
+        return "'tls: intercept' decrypts the TLS of every site; clients lose the end-to-end protection of TLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class CaInForce(Record):
     ends: str
 
     def __str__(self) -> str:
-        return f"the CA {self.name} is in force, until {self.ends}"
+        return f"the CA {self.name} is in force until {self.ends}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class CaRefused(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"the CA on disk is refused, the last good one stays in force\n{self.error}"
+        return f"the CA on disk is refused; the last good one stays in force\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class CountsNotWritten(Record):
     error: StoplistError
 
     def __str__(self) -> str:
-        return f"counts cannot be written, and are kept in memory until they can\n{self.error}"
+        return f"counts cannot be written; the gate keeps them in memory and tries again\n{self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,10 @@ class Fault(Record):
     times: int
 
     def __str__(self) -> str:
-        return f"{self.times} x fault in {self.where} ({self.kind}); what it concerned was refused"
+        return (
+            f"{self.times} x fault in {self.where} ({self.kind}); the gate refused the requests or connections "
+            "concerned"
+        )
 
 
 # The processes
@@ -279,7 +282,9 @@ class WorkerEnded(Record):
     how: str
 
     def __str__(self) -> str:
-        return f"worker {self.worker} has ended ({self.how}), and is started again; what it carried is lost"
+        return (
+            f"worker {self.worker} has ended ({self.how}), and its connections are lost; the supervisor starts it again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +295,7 @@ class WorkerNotStarted(Record):
     why: str
 
     def __str__(self) -> str:
-        return f"worker {self.worker} cannot be started ({self.why}), and will be tried again"
+        return f"worker {self.worker} cannot be started ({self.why}); the supervisor will try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +305,7 @@ class WorkerDeaf(Record):
     worker: int
 
     def __str__(self) -> str:
-        return f"worker {self.worker} does not listen, and is ended"
+        return f"worker {self.worker} does not read messages; the supervisor ends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +313,7 @@ class Renewing(Record):
     event = "renewing"
 
     def __str__(self) -> str:
-        return "trying what is on disk"
+        return "checking whether the program and policy on disk start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +322,7 @@ class NotRenewed(Record):
     level = logging.ERROR
 
     def __str__(self) -> str:
-        return "what is on disk does not start; what runs goes on"
+        return "the program or policy on disk does not start; the running gate goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +331,7 @@ class NothingToRenew(Record):
     level = logging.WARNING
 
     def __str__(self) -> str:
-        return "SIGHUP is for gates with --workers; to take up new code, start this one again"
+        return "SIGHUP loads new code only with --workers; restart this gate instead"
 
 
 # Inside mitmproxy
@@ -338,7 +343,7 @@ class NoPolicy(Record):
     level = logging.ERROR
 
     def __str__(self) -> str:
-        return "no policy is in force, every request is refused; use --set stoplist_policy=FILE"
+        return "no policy is in force, so every request is refused; use --set stoplist_policy=FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +352,7 @@ class NoPasswords(Record):
     level = logging.ERROR
 
     def __str__(self) -> str:
-        return "passwords cannot be checked, every request is refused; see to the option proxyauth"
+        return "passwords cannot be checked, so every request is refused; check the option proxyauth"
 
 
 @dataclass(frozen=True, slots=True)

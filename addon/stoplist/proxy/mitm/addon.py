@@ -74,7 +74,7 @@ class Stoplist(Hooks):
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
-        loader.add_option("stoplist_state_dir", str, "", "Where the gate keeps its CA and what it remembers of lists.")
+        loader.add_option("stoplist_state_dir", str, "", "The folder in which the gate keeps its CA and its state.")
         Sentinel.of(ctx.master).stand_by(self)
         remember_no_address()
 

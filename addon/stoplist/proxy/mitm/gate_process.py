@@ -87,7 +87,7 @@ class Gate:
         task = json.loads(os.environ.pop(TASK, "{}"))
         for variable in KEY_LOGS:
             if os.environ.get(variable):
-                raise StoplistError(f"{variable} is set: keys of TLS would be written to a file", hint="unset it")
+                raise StoplistError(f"{variable} is set, so TLS keys would be written to a file", hint="unset it")
         if self.policy.proxy_auth:
             modes.check_passwords_can_be_asked(self.placed)
         os.umask(0o077)
@@ -165,8 +165,8 @@ async def _serve(wanted: dict[str, Any], faults: log_allowlist.Faults, drain: fl
         raise StoplistError(str(error)) from None
     if passwords and passwords[0].validator is None:  # mitmproxy would log the fault, and ask no client for a password
         raise StoplistError(
-            "proxy_auth: the directory does not answer as it should",
-            hint="see to its address, 'bind_dn' and the password",
+            "proxy_auth: the directory gives no usable answer",
+            hint="check its address, 'bind_dn' and the password",
         )
     loop.add_signal_handler(signal.SIGINT, master.shutdown)
     loop.add_signal_handler(signal.SIGTERM, ending.drain)
@@ -241,7 +241,11 @@ def _proxyauth(policy: ProxyAuthPolicy, folder: Path) -> str:
     path = folder / ldap.password_file
     password = files.read(path, _MAX_PASSWORD).decode(errors="replace").rstrip("\r\n")
     if ":" in password:
-        raise StoplistError("the password holds a colon", hint="mitmproxy takes none: change it", place=str(path))
+        raise StoplistError(
+            "the password holds a colon",
+            hint="mitmproxy does not accept one here: change the password",
+            place=str(path),
+        )
     server = ldap.server.replace("://", ":", 1)
     return f"{server}:{ldap.bind_dn}:{password}:{ldap.base_dn}?search_filter_key={ldap.attribute}"
 

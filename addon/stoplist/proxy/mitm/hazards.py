@@ -32,8 +32,8 @@ def hazards(master: Master) -> list[records.Hazard]:
         "hardump": (bool(getattr(options, "hardump", "")), "saves every request to a file; unset it"),
         "stickyauth": (bool(getattr(options, "stickyauth", None)), "keeps passwords for later requests; unset it"),
         "stickycookie": (bool(getattr(options, "stickycookie", None)), "keeps cookies for later requests; unset it"),
-        "ignore_hosts": (bool(options.ignore_hosts), "lets hosts pass that no list is asked about; unset it"),
-        "allow_hosts": (bool(options.allow_hosts), "lets hosts pass that no list is asked about; unset it"),
+        "ignore_hosts": (bool(options.ignore_hosts), "lets some hosts pass without a look at the lists; unset it"),
+        "allow_hosts": (bool(options.allow_hosts), "lets some hosts pass without a look at the lists; unset it"),
         "show_ignored_hosts": (options.show_ignored_hosts, "records the bytes of tunnels; unset it"),
         "store_streamed_bodies": (options.store_streamed_bodies, "keeps bodies in memory; unset it"),
         "proxy_debug": (options.proxy_debug, "logs connections in detail; unset it"),
@@ -41,7 +41,7 @@ def hazards(master: Master) -> list[records.Hazard]:
     return [
         *(records.Hazard(f"option {option}", hazard) for option, (is_set, hazard) in found.items() if is_set),
         *(
-            records.Hazard(f"variable {name}", "has keys of TLS written to a file; unset it")
+            records.Hazard(f"variable {name}", "writes TLS keys to a file; unset it")
             for name in KEY_LOGS
             if os.environ.get(name)
         ),

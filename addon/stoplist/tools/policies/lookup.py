@@ -141,7 +141,8 @@ def _step(step: Step) -> str:
     tried, time = ", ".join(step.tried), "" if step.expires is None else _time(step.expires)
     match step.rule:
         case Rule.CHECK_HOST:
-            return f"check host: {tried} is {'the check host of list ' + str(step.list) if step.found else 'none'}"
+            which = f"the check host of list {step.list}" if step.found else "no check host"
+            return f"check host: {tried} is {which}"
         case Rule.EXPIRY:
             return f"expiry: a list with 'when_expired: refuse-all' {'expired' if step.ended else 'expires'} {time}"
         case Rule.ADDRESS:

@@ -25,7 +25,7 @@ def html(policy: Path, language: str | None, country: str | None) -> bytes:
     if country is not None and country not in page.countries:
         known = ", ".join(sorted(page.countries)) or "none"
         raise StoplistError(
-            f"no help line is for '{country}'",
+            f"there is no help line for '{country}'",
             hint=f"name one of those that have their own: {known}",
             place=text.place("stop_page", "help"),
         )

@@ -19,13 +19,13 @@ from stoplist.core.policy.document import PolicyError
 from stoplist.errors import Problems, StoplistError
 
 _RULES = {
-    "syntax": "The file is YAML that says what it means once",
+    "syntax": "The file is valid YAML, without anchors, aliases and tags",
     "unknown-key": "Every key is known",
-    "duplicate-key": "Every key stands once",
+    "duplicate-key": "Every key is written once",
     "missing-key": "No key is missing",
-    "value": "Every value is one that its key takes",
+    "value": "Every value is valid for its key",
     "input": "Every file that the policy names can be used",
-    "test": "The tests of the policy hold",
+    "test": "The tests of the policy pass",
 }
 
 

@@ -142,7 +142,7 @@ class _Reading:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                self.fault(reader.line_num, f"no CSV: {error}", "close the quotes, and double those inside")
+                self.fault(reader.line_num, f"not CSV: {error}", "close the quotes, and double those inside")
                 continue
             if row is None:
                 return
@@ -185,7 +185,7 @@ class _Deliberate:
                 self._fault(text, error.message, "write the suffix as it stands among the domains")
                 continue
             if not _public_suffixes().holds(name):
-                self._fault(text, "is no public suffix", "remove the option: nothing else needs it")
+                self._fault(text, "is no public suffix", "remove the option: only public suffixes need it")
                 continue
             self._written[name] = text
 

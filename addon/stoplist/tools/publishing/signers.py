@@ -65,7 +65,7 @@ class SigningKey:
             _explain(self.name, error, self.secrets)
         if self.public not in signed.signers([self.public]):
             raise StoplistError(
-                "what it signs does not verify with the public key",
+                "its signatures do not verify with the public key",
                 hint="name the public key that belongs to this private key",
                 place=_place(self.name),
             )
@@ -83,8 +83,8 @@ def pair(names: Sequence[str], public_keys: Sequence[Path]) -> list[tuple[str, P
     uris = sum(map(is_uri, names))
     if uris != len(public_keys):
         raise ValueError(
-            f"{uris} of the private keys are named by URI, and {len(public_keys)} public keys given: "
-            "give a --public-key for each URI, in the same order, and none for a key file"
+            f"{uris} of the private keys are named by URI, but {len(public_keys)} public keys are given: name a "
+            f"--public-key for each URI, in the same order, and none for a key file"
         )
     rest = iter(public_keys)
     return [(name, next(rest) if is_uri(name) else None) for name in names]
@@ -166,7 +166,7 @@ def _explain(name: str, error: Exception, secrets: Sequence[str]) -> NoReturn:
 
 def _hint(scheme: str, kind: str) -> str:
     if scheme != "hsm":
-        return "check the URI, that its public key is of a kind that signer takes, the credentials and the network"
+        return "check the URI, the kind of its public key, the credentials and the network"
     if kind in {"PinIncorrect", "PinLenRange", "PinInvalid"}:
         return f"check the PIN ({PIN_VARIABLE}): an HSM locks itself after a few wrong ones"
     if not os.environ.get(_HSM_LIBRARY):

@@ -89,7 +89,7 @@ def make(policy: Path, states: Sequence[Path], *, since: date | None, until: dat
 
 def _how_to_begin(policy: Policy) -> str:
     if policy.observe_clients or not all(policy.enforces(wanted) for wanted in policy.lists):
-        return f"the policy observes: ask again when a {policy.counts.period} is over in which it did"
+        return f"the policy observes: ask again after a full {policy.counts.period} of observing"
     return "begin with 'mode: observe' for the policy or one of its lists, or with 'observe_clients: [10.7.0.0/16]'"
 
 
@@ -102,8 +102,8 @@ def _sentence(rollout: Rollout, what: str, shown: Shown, hidden: int) -> str:
     least, length = report.disclosure.hide_below, report.length
     if shown.requests is None:
         return (
-            f"Enforcing {what} would have stopped few requests, or none: each number is under {least} "
-            f"in its {length}, and hidden."
+            f"Enforcing {what} would have stopped few requests or none: the number of each {length} is under {least}, "
+            "and hidden."
         )
     more = f", and fewer than {least} each in {numbered(hidden, 'number')} that {_are(hidden)} hidden" if hidden else ""
     return f"Enforcing {what} would have stopped about {numbered(shown.requests, 'request')}{more}."
@@ -120,11 +120,11 @@ def _when(rollout: Rollout, rows: Sequence[Row]) -> str:
 
 def _reading(rollout: Rollout) -> list[str]:
     return [
-        "What is counted is what passed and would have been stopped, of the clients that were observed: all of them "
-        "where the policy or the list observes, else those of 'observe_clients'. A list that is observed beside an "
-        "enforced one counts only what the enforced one does not stop.",
-        "A tunnel that passes is one request, whatever it carries; enforced, each request in it would be stopped by "
-        "itself. What a client does next, because it was stopped, cannot be observed.",
+        "The numbers count requests that passed, and that enforcing would have stopped. They are requests of observed "
+        "clients: of all clients if the policy or the list observes, otherwise of those in 'observe_clients'. A list "
+        "that is observed beside an enforced one counts only requests that the enforced one does not stop.",
+        "A tunnel that passes counts as one request, even if it carries many; enforcing would stop each of them "
+        "separately. The numbers cannot show how a client would go on after a stop.",
         *rules(rollout.report),
     ]
 

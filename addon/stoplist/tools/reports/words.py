@@ -16,7 +16,7 @@ from stoplist.tools.selftest.results import NotPassed
 
 
 def range_of(report: Report) -> str:
-    return plot.span(report.periods[0], report.periods[-1]) if report.periods else "no period that has closed"
+    return plot.span(report.periods[0], report.periods[-1]) if report.periods else "no period has closed yet"
 
 
 def title(report: Report) -> str:
@@ -57,21 +57,22 @@ def fresh_words(report: Report, freshness: Freshness) -> str:
 def rules(report: Report) -> list[str]:
     least, step = report.disclosure.hide_below, report.disclosure.round_to
     said = [
-        "Numbers are of requests, not of people: one page can cause many requests. Those for the "
-        "check host of a list are not counted.",
-        f'A number below {least} is hidden, zero like any other, and reads "under {least}". All others are rounded to '
-        f"a multiple of {step}. Only {report.length}s that are over are shown.",
-        "Totals are of the numbers shown: what is hidden is in none of them.",
+        "The numbers count requests, not people: one page can cause many requests. Requests for the check host of a "
+        "list are not counted.",
+        f'A number below {least}, including zero, is hidden and reads "under {least}". All others are rounded '
+        f"to a multiple of {step}. Only {report.length}s that are over are shown.",
+        "Totals add up the numbers shown, and leave out the hidden ones.",
     ]
     if report.gates > 1:
         said.append(
-            f"The numbers of {report.gates} gates are added up before any is hidden. One with a star leaves out small "
-            "numbers of single gates, which could be computed from it otherwise."
+            f"The numbers of {report.gates} gates are added up before small ones are hidden. A number with a star "
+            "leaves out small numbers of single gates, because they could be computed from it otherwise."
         )
     if report.self_tests is not None:
         said.append(
             "A self-test asks a running gate as a client would. "
-            f"{report.length.capitalize()}s with all passed have at least one, and none that did not pass."
+            f"{report.length.capitalize()}s with all passed are those with at least one self-test, and none that did "
+            "not pass."
         )
     return said
 
@@ -82,24 +83,24 @@ def why_empty(report: Report) -> str:
 
 MEANINGS = {
     Outcome.STOPPED: "stopped, and the stop page was shown",
-    Outcome.NOT_SHOWN: "stopped, where no page could be shown: the client does not trust the gate, or takes no pages",
+    Outcome.NOT_SHOWN: "stopped without showing a page: the client does not trust the gate, or accepts no pages",
     Outcome.REFUSED: "not served for another reason, such as a host that cannot be read",
-    Outcome.OBSERVED: "on a list that is only observed: counted, and passed",
+    Outcome.OBSERVED: "on a list that is only observed: counted, and let through",
     Outcome.PASSED: "on no list, or let through by an exception of the policy",
 }
 _STATES = {
-    CheckState.WARNING: "the filter worked, and the list was older than it should be",
-    CheckState.CRITICAL: "the filter did not work, or what is not listed did not pass untouched",
-    CheckState.UNKNOWN: "the gate could not be asked, or did not say all",
+    CheckState.WARNING: "the filter worked, but the list was too old",
+    CheckState.CRITICAL: "the filter did not work, or an unlisted host did not pass untouched",
+    CheckState.UNKNOWN: "the gate could not be reached, or its answers were incomplete",
 }
 _CHECKS = {
     CheckName.HTTP: "fine if the check host is stopped over HTTP",
     CheckName.HTTPS: "fine if the check host is stopped over HTTPS",
     CheckName.CONTROL: "fine if a host that is not listed passes",
     CheckName.UNTOUCHED: "fine if a host that is not listed shows its own certificate",
-    CheckName.LIST_AGE: "fine if the list is not older than it should be",
+    CheckName.LIST_AGE: "fine if the list is not too old",
 }
-_PRIVACY = "No client, host, address, user agent or moment of a request is in this report, and none is recorded."
+_PRIVACY = "This report holds no client, host, address, user agent or time of a request, and the gate records none."
 _TIMES = "The times of self-tests are those of the operator's own requests."
 
 

@@ -51,7 +51,7 @@ _CAPTIVE = 511
 _SHOWN = 80
 _MAX_CA_SIZE = 1024 * 1024
 _MAX_AGE = 100_000
-_NO_GATE = "is this the address of the gate, and the check host that of its list? if so, see its log"
+_NO_GATE = "is this the address of the gate, and does its list have this check host? if so, see the gate's log"
 _COUNTED = "tag:stoplist.invalid,2026:stopped"
 """The type of a stop for any other host than the check host (RFC 9457)."""
 
@@ -209,7 +209,11 @@ class _Tester:
             ) from None
         if not is_page:
             return f"the check host is stopped without a page: CONNECT is refused ({answer.status})"
-        trust = "under a certificate of its CA" if self._wanted.ca else "whose CA is not known here: name it with --ca"
+        trust = (
+            "under a certificate of its CA"
+            if self._wanted.ca
+            else "that was not verified: name the gate's CA with --ca"
+        )
         return f"the check host is stopped ({answer.status}) by a page {trust}"
 
     def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Response, bool]:
@@ -252,7 +256,7 @@ class _Tester:
 
     def untouched(self) -> str:
         shown = self._of_control
-        issuer = _printable(shown.issuer.rfc4514_string()) if shown else "nobody who can be read"
+        issuer = _printable(shown.issuer.rfc4514_string()) if shown else "an issuer that cannot be read"
         if shown and self._is_of_the_gate(shown):
             raise StoplistError(
                 f"{self._control} is decrypted by the gate: its certificate is issued by the gate's own CA, {issuer}",
@@ -314,12 +318,12 @@ def _expect_stop(answer: Response) -> None:
             raise StoplistError("the stop may be cached", hint="something between the gate and here changes answers")
         if changed := {"location", "set-cookie"} & answer.fields.keys():
             raise StoplistError(
-                f"the stop has the field {min(changed)}, which no stop of a gate has",
+                f"the stop has the header field {min(changed)}, which no gate sends with a stop",
                 hint="something between the gate and here changes answers",
             )
         if _member(answer, "type") == _COUNTED:
             raise StoplistError(
-                "the check host is stopped as a listed host is, and that was counted",
+                "the check host is stopped like a listed host, and the gate counted it",
                 hint="name the check host of the gate's list with --check-host",
             )
         return
@@ -327,7 +331,7 @@ def _expect_stop(answer: Response) -> None:
         raise StoplistError(f"the check host is not stopped: {_described(answer)}", hint=_NO_GATE)
     if status in range(300, 400) or status == _CAPTIVE:
         raise StoplistError(
-            f"the check host is answered by something that wants a login or leads elsewhere: {_described(answer)}",
+            f"a login page or a redirect answers for the check host: {_described(answer)}",
             hint="is there a captive portal, or another proxy, before the gate?",
         )
     raise StoplistError(f"the check host is answered, but not by a stop: {_described(answer)}", hint=_NO_GATE)

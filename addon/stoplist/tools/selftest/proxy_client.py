@@ -60,18 +60,18 @@ class Proxy:
         ('gate.example', 8443, True)
         >>> Proxy.parse("gate.example")
         Traceback (most recent call last):
-        stoplist.errors.StoplistError: the URL of a proxy is a host and a port; ...
+        stoplist.errors.StoplistError: the URL of a proxy holds only a host and a port; ...
         """
         hint = "write, for example, http://gate.example:8080, and percent-encode what is special in a password"
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             host, port = Host.parse(parts.hostname or ""), parts.port
         except (ValueError, StoplistError):
-            raise StoplistError("this is no URL of a proxy", hint=hint) from None
+            raise StoplistError("this is not the URL of a proxy", hint=hint) from None
         if parts.scheme not in ("http", "https"):
-            raise StoplistError("only http:// and https:// proxies can be asked", hint=hint)
+            raise StoplistError("only http:// and https:// proxies can be tested", hint=hint)
         if not port or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise StoplistError("the URL of a proxy is a host and a port", hint=hint)
+            raise StoplistError("the URL of a proxy holds only a host and a port", hint=hint)
         credentials = None
         if parts.username is not None:
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -148,7 +148,7 @@ class Dialler:
         if answer.status == _AUTHENTICATION_REQUIRED:
             has_tried = self._proxy.credentials is not None
             raise UnreachableError(
-                f"the proxy {'does not take this name and password' if has_tried else 'wants a name and a password'}",
+                f"the proxy {'refuses this name and password' if has_tried else 'asks for a name and a password'}",
                 hint="write http://NAME:PASSWORD@HOST:PORT, in STOPLIST_PROXY",
             )
         return answer
@@ -242,11 +242,11 @@ def ask(channel: Channel, method: str, target: str, authority: str, *fields: str
         fields_of = {name.lower(): ", ".join(response.headers.get_all(name, [])) for name in response.headers}
         return Response(response.status, fields_of, body)
     except TimeoutError:
-        raise SilentError("no whole answer came in time", hint=_LOOK) from None
+        raise SilentError("the answer was not complete in time", hint=_LOOK) from None
     except http.client.RemoteDisconnected:
         raise SilentError("the connection was closed without an answer", hint=_LOOK) from None
     except (http.client.HTTPException, ValueError):
-        raise StoplistError("what came is no HTTP answer", hint="is this the address of the gate?") from None
+        raise StoplistError("the answer is not HTTP", hint="is this the address of the gate?") from None
     except OSError as error:
         raise SilentError(f"the connection was lost: {_reason(error)}", hint=_LOOK) from None
 
@@ -279,7 +279,7 @@ class _Tcp:
 
     def receive(self, size: int) -> bytes:
         if not self._room:
-            raise StoplistError(f"more than {MAX_BYTES // 1024} KB came", hint="is this the address of the gate?")
+            raise StoplistError(f"more than {MAX_BYTES // 1024} KB arrived", hint="is this the address of the gate?")
         self._connection.settimeout(self._deadline.left())
         received = self._connection.recv(min(size, self._room))
         self._room -= len(received)

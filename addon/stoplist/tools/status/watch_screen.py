@@ -165,10 +165,10 @@ def _gate(look: Look, scrape: Scrape) -> list[tuple[str, Text]]:
         words = f"{serving:.0f} of {wanted:.0f} serve, {restarts:.0f} restarted"
         pairs.append(("workers", _text(words, "" if serving == wanted else _BAD)))
     if scrape.value("stoplist_change_refused"):
-        pairs.append(("files", _text("a change is refused, the last good state stays", _BAD)))
+        pairs.append(("files", _text("a change is refused; the last good state stays in force", _BAD)))
     pairs.append(("faults", _text(f"{faults:,.0f}", _BAD if faults else "")))
     if scrape.value("stoplist_counts_unwritten"):
-        pairs.append(("counts", _text("wait for a disk that takes them", _BAD)))
+        pairs.append(("counts", _text("could not be written to disk yet", _BAD)))
     return pairs
 
 

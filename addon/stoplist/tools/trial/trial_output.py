@@ -88,9 +88,9 @@ def _facts(trial: Trial) -> list[tuple[str, str]]:
 def _sums(trial: Trial) -> list[tuple[str, str]]:
     if trial.requests is None or trial.judged is None:
         shown = [row.shown.requests or 0 for row in trial.rows]
-        requests = [("requests, the sum of what is shown", f"{sum(shown):,}")]
+        requests = [("requests (rounded, hidden ones left out)", f"{sum(shown):,}")]
     else:
-        requests = [("requests read", f"{trial.requests:,}"), ("judged, but for check hosts", f"{trial.judged:,}")]
+        requests = [("requests read", f"{trial.requests:,}"), ("judged (without check hosts)", f"{trial.judged:,}")]
     return [
         *requests,
         ("lines without a request", f"{trial.ignored:,}"),
@@ -111,18 +111,19 @@ def _found(trial: Trial) -> list[tuple[str, str]]:
 
 def _how_to_read(trial: Trial) -> list[str]:
     said = [
-        "Numbers are of requests, not of people: one page can cause many. Requests for a check host are not counted. "
-        "Each is judged as a gate would judge it now, by the host that the log names.",
-        "A host in never_block, or a well-known one, that would be stopped is likely a mistake of the list: look at it "
-        "with its publisher.",
+        "The numbers count requests, not people: one page can cause many. Requests for a check host are not counted. "
+        "Each request is judged as a gate would judge it today, by the host name in the log.",
+        "If a host in never_block, or a well-known one, would be stopped, the list probably has a mistake: ask its "
+        "publisher.",
     ]
     if trial.disclosure is None:
-        return [*said, "Numbers are exact. Do not hand them on: they can show that a single request was made."]
+        return [*said, "The numbers are exact. Keep them to yourself: they can show that a single request was made."]
     least, step = trial.disclosure.hide_below, trial.disclosure.round_to
     return [
         *said,
-        f'A number below {least} is hidden, zero like any other, and reads "under {least}". All others are rounded to '
-        f"a multiple of {step}, and totals are of what is shown. Lines, and hosts that are likely mistakes, are exact.",
+        f'A number below {least}, including zero, is hidden and reads "under {least}". All others are rounded '
+        f"to a multiple of {step}. Totals add up the numbers shown. Numbers of lines, and of hosts that are probably "
+        "mistakes, are exact.",
     ]
 
 

@@ -59,9 +59,9 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
             yield from _hits(flow) or (None,)
     except _CutError:
         if source.fault is None:
-            source.fail("the flow file ends in the middle of a flow", "what came before it is counted")
+            source.fail("the flow file ends in the middle of a flow", "everything before it is counted")
     except (_Broken, ValueError, TypeError):
-        source.fail("broken flow file", "what came before it is counted", back=stream.since_mark)
+        source.fail("broken flow file", "everything before it is counted", back=stream.since_mark)
 
 
 @dataclass(slots=True)

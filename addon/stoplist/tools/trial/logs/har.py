@@ -51,7 +51,7 @@ def read(source: Input, blocks: Iterator[bytes]) -> Iterator[Hit | None]:
             return
         text = text[at:]
         if not text.startswith("{") and text:
-            source.fail("broken HAR", "what came before it is counted; save it again", back=len(text))
+            source.fail("broken HAR", "everything before it is counted; save it again", back=len(text))
             return
         # If an entry is not whole, try again with twice as much of it.
         wanted = min(2 * len(text), MAX_ENTRY)

@@ -150,8 +150,8 @@ class Input:
             self._cut("zstd")
 
     def _broken(self, kind: str, back: int) -> None:
-        self.fail(f"broken {kind} data", "what came before it is counted; get a whole copy", back=back)
+        self.fail(f"broken {kind} data", "everything before it is counted; get a whole copy", back=back)
 
     def _cut(self, kind: str) -> None:
         if self.fault is None:
-            self.fail(f"the {kind} data ends in the middle", "what came before it is counted; get a whole copy")
+            self.fail(f"the {kind} data ends in the middle", "everything before it is counted; get a whole copy")

@@ -81,7 +81,9 @@ class Reading:
         names = ", ".join(formats.NAMES)
         if found is None:
             raise StoplistError(
-                f"no format that is known; they are {names}", hint="name it with --format", place=self.source.name
+                f"the format is not known; the known formats are {names}",
+                hint="name it with --format",
+                place=self.source.name,
             )
         if found == formats.CSV and not self.column:
             raise StoplistError("a CSV file", hint="name its column of hosts with --column", place=self.source.name)
