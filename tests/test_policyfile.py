@@ -106,9 +106,9 @@ def fields(section: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tup
 
 @pytest.mark.parametrize(("path", "field"), [pytest.param(*each, id=".".join(each[0])) for each in fields(Policy)])
 def test_every_key_that_names_a_file_is_known_to_name_one(path: tuple[str, ...], field: FieldInfo) -> None:
-    """A new key of the type Text whose example looks like a file wants the type FileName."""
-    endings = r"\.(pem|pub|key|listkey|stoplist|po|html|htpasswd|password|yaml|crt)\]?$"
-    assert names_file(path) == bool(re.search(endings, str(field.examples[0])))
+    """A new key of the type Text whose example looks like a file or folder wants the type FileName or FolderName."""
+    looks_so = r"\.(pem|pub|key|listkey|stoplist|po|html|htpasswd|password|yaml|crt)\]?$|^/"
+    assert names_file(path) == bool(re.search(looks_so, str(field.examples[0])))
 
 
 def test_an_address_is_no_path(folder: Path) -> None:

@@ -12,7 +12,6 @@ Rules
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,16 +20,16 @@ from stoplist import files
 from stoplist.core.decide import Ruleset, decide
 from stoplist.core.lists import guard
 from stoplist.core.lists.envelope import MAX_FILE_SIZE
-from stoplist.core.lists.keys import MAX_KEY_SIZE, KeyFileError, ListKey, SignatureJudge, TrustedKey, is_signature_of
+from stoplist.core.lists.keys import ListKey, SignatureJudge, TrustedKey, is_signature_of
 from stoplist.core.lists.signed_list import NO_HISTORY, History, SignedList
 from stoplist.core.policy.document import PolicyError
-from stoplist.core.policy.models import ListKeySource, ListPolicy
+from stoplist.core.policy.models import ListPolicy
 from stoplist.core.policy.text import PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
-from stoplist.page import languages, rendering
 from stoplist.page.answers import StopPage
-from stoplist.page.template import MAX_TEMPLATE_SIZE, Template
+from stoplist.page.page_files import load_page
+from stoplist.policy_keys import PolicyKeys
 from stoplist.policyfile import read_policy as read_policy
 from stoplist.state import State
 
@@ -212,8 +211,8 @@ class _Loading:
     def _list(self, text: PolicyText, number: int) -> SignedList | None:
         """One list of the policy; None if there is none to use, with the reason in `problems`."""
         wanted = text.policy.lists[number]
-        trusted = self._trusted_keys(text, number)
-        list_keys = self._list_keys(text, number)
+        keys = PolicyKeys(text, self.path.parent, self.reader, self.problems, self.warnings)
+        trusted, list_keys = keys.trusted(number), keys.of_list(number)
         if trusted is None or list_keys is None:
             return None
         terms = _Terms(wanted, trusted, list_keys, self.now, self.judge)
@@ -312,59 +311,6 @@ class _Loading:
                 return signed
         return None
 
-    def _trusted_keys(self, text: PolicyText, number: int) -> list[TrustedKey] | None:
-        wanted = text.policy.lists[number]
-        keys: list[TrustedKey] = []
-        for position, name in enumerate(wanted.trusted_keys):
-            place = text.place("lists", number, "trusted_keys", position)
-            try:
-                key = TrustedKey.parse(self.reader.read(self.path.parent / name, MAX_KEY_SIZE))
-            except StoplistError as error:
-                self.problems.append(PolicyError(f"{name}: {error.message}", hint=error.hint, place=place))
-                continue
-            if key in keys:
-                same = wanted.trusted_keys[keys.index(key)]
-                self.problems.append(
-                    PolicyError(
-                        f"{name}: the same key as {same}",
-                        hint="each trusted key must belong to a different person",
-                        place=place,
-                    )
-                )
-                continue
-            keys.append(key)
-        return keys if len(keys) == len(wanted.trusted_keys) else None
-
-    def _list_keys(self, text: PolicyText, number: int) -> list[ListKey] | None:
-        """The list keys of one list, or None if one cannot be read, with the reason in `problems`."""
-        keys: list[ListKey] = []
-        sources = text.policy.lists[number].key
-        for position, source in enumerate(sources):
-            try:
-                keys.append(self._list_key(source))
-            except KeyFileError as error:
-                place = text.place("lists", number, "key", position)
-                self.problems.append(PolicyError(error.message, hint=error.hint, place=place))
-        return keys if len(keys) == len(sources) else None
-
-    def _list_key(self, source: ListKeySource) -> ListKey:
-        if source.env is not None:
-            value = os.environ.get(source.env)
-            if value is None:
-                raise KeyFileError(f"{source.env}: no such environment variable", hint="set it before the gate starts")
-            return ListKey.parse(os.fsencode(value))
-        assert source.file is not None
-        path = self.path.parent / source.file
-        try:
-            key = ListKey.parse(self.reader.read(path, MAX_KEY_SIZE))
-        except StoplistError as error:
-            raise KeyFileError(f"{source.file}: {error.message}", hint=error.hint) from None
-        if files.is_readable_by_others(path):
-            self.warnings.append(
-                StoplistError("others on this machine can read the list key", hint=f"chmod 600 {path}", place=str(path))
-            )
-        return key
-
     def _distinct(self, text: PolicyText, lists: list[SignedList | None]) -> None:
         """Check that no two entries of a policy are one list: the gate would count its hits in one row. One may be
         observed beside the enforced one, in a file of its own."""
@@ -401,42 +347,6 @@ class _Loading:
 def list_file(policy: Path, wanted: ListPolicy) -> Path:
     """The absolute path of a list file that a policy names. The state knows the file by this path."""
     return (policy.parent / wanted.file).absolute()
-
-
-def load_page(text: PolicyText, folder: Path, reader: files.Reader) -> StopPage:
-    """The stop page of a policy, with the catalogues and the template that the policy names, from `folder`. Raises
-    Problems."""
-    wanted, problems, spoken = text.policy.stop_page, list[StoplistError](), {}
-
-    def fault(error: StoplistError, what: str, *path: str | int) -> None:
-        place = text.place("stop_page", *path)
-        problems.append(PolicyError(f"{what}: {error.message}", hint=error.hint, place=place))
-
-    for number, name in enumerate(wanted.catalogues):
-        try:
-            language, translations = languages.read(reader.read(folder / name, languages.MAX_CATALOGUE_SIZE))
-            spoken[language] = translations
-        except StoplistError as error:
-            fault(error, name, "catalogues", number)
-    for number, language in enumerate(wanted.languages):
-        try:
-            languages.locale(language)
-            if language not in spoken and not problems:
-                spoken[language] = languages.of_package(language)
-        except StoplistError as error:
-            fault(error, "languages", "languages", number)
-    if problems:
-        raise Problems(problems)
-    try:
-        own = None
-        if wanted.template is not None:
-            own = Template(wanted.template, reader.read(folder / wanted.template, MAX_TEMPLATE_SIZE).decode())
-        return rendering.render(text.policy, {language: spoken[language] for language in wanted.languages}, own)
-    except UnicodeDecodeError:
-        fault(StoplistError("not UTF-8 text", hint="save it as UTF-8"), str(wanted.template), "template")
-    except StoplistError as error:
-        fault(error, error.place or str(wanted.template), "template")
-    raise Problems(problems)
 
 
 def demo_policy() -> Path:

@@ -14,12 +14,13 @@ from stoplist.errors import StoplistError
 from stoplist.tools.selftest import checks as testing
 from stoplist.tools.selftest import results as tested
 from stoplist.tools.selftest.proxy_client import Proxy
+from stoplist.tools.selftest.self_test import CheckState, as_text
 
 
 class _Plugin(Command):
     """A command with the exit codes of a monitoring plugin: if it cannot test, the state is unknown."""
 
-    refused = testing.CheckState.UNKNOWN.value
+    refused = CheckState.UNKNOWN.value
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -149,6 +150,6 @@ def selftest(
             seconds=timeout,
         )
     )
-    if not quiet or found.state is not testing.CheckState.OK:
-        click.echo(tested.as_line(found, began) if wanted == "json" else testing.as_text(found))
+    if not quiet or found.state is not CheckState.OK:
+        click.echo(tested.as_line(found, began) if wanted == "json" else as_text(found))
     raise click.exceptions.Exit(found.state.value)

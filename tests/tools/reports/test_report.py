@@ -31,9 +31,8 @@ from stoplist.tools.reports.report_data import as_csv, as_json
 from stoplist.tools.reports.report_html import as_html
 from stoplist.tools.reports.report_output import FORMATS, format_of
 from stoplist.tools.reports.report_table import as_table
-from stoplist.tools.selftest import checks
-from stoplist.tools.selftest.checks import Check, CheckName, Result, SelfTest
 from stoplist.tools.selftest.results import NotPassed, SelfTests, as_line
+from stoplist.tools.selftest.self_test import Check, CheckName, CheckState, Result, SelfTest
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.keys import open_list
@@ -661,9 +660,9 @@ def test_self_tests_are_summed_up_over_the_days_of_the_report(week: Site) -> Non
         passed=3,
         passed_periods=1,
         not_passed=(
-            NotPassed(1, night, night, 1, checks.CheckState.CRITICAL, tuple(CheckName)),
-            NotPassed(1, night.replace(hour=23), later, 3, checks.CheckState.UNKNOWN, ("http",)),
-            NotPassed(1, noon, noon, 1, checks.CheckState.WARNING, ("list age",)),
+            NotPassed(1, night, night, 1, CheckState.CRITICAL, tuple(CheckName)),
+            NotPassed(1, night.replace(hour=23), later, 3, CheckState.UNKNOWN, ("http",)),
+            NotPassed(1, noon, noon, 1, CheckState.WARNING, ("list age",)),
         ),
     )
     fact = "3 of 8 passed; days with all passed: 1 of 6"
@@ -779,7 +778,7 @@ def test_self_tests_are_told_in_the_policys_time_zone_and_hours(site: Site) -> N
 
 def test_a_year_of_self_tests_is_good_at_80_columns(site: Site) -> None:
     report = site.report("2026-11-01", "2026-11-20")
-    stretch = NotPassed(12, NOW, NOW + timedelta(days=300), 1_234_567, checks.CheckState.CRITICAL, tuple(CheckName))
+    stretch = NotPassed(12, NOW, NOW + timedelta(days=300), 1_234_567, CheckState.CRITICAL, tuple(CheckName))
     many = replace(report, self_tests=SelfTests(12, 1_234_567, 1_234_000, 8_760, (stretch,)), length="hour")
     assert max(len(line) for line in as_table(many).decode().splitlines()) <= 80
 

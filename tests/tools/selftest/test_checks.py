@@ -28,9 +28,10 @@ from stoplist.cli import main
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import checks
-from stoplist.tools.selftest.checks import Check, CheckName, CheckState, Result, SelfTest, Wanted, as_text
+from stoplist.tools.selftest.checks import Wanted
 from stoplist.tools.selftest.proxy_client import MAX_BYTES, Proxy
 from stoplist.tools.selftest.results import as_line
+from stoplist.tools.selftest.self_test import Check, CheckName, CheckState, Result, SelfTest, as_text
 from tests.e2e.network import SECONDS
 from tests.examples import examples
 from tests.fixed_time import NOW

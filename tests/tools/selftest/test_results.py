@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stoplist.core.counts import Period
 from stoplist.errors import StoplistError
-from stoplist.tools.selftest.checks import Check, CheckName, CheckState, Result, SelfTest
 from stoplist.tools.selftest.results import MAX_LINE, NotPassed, SelfTests, as_line, sum_up
+from stoplist.tools.selftest.self_test import Check, CheckName, CheckState, Result, SelfTest
 from tests.examples import examples
 from tests.fixed_time import NOW
 

@@ -9,12 +9,13 @@ from stoplist.errors import StoplistError
 from stoplist.page import languages
 from stoplist.page.answers import Subject
 from stoplist.page.asker import Kind
+from stoplist.page.page_files import load_page
 
 
 def html(policy: Path, language: str | None, country: str | None) -> bytes:
     """The stop page of a policy. Raises Problems, or StoplistError if it does not have this language or country."""
     text = loading.read_policy(policy)
-    page = loading.load_page(text, policy.parent, files.Reader())
+    page = load_page(text, policy.parent, files.Reader())
     language = language or page.languages[0]
     if language not in page.languages:
         raise StoplistError(

@@ -11,8 +11,8 @@ from stoplist.tools.output import plot
 from stoplist.tools.output.text import NOTHING, numbered
 from stoplist.tools.reports.report import ListEvent, Report
 from stoplist.tools.reports.sections import Freshness, how_used
-from stoplist.tools.selftest.checks import CheckName, CheckState
 from stoplist.tools.selftest.results import NotPassed
+from stoplist.tools.selftest.self_test import CheckName, CheckState
 
 
 def range_of(report: Report) -> str:

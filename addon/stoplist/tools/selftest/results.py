@@ -25,7 +25,7 @@ from stoplist.core import strict_json
 from stoplist.core.counts import Period
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.selftest.checks import CheckName, CheckState, Result, SelfTest, worst
+from stoplist.tools.selftest.self_test import CheckName, CheckState, Result, SelfTest, worst
 
 MAX_LINE = 64 * 1024
 """The longest line that the reader accepts, in bytes."""
