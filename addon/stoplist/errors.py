@@ -83,3 +83,12 @@ class Problems(StoplistError):  # noqa: N818  it is several errors
     def __init__(self, problems: list[StoplistError]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+def of_system(error: OSError) -> StoplistError:
+    """An error of the system about a file."""
+    return StoplistError(
+        f"cannot be used ({(error.strerror or str(error)).lower()})",
+        hint="check the path, its owner and its permissions; run the command as an account that may use it",
+        place=str(error.filename) if error.filename is not None else "",
+    )

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 from stoplist import files
 from stoplist.core.decide import Ruleset, decide
+from stoplist.core.hosts import Host
 from stoplist.core.lists import guard
 from stoplist.core.lists.envelope import MAX_FILE_SIZE
 from stoplist.core.lists.keys import ListKey, SignatureJudge, TrustedKey, is_signature_of
 from stoplist.core.lists.signed_list import NO_HISTORY, History, SignedList
 from stoplist.core.policy.document import PolicyError
 from stoplist.core.policy.models import ListPolicy
+from stoplist.core.policy.placeholders import placeholders
 from stoplist.core.policy.text import PolicyText, Unsound, in_order
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
@@ -176,6 +179,7 @@ class _Loading:
         ruleset = Ruleset.of(text.policy, verified)
         self._test(text, ruleset)
         self._observed(text)
+        self._placeholders(text)
         if self.problems or page is None:
             raise Problems(self.problems)
         return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
@@ -189,6 +193,20 @@ class _Loading:
                     f"fewer than {FEW_ADDRESSES} addresses are observed, so their counts can tell about single devices",
                     hint="observe a whole network, such as 10.7.0.0/24",
                     place=text.place("observe_clients"),
+                )
+            )
+
+    def _placeholders(self, text: PolicyText) -> None:
+        """Warn of contacts that are for examples, if the gate listens for others than this machine."""
+        host = text.policy.listen.host
+        if host == "localhost" or (Host.parse(host).is_address and ip_address(host).is_loopback):
+            return
+        for path, value in placeholders(text.policy.stop_page):
+            self.warnings.append(
+                StoplistError(
+                    f"stop_page: '{value}' is for examples, and reaches nobody",
+                    hint="write your own: the gate serves others than this machine",
+                    place=text.place("stop_page", *path),
                 )
             )
 

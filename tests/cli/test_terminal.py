@@ -19,7 +19,7 @@ from tests.keys import new_ecdsa, public_pem
 STOPLIST = str(Path(sys.executable).parent / "stoplist")
 BUILD = [
     *["--list", "demo", "--serial", "1", "--expires", "2099-12-31"],
-    *["--list-key", "listkey", "--sign-with", "authority", "-o", "demo.stoplist"],
+    *["--list-key", "listkey", "--sign-with", "authority", "-o", "demo.stoplist", "--force"],
 ]
 
 

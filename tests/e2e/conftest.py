@@ -16,6 +16,11 @@ from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, MITMDUMP, ORIGIN_ADDRESS, Gate, Network, need, network, wait_until
 from tests.e2e.ways import Door
 
+EITHER_WAY = [
+    pytest.param((), id="one process"),
+    pytest.param(("--workers", "2"), id="workers", marks=pytest.mark.campaign),
+]
+"""The options of a gate of one process, and of one that is four processes."""
 MODES = {"regular": 8080, "secure": 8080, "socks5": 1080, "transparent": 8081, "upstream": 8082}
 """The ports of the gate that has every mode; `secure` is TLS to the gate itself."""
 REDIRECTED = (80, 443, 8443)

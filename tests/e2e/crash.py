@@ -104,6 +104,7 @@ def _publish(publisher: Publisher, first: int) -> None:
             recipient="",
             output=publisher.list,
             now=now,
+            force=True,
         )
 
 

@@ -88,6 +88,7 @@ class Desk:
             recipient="",
             output=self.folder / name,
             now=clock.now(),
+            force=True,
         )
         return self.folder / name
 

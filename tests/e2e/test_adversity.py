@@ -162,6 +162,7 @@ def test_a_period_is_written_when_it_closes_and_the_next_begins_at_none(desk: De
     assert kept == {before: 20, after: 30}
 
 
+@pytest.mark.campaign
 def test_a_clock_set_back_a_year_keeps_the_last_good_list(desk: Desk, tmp_path: Path, start: Start):
     start(tmp_path / "state").process.end()
     gate = start(tmp_path / "state", *clock(-timedelta(days=365)))
@@ -188,6 +189,7 @@ def _expire_in_a_month(desk: Desk) -> None:
     )
 
 
+@pytest.mark.campaign
 def test_a_clock_set_ahead_a_year_keeps_an_expired_list_and_raises_the_alarm(
     net: Network, desk: Desk, tmp_path: Path, start: Start
 ):

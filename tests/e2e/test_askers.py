@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 
 from stoplist.core.counts import Outcome
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.network import Gate, Network, wait_until
 from tests.e2e.ways import Secured, secure
@@ -367,7 +368,7 @@ def test_the_check_host_says_that_the_filter_works_and_is_not_counted(net: Netwo
     assert not any(gate.counts().values())
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", EITHER_WAY)
 def test_a_template_is_taken_up_when_it_changes_and_a_broken_one_is_refused(
     net: Network, desk: Desk, tmp_path: Path, workers: tuple[str, ...]
 ):

@@ -451,6 +451,17 @@ def test_what_is_no_request_inside_the_tls_of_a_page_goes_nowhere_and_is_no_faul
     assert '"fault"' not in gate.log()
 
 
+@pytest.mark.parametrize("mode", EXPLICIT)
+@pytest.mark.parametrize("target", [b"http://pass.test/mirror", b"http://pass.test:80/mirror"])
+def test_a_server_is_told_the_host_of_a_request_that_has_no_host_field(
+    doors: Callable[[str], Door], mode: str, target: bytes
+):
+    """Otherwise it serves its first site, which may be a listed one."""
+    with doors(mode).connect() as connection:
+        answer = ask(connection, b"GET " + target + b" HTTP/1.0\r\n\r\n")
+    assert b"host: pass.test\r\n" in answer.partition(b"\r\n\r\n")[2].lower()
+
+
 @pytest.mark.parametrize("upgrade", [b"h2c", b"TLS/1.0", b"h2c, websocket"])
 def test_an_upgrade_that_would_hide_requests_is_not_forwarded(
     net: Network, doors: Callable[[str], Door], upgrade: bytes

@@ -20,12 +20,11 @@ from cryptography import x509
 from stoplist import clock
 from stoplist.core.counts import Outcome
 from tests import pki
-from tests.e2e.conftest import REDIRECTED
+from tests.e2e.conftest import EITHER_WAY, REDIRECTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, STOPLIST, Gate, Network, need, wait_until
 from tests.e2e.ways import PAGE, Door, View, ask, ask_inside_tls, get, read_head, seen
 
-WORKERS = [pytest.param((), id="one process"), pytest.param(("--workers", "2"), id="workers")]
 HTML = ("-H", "Accept: text/html")
 
 type Start = Callable[..., Gate]
@@ -205,7 +204,7 @@ def _settled(visits: Visits, count: int = 30) -> str | None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_clients_that_trust_both_see_no_gap_when_the_next_ca_is_put_in_force(
     start: Start, run, tmp_path: Path, options: tuple[str, ...]
 ):
@@ -268,8 +267,9 @@ def test_a_person_is_told_60_days_before_the_end(start: Start, desk: Desk, run):
     assert re.fullmatch(r"the CA ends on \S+, in 29 days: have a new certificate issued, and replace its files", said)
     status = run("status", "--json")
     assert status.returncode == 1
-    of_list, of_ca = map(json.loads, status.stdout.splitlines())
-    assert of_list["needs"] == []
+    of_list, of_gate, of_ca = map(json.loads, status.stdout.splitlines())
+    assert of_list["needs"] == of_gate["needs"] == []
+    assert of_gate["gate"] == {"pid": gate.process.pid, "listening": [f"127.0.0.1:{gate.port}"]}
     assert of_ca["needs"] == [said]
     assert of_ca["ca"]["name"] == "CN=Example Gate CA"
     assert f"needs a person: {said}" in run("status").stdout
@@ -288,7 +288,7 @@ PORTS = {"regular": 8480, "socks5": 1480, "transparent": 8481}
 MODES = tuple(option for mode, port in PORTS.items() for option in ("--mode", f"{mode}@{GATEWAY_ADDRESS}:{port}"))
 
 
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_where_https_is_refused_there_is_no_ca_and_each_way_in_is_stopped_and_counted(
     net: Network, start: Start, run, options: tuple[str, ...]
 ):
@@ -339,7 +339,7 @@ def test_a_refused_connect_says_why_in_plain_text(net: Network, start: Start, de
     assert b"listed.test" not in answer
 
 
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_pages_can_be_had_later_without_a_restart(start: Start, desk: Desk, options: tuple[str, ...]):
     gate = start(*options, keys="https: refuse\n")
     assert gate.curl("https://listed.test/", trust=desk.policy).proxy_status == 403

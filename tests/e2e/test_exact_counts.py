@@ -15,6 +15,7 @@ import pytest
 from stoplist.core.counts import Outcome
 from stoplist.state import State
 from tests.e2e.clocks import hours
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.network import EVER, META_ADDRESS, SECONDS, STOPLIST, Gate, Network, need, wait_until
 from tests.e2e.processes import workers_of
@@ -104,7 +105,7 @@ def test_what_is_under_way_when_a_worker_is_killed_is_counted_once_or_not_at_all
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_a_gate_that_is_killed_loses_the_last_minute_and_counts_nothing_twice(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
 ):

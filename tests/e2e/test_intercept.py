@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import LISTED
+from tests.e2e.conftest import EITHER_WAY, LISTED
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, STOPLIST, Gate, Network
 from tests.e2e.traces import METRICS, left_by
@@ -91,7 +91,7 @@ def test_nothing_of_it_is_in_the_log(net: Network, gate: Gate):
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", EITHER_WAY)
 def test_what_it_decrypts_leaves_no_trace(net: Network, desk: Desk, tmp_path: Path, workers: tuple[str, ...]):
     """Paths, fields, bodies and names of sites that are not listed, over HTTP/1 and HTTP/2, whatever comes of them."""
     with desk.policy.open("a") as policy:

@@ -14,6 +14,7 @@ import subprocess
 import pytest
 
 from stoplist.core.counts import Outcome
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.network import SECONDS, STOPLIST, Gate, Network, need, wait_until
 from tests.e2e.traces import METRICS, left_by
@@ -134,7 +135,7 @@ def test_the_ca_is_private_and_stays(net: Network, desk: Desk, tmp_path):
     again.process.end()
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", EITHER_WAY)
 def test_whatever_it_writes_is_private_but_for_the_cas_certificate(
     net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]
 ):
@@ -166,7 +167,7 @@ def test_a_ca_that_others_can_read_is_refused(net: Network, desk: Desk, tmp_path
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", EITHER_WAY)
 def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, workers: tuple[str, ...]):
     """Neither when it starts nor when a list comes, is refused, or is reported on; not even a resolver."""
     desk.policy.write_text(desk.policy.read_text() + METRICS)
@@ -182,6 +183,7 @@ def test_by_itself_it_contacts_nobody(net: Network, desk: Desk, tmp_path, worker
         left_by(gate, desk, tmp_path / "state")
 
 
+@pytest.mark.campaign
 def test_it_listens_whenever_it_is_started(net: Network, desk: Desk, tmp_path):
     """How soon is measured by tests.bench: no test depends on the machine's speed."""
     for attempt in range(3):
@@ -226,7 +228,7 @@ def test_a_terminal_that_is_closed_ends_what_was_started_in_it_but_not_under_noh
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("workers", EITHER_WAY)
 def test_started_with_signals_ignored_it_heeds_them(
     net: Network, desk: Desk, tmp_path, workers: tuple[str, ...], number: signal.Signals
 ):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, OUTER_ADDRESS, Gate, Network, need, wait_until
 from tests.e2e.processes import workers_of
 from tests.e2e.ways import read_all
 
-KINDS = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+KINDS = pytest.mark.parametrize("options", EITHER_WAY)
 
 type Start = Callable[..., tuple[Gate, int]]
 
@@ -93,6 +94,7 @@ def test_what_a_gate_says_is_what_prometheus_takes(net: Network, start: Start):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.campaign
 def test_a_worker_that_dies_is_seen(net: Network, start: Start):
     gate, port = start("--workers", "2")
     wait_until(lambda: _says(net, port, "stoplist_workers", 2), "two workers")
@@ -102,6 +104,7 @@ def test_a_worker_that_dies_is_seen(net: Network, start: Start):
     wait_until(lambda: _says(net, port, "stoplist_workers", 2), "two workers again")
 
 
+@pytest.mark.campaign
 def test_one_endpoint_stands_for_all_workers_and_goes_on_after_a_renewal(net: Network, start: Start):
     gate, port = start("--workers", "2")
     tunnels = [gate.connect() for _ in range(10)]
@@ -133,6 +136,7 @@ def test_a_gate_that_drains_lives_and_is_not_ready(net: Network, start: Start, o
     assert _ask(net, port) == (0, "")
 
 
+@pytest.mark.campaign
 def test_a_gate_that_hangs_is_not_well(net: Network, start: Start):
     gate, port = start("--workers", "2")
     assert _ask(net, port, "/healthz")[0] == 200
@@ -196,6 +200,7 @@ def test_where_the_port_is_taken_it_does_not_start(net: Network, desk: Desk, opt
     assert "listening" not in done.stderr
 
 
+@pytest.mark.campaign
 def test_a_policy_whose_port_is_taken_is_not_taken_up(net: Network, desk: Desk, start: Start):
     gate, port = start("--workers", "2")
     with net.gateway.call(lambda: socket.create_server(("127.0.0.1", 0))) as taken:

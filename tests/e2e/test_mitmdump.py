@@ -39,6 +39,7 @@ def start(net: Network, desk: Desk, tmp_path: Path) -> Iterator[Start]:
         process.end()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("options", "promises"), [(("--set", "flow_detail=0"), True), ((), False)], ids=["as recommended", "flow logging"]
 )
@@ -62,6 +63,7 @@ def test_it_stops_and_passes_like_the_gate(net: Network, start: Start, strategy:
     assert gate.curl("https://www.pass.test/", trust=net.origin_ca).status == 200
 
 
+@pytest.mark.campaign
 def test_the_next_ca_is_taken_up_without_a_restart(start: Start, desk: Desk, tmp_path: Path):
     desk.policy.write_text(desk.policy.read_text() + "watch: {poll: 1s}\n")
     gate = start("--set", "flow_detail=0")
@@ -101,6 +103,7 @@ def test_nothing_is_logged_in_the_recommended_configuration(net: Network, start:
     assert +gate.counts() == {("test", Outcome.STOPPED): 1, ("test", Outcome.NOT_SHOWN): 1, (None, Outcome.PASSED): 3}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
@@ -125,6 +128,7 @@ def test_options_that_would_break_a_promise_are_warned_of(start: Start, options:
     start(*options).process.wait_for(f"mitmproxy's option {warning}")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"])
 def test_a_variable_that_has_keys_written_is_warned_of_and_no_page_promises_otherwise(
     start: Start, tmp_path: Path, variable: str
@@ -136,6 +140,7 @@ def test_a_variable_that_has_keys_written_is_warned_of_and_no_page_promises_othe
     assert "kept no personal data" not in page
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("script", "name"),
     [
@@ -186,6 +191,7 @@ def _stops(gate: Gate) -> bool:
     return gate.curl("http://pass.test/", "--max-time", "10").status == 0
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "damage",
     [

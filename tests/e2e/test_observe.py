@@ -17,6 +17,7 @@ import dns.rcode
 import pytest
 
 from stoplist.core.counts import Outcome
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.network import CLIENT_ADDRESS, GATEWAY_ADDRESS, SECONDS, Gate, Network, Space, wait_until
 from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, has_ended, read_answer, secure, seen
@@ -31,7 +32,6 @@ PORTS = {"regular": 8090, "socks5": 1090, "transparent": 8091, "upstream": 8092}
 DNS_PORT = 5390
 REDIRECTED = (80, 443, 8443)
 CLOSE = b"Connection: close\r\n"
-WORKERS = [pytest.param((), id="one process"), pytest.param(("--workers", "2"), id="workers")]
 LISTED = ["listed.example", "listed.test"]
 STOPS = (Outcome.STOPPED, Outcome.NOT_SHOWN)
 
@@ -180,7 +180,7 @@ def _doors(net: Network, gate: Gate) -> list[Door]:
     return [Door(net, mode, port, gate.ca, net.origin_ca) for mode, port in PORTS.items()]
 
 
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_at_every_door_an_observed_client_passes_and_another_is_stopped_at_the_same_time(
     squid: None,
     net: Network,
@@ -276,6 +276,7 @@ def test_what_is_observed_is_what_enforcing_stops(
     assert sum(asked.values()) > 200
 
 
+@pytest.mark.campaign
 def test_where_the_numbers_differ_and_why(net: Network, desk: Desk, enforced: Network, tmp_path: Path):
     """What docs/decisions/0017 says cannot be equal."""
     policy, found = desk.policy.read_text(), []
@@ -316,7 +317,7 @@ def _talking(door: Door) -> socket.socket:
     return connection
 
 
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_a_network_that_is_not_observed_any_more_loses_its_tunnels(
     net: Network, desk: Desk, observed: Network, tmp_path: Path, options: tuple[str, ...]
 ):
@@ -335,7 +336,7 @@ def test_a_network_that_is_not_observed_any_more_loses_its_tunnels(
     assert gate.counts()["test", Outcome.NOT_SHOWN] == 4
 
 
-@pytest.mark.parametrize("options", WORKERS)
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_a_network_that_is_observed_from_now_on_passes_and_its_page_is_not_forwarded(
     net: Network, desk: Desk, observed: Network, tmp_path: Path, options: tuple[str, ...]
 ):

@@ -30,6 +30,7 @@ from stoplist.authority import CA_FILE, Source
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS
 from tests.e2e import hostile
 from tests.e2e.clocks import before_the_hour
+from tests.e2e.conftest import EITHER_WAY
 from tests.e2e.desk import Desk
 from tests.e2e.hostile import Door
 from tests.e2e.network import SECONDS, STOPLIST, Gate, Network, wait_until
@@ -253,7 +254,7 @@ def _hit(pair: Pair, kinds: Sequence[hostile.Kind]) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("options", EITHER_WAY)
 def test_nothing_that_can_be_watched_changes_when_requests_are_stopped(
     net: Network, desk: Desk, tmp_path: Path, options: tuple[str, ...]
 ):

@@ -37,7 +37,8 @@ def _stoplist(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _status(desk: Desk, state: Path) -> tuple[int, dict]:
     done = _stoplist("status", str(desk.policy), "--state-dir", str(state), "--json")
-    of_list, of_ca = done.stdout.splitlines()
+    of_list, of_gate, of_ca = done.stdout.splitlines()
+    assert json.loads(of_gate)["needs"] == []
     assert json.loads(of_ca)["needs"] == []
     return done.returncode, json.loads(of_list)
 
@@ -237,6 +238,7 @@ def test_state_is_private_and_holds_no_domain(start: Start, desk: Desk, tmp_path
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.campaign
 def test_a_lost_state_is_rebuilt_from_the_copies_and_said(start: Start, desk: Desk, tmp_path):
     desk.publish(["listed.test", "second.test"])
     start().process.end()
@@ -249,6 +251,7 @@ def test_a_lost_state_is_rebuilt_from_the_copies_and_said(start: Start, desk: De
     assert gate.curl("http://second.test/").status == 403
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "damage",
     [

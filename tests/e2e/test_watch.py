@@ -77,6 +77,7 @@ def _python_path() -> dict[str, str]:
     return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_gate_at_work_is_shown_and_nothing_of_what_is_asked_for(net: Network, desk: Desk, tmp_path: Path, width: int):
     with (

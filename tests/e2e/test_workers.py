@@ -173,6 +173,7 @@ def _says_nothing_of_anybody(gate: Gate) -> bool:
 # One gate
 
 
+@pytest.mark.campaign
 def test_connections_are_spread_over_the_workers(start: Start):
     gate = start()
     workers = workers_of(gate.process.pid)
@@ -200,6 +201,7 @@ def test_what_all_workers_counted_is_written_once_as_one(start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 def test_a_new_list_reaches_every_worker_and_no_request_notices(desk: Desk, start: Start):
     gate = start()
     new = get(b"new.pass.test", target=b"http://new.pass.test/", more=b"Connection: close\r\n")
@@ -223,6 +225,7 @@ def _tunnel_to(gate: Gate, host: bytes) -> socket.socket:
     return connection
 
 
+@pytest.mark.campaign
 def test_every_mode_is_served_by_all_workers(net: Network, start: Start):
     ports = {"regular": 8380, "socks5": 1380, "transparent": 8381}
     modes = [option for mode, port in ports.items() for option in ("--mode", f"{mode}@{GATEWAY_ADDRESS}:{port}")]
@@ -236,6 +239,7 @@ def test_every_mode_is_served_by_all_workers(net: Network, start: Start):
     assert _says_nothing_of_anybody(gate)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("mode", ["regular", "socks5", "transparent", f"upstream:http://{ORIGIN_ADDRESS}:9"])
 def test_workers_are_where_the_gate_says_that_it_listens(start: Start, mode: str):
     """It says which free port it found; workers that looked for one themselves would be at another."""
@@ -673,6 +677,7 @@ def test_an_address_in_use_is_a_clear_error(desk: Desk):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.campaign
 def test_a_fault_that_only_workers_find_is_a_clear_error(desk: Desk):
     desk.policy.write_text(desk.policy.read_text() + "\nupstream: {ca: gone.pem}\n")
     done = desk.run("--workers", "2", "--listen", "127.0.0.1:0", seconds=60)

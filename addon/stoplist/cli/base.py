@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -12,7 +14,7 @@ from typing import Any
 
 import click
 
-from stoplist.errors import StoplistError
+from stoplist.errors import StoplistError, of_system
 
 FILE = click.Path(path_type=Path)
 STATE_DIR = "The gate's state directory. Default: the policy's 'state_dir'."
@@ -32,9 +34,14 @@ class Command(click.Command):
             return super().invoke(context)
         except StoplistError as error:
             self.tell(error)
-            context.exit(self.refused)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends the program quietly
+            self.tell(_explained(error))
+        return context.exit(self.refused)
 
-    def tell(self, error: StoplistError) -> None:
+    @staticmethod
+    def tell(error: StoplistError) -> None:
         """Print the error, with the line of the file."""
         from stoplist.tools.policies import problem_output
 
@@ -54,6 +61,13 @@ class Program(click.Group):
     def __init__(self, *args: Any, places: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._places = places
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # outside of a command, such as in a help text that cannot be written
+            Command.tell(_explained(error))
+            sys.exit(1)
 
     def list_commands(self, _: click.Context) -> list[str]:
         return sorted(self._places)
@@ -75,6 +89,16 @@ class Program(click.Group):
             # click looks for a similar name among the commands that it holds, and this group holds none.
             known = self.list_commands(context)
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=context) from None
+
+
+def _explained(error: OSError) -> StoplistError:
+    """An error of the system that no other code has explained. Without a file it is about what was printed."""
+    if error.filename is not None:
+        return of_system(error)
+    with contextlib.suppress(OSError):  # what is left in the buffer is lost; nothing more is said of it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    why = (error.strerror or str(error)).lower()
+    return StoplistError(f"cannot be written ({why})", hint="see to the disk, or write elsewhere", place="stdout")
 
 
 def state_dir_of(policy: Path, wanted: Path | None) -> Path:

@@ -22,9 +22,10 @@ _MAX_WORKERS = 256
 class _Service(Command):
     """A command that writes its errors as log lines, one for each fault, if stderr is not a terminal."""
 
-    def tell(self, error: StoplistError) -> None:
+    @staticmethod
+    def tell(error: StoplistError) -> None:
         if sys.stderr.isatty():
-            super().tell(error)
+            Command.tell(error)
         else:
             click.echo(str(error), err=True)
 

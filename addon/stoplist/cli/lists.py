@@ -31,6 +31,19 @@ class _Expiry(click.ParamType[datetime]):
             self.fail(f"{value!r} is no date; write, for example, 2099-12-31", param, context)
 
 
+class _Serial(click.ParamType["int | None"]):
+    """A serial; None for the next one."""
+
+    name = "N|next"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | None:
+        if value == "next":
+            return None
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is no serial; write a number from 1, or 'next'", param, context)
+        return int(value)
+
+
 def _sign_with(*, multiple: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options that name private keys: several of them if `multiple`."""
     more = " Repeatable." if multiple else ""
@@ -106,9 +119,9 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 @click.option("--list", "list_id", metavar="ID", required=True, help="The name of the list.")
 @click.option(
     "--serial",
-    type=click.IntRange(min=1),
+    type=_Serial(),
     required=True,
-    help="The serial. It must be higher than in the previous list.",
+    help="The serial. It must be higher than in the previous list, OLD or the file that is replaced. next: one higher.",
 )
 @click.option(
     "--expires", type=_Expiry(), required=True, help="The last day on which the list is valid, or an RFC 3339 time."
@@ -118,12 +131,15 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 @click.option("--recipient", default="", metavar="NAME", help="The name of the recipient of this copy.")
 @click.option("--diff", "old", metavar="OLD", type=FILE, help="Show the changes since OLD, the previous list file.")
 @click.option("-o", "--output", type=FILE, required=True, help="The list file to write.")
+@click.option(
+    "--force", is_flag=True, help="Build it with a serial that gates refuse, or over a list with more signers."
+)
 def build(
     domains: BinaryIO,
     column: str | None,
     allowed: tuple[str, ...],
     list_id: str,
-    serial: int,
+    serial: int | None,
     expires: datetime,
     list_key: Path,
     private_keys: tuple[str, ...],
@@ -131,6 +147,7 @@ def build(
     recipient: str,
     old: Path | None,
     output: Path,
+    force: bool,
 ) -> None:
     """Build a signed list from the file DOMAINS.
 
@@ -150,6 +167,7 @@ def build(
         output=output,
         now=clock.now(),
         compare_with=old,
+        force=force,
         track=lambda names: progress.shown(names, "digesting", len(found.names)),
     )
     click.echo(

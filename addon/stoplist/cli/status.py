@@ -16,6 +16,7 @@ from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.state import CHANGED, EXCEPTIONS, Entry
+from stoplist.state_directory import holder
 from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
 
@@ -30,7 +31,8 @@ from stoplist.tools.status import lists as remembered
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one JSON object per line: for each list, each exception and the CA. With --journal: for each entry.",
+    help="Print one JSON object per line: for each list, each exception, the gate and the CA. With --journal: for each "
+    "entry.",
 )
 @click.option(
     "--watch",
@@ -40,20 +42,22 @@ from stoplist.tools.status import lists as remembered
     "once.",
 )
 def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
-    """Show the state of the lists, exceptions and CA of POLICY.
+    """Show the state of the lists, exceptions, gate and CA of POLICY.
 
-    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if a person is needed.
+    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if a person is needed,
+    and if no gate is running.
     """
     if is_watched and (as_json or journal is not None):
         raise click.UsageError("--watch cannot be combined with --json or --journal; leave these out")
+    folder = state_dir_of(policy, state_dir)
     if journal is not None:
-        for noted in remembered.journal(policy, state_dir_of(policy, state_dir), journal):
+        for noted in remembered.journal(policy, folder, journal):
             click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
         return
     if is_watched:
-        _watch(policy, state_dir_of(policy, state_dir))
+        _watch(policy, folder)
         return
-    found = remembered.status(policy, state_dir_of(policy, state_dir), clock.now())
+    found = remembered.status(policy, folder, clock.now())
     for entry in found:
         if as_json:
             click.echo(json.dumps(_status_fields(entry)))
@@ -62,7 +66,8 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
     for exception in remembered.exceptions(policy, clock.now()):
         _say_exception(exception, as_json=as_json)
     needs = [need for entry in found for need in entry.needs]
-    needs += _say_ca_status(policy, state_dir_of(policy, state_dir), as_json=as_json)
+    needs += _say_gate_status(folder, as_json=as_json)
+    needs += _say_ca_status(policy, folder, as_json=as_json)
     if needs:
         raise click.exceptions.Exit(1)
 
@@ -78,6 +83,7 @@ def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
     in_force, refusal, held = entry.in_force, entry.refusal, entry.held
     return {
         "file": str(entry.file),
+        "mode": "enforce" if entry.is_enforced else "observe",
         "in_force": None
         if in_force is None
         else {
@@ -103,7 +109,8 @@ def _print_status(entry: remembered.ListStatus) -> None:
             f"{format_time(header.issued)} ({number(entry.age.days, 'day')} old), "
             f"expires {format_time(header.expires)}"
         )
-        click.echo(f"  in force since {in_force.since}, signed by")
+        mode = "enforced" if entry.is_enforced else "observed"
+        click.echo(f"  in force since {in_force.since}, {mode}, signed by")
         for signer in in_force.signers:
             click.echo(f"    {signer}")
     if held := entry.held:
@@ -142,6 +149,25 @@ def _say_exception(exception: remembered.ExceptionStatus, *, as_json: bool) -> N
     click.echo(f"{exception.place}")
     click.echo(f"  exceptions[{exception.number}]: {printable(exception.reason)}, to the end of {exception.until}")
     click.echo("  ended, and ignored; remove it from the policy" if exception.has_ended else "  open")
+
+
+def _say_gate_status(state_dir: Path, *, as_json: bool) -> list[str]:
+    """Print which gate uses the state directory, after the lists; return the matters that need a person."""
+    gate, needs = None, []
+    try:
+        gate = holder(state_dir)
+    except StoplistError as error:
+        needs = [str(error)]
+    else:
+        needs = [] if gate is not None else ["no gate is running here; start it, or name its --state-dir"]
+    if as_json:
+        click.echo(json.dumps({"gate": dataclasses.asdict(gate) if gate is not None else None, "needs": needs}))
+        return needs
+    click.echo(f"{state_dir}")
+    if gate is not None:
+        click.echo(f"  gate: {gate}")
+    click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
+    return needs
 
 
 def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]:

@@ -124,10 +124,11 @@ def build(
     desk: Path,
     *keys: str,
     text: str = "listed.example\nlisted.test",
-    serial: int = 1,
+    serial: int | None = 1,
     list_id: str = "worst-of",
     expires: datetime = EXPIRES,
     compare_with: str | None = None,
+    force: bool = True,
 ) -> publish.Built:
     return publish.build_list(
         read_domains(text.splitlines(), "domains.txt"),
@@ -140,6 +141,7 @@ def build(
         output=desk / "worst-of.stoplist",
         now=NOW,
         compare_with=None if compare_with is None else desk / compare_with,
+        force=force,
     )
 
 
@@ -497,3 +499,49 @@ def test_an_expiry_is_a_day_or_a_time(text: str, moment: datetime) -> None:
 def test_what_is_no_expiry_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         publish.parse_expiry(text)
+
+
+# The list before
+
+
+@pytest.mark.parametrize("serial", [6, 7])
+@pytest.mark.parametrize("where", ["the file that is replaced", "the file to compare with"])
+def test_a_serial_that_gates_would_refuse_is_refused(desk: Path, serial: int, where: str) -> None:
+    build(desk, "authority", serial=7)
+    if where == "the file to compare with":
+        (desk / "worst-of.stoplist").replace(desk / "before.stoplist")
+    compare_with = "before.stoplist" if where == "the file to compare with" else None
+    before = sorted(path.read_bytes() for path in desk.glob("*.stoplist"))
+    with pytest.raises(StoplistError, match=rf"serial {serial} is not higher than 7 .*--serial next, or --serial 8"):
+        build(desk, "authority", serial=serial, compare_with=compare_with, force=False)
+    assert sorted(path.read_bytes() for path in desk.glob("*.stoplist")) == before
+    assert build(desk, "authority", serial=serial, compare_with=compare_with).header.serial == serial
+
+
+def test_the_next_serial_is_one_higher_than_all_before(desk: Path) -> None:
+    build(desk, "authority", serial=7)
+    (desk / "worst-of.stoplist").replace(desk / "before.stoplist")
+    build(desk, "authority", serial=9)
+    built = build(desk, "authority", serial=None, compare_with="before.stoplist", force=False)
+    assert built.header.serial == 10
+
+
+def test_there_is_no_next_serial_without_a_list_before(desk: Path) -> None:
+    with pytest.raises(StoplistError, match="there is no list before this one; write its number: --serial 1"):
+        build(desk, "authority", serial=None, force=False)
+    assert not (desk / "worst-of.stoplist").exists()
+
+
+def test_a_list_of_another_name_has_serials_of_its_own(desk: Path) -> None:
+    build(desk, "authority", serial=7, list_id="other")
+    assert build(desk, "authority", serial=1, force=False).header.serial == 1
+
+
+def test_whoever_signed_the_list_that_is_replaced_must_sign_again(desk: Path) -> None:
+    build(desk, "authority", "operator", serial=7)
+    before = (desk / "worst-of.stoplist").read_bytes()
+    with pytest.raises(StoplistError, match="as well, and the new one would not be; sign with all keys"):
+        build(desk, "authority", serial=8, force=False)
+    assert (desk / "worst-of.stoplist").read_bytes() == before
+    assert build(desk, "operator", "authority", serial=8, force=False).header.serial == 8
+    assert build(desk, "authority", serial=9).header.serial == 9

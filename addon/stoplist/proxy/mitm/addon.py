@@ -26,7 +26,7 @@ from stoplist.core.decide import (
     Ruleset,
 )
 from stoplist.core.policy.values import ListenAddress
-from stoplist.errors import StoplistError
+from stoplist.errors import StoplistError, of_system
 from stoplist.proxy.background_tasks import BackgroundTasks
 from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
 from stoplist.proxy.counting.shared_counters import Number, SharedCounters
@@ -91,6 +91,8 @@ class Stoplist(Hooks):
             self._take_up(Path(ctx.options.stoplist_policy))
         except StoplistError as error:
             raise OptionsError(str(error)) from None
+        except OSError as error:
+            raise OptionsError(str(of_system(error))) from None
 
     def _take_up(self, policy: Path) -> None:
         """Open a policy with its state; close the ones before, if there were any. Raises StoplistError."""
@@ -103,7 +105,7 @@ class Stoplist(Hooks):
             own = wanted.certificate
             certificate = GateCertificate(own, policy.parent) if own is not None else None
             endpoint = self._serve_metrics(opened, period_counts, current_ca)
-        except StoplistError:
+        except (StoplistError, OSError):
             if lock is not self._lock:
                 lock.release()
             raise

@@ -8,7 +8,8 @@ Rules
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -87,7 +88,7 @@ def build_list(
     domains: Domains,
     *,
     list_id: str,
-    serial: int,
+    serial: int | None,
     expires: datetime,
     list_key: Path,
     signing_keys: Sequence[SigningKey],
@@ -95,14 +96,19 @@ def build_list(
     output: Path,
     now: datetime,
     compare_with: Path | None = None,
+    force: bool = False,
     track: Track = iter,
 ) -> Built:
     """Write a new list file, replacing the one before it. Raises StoplistError.
 
-    `compare_with` is an older list file to compare it with. `track` sees the domains while they are digested.
+    `compare_with` is an older list file to compare it with. The `serial` must be higher than that of this file, and of
+    the one that is replaced; None means the next one. Who has signed the one that is replaced must sign again. With
+    `force` neither is checked. `track` sees the domains while they are digested.
     """
     if expires <= now:
         raise StoplistError(f"expires on {format_time(expires)}, which is past", hint="choose a later --expires")
+    before = _lists_before(list_id, compare_with, output)
+    serial = _serial(serial, before, force=force)
     envelope = build(
         track(domains.names),
         list_id=list_id,
@@ -115,8 +121,53 @@ def build_list(
     comparison = compare(envelope, compare_with)
     for key in signing_keys:
         envelope = key.sign(envelope)
+    if not force and output in before:
+        _keeps_signers(output, before[output], envelope)
     files.write(output, envelope.to_bytes(), mode=files.PUBLIC, replace=True)
     return Built(envelope.header, comparison)
+
+
+def _lists_before(list_id: str, compare_with: Path | None, output: Path) -> dict[Path, Envelope]:
+    """The older lists of this name: the one to compare with, and the one that `output` holds, if it holds any."""
+    found = {}
+    for path in {compare_with, output} - {None}:
+        assert path is not None
+        with suppress(StoplistError):  # there is none yet, or something else is replaced
+            envelope = read_envelope(path)
+            if envelope.header.list == list_id:
+                found[path] = envelope
+    return found
+
+
+def _serial(wanted: int | None, before: Mapping[Path, Envelope], *, force: bool) -> int:
+    """The serial of a new list. Raises StoplistError if gates that had a list before it would refuse it."""
+    last: Path | None = max(before, key=lambda path: before[path].header.serial, default=None)
+    if wanted is None and last is None:
+        raise StoplistError("there is no list before this one", hint="write its number: --serial 1")
+    if last is None:
+        assert wanted is not None
+        return wanted
+    serial: int = before[last].header.serial
+    if wanted is None:
+        return serial + 1
+    if wanted <= serial and not force:
+        raise StoplistError(
+            f"serial {wanted} is not higher than {serial} in this list: gates that have it refuse the new one",
+            hint=f"write --serial next, or --serial {serial + 1}; to build it all the same: --force",
+            place=str(last),
+        )
+    return wanted
+
+
+def _keeps_signers(path: Path, before: Envelope, envelope: Envelope) -> None:
+    """Check that all signers of the list that is replaced have signed the new one. Raises StoplistError."""
+    missing = {each.keyid for each in before.signatures} - {each.keyid for each in envelope.signatures}
+    if missing:
+        raise StoplistError(
+            f"this list is signed by {', '.join(sorted(missing))} as well, and the new one would not be",
+            hint="sign with all keys, or write to another file and pass that on; to replace it all the same: --force",
+            place=str(path),
+        )
 
 
 def review(path: Path, compare_with: Path | None = None) -> Review:

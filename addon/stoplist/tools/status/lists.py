@@ -26,6 +26,8 @@ class ListStatus:
     in_force: RememberedList | None
     refusal: Entry | None
     held: Held | None
+    is_enforced: bool
+    """Whether the policy enforces the list; if not, it observes it."""
     now: datetime
 
     @property
@@ -80,8 +82,8 @@ def status(policy: Path, state_dir: Path, now: datetime) -> list[ListStatus]:
     try:
         held = {entry.file: entry for entry in state.held()}
         return [
-            ListStatus(file, state.in_force(file), state.last_refusal(file), held.get(str(file)), now)
-            for file in _list_files(policy)
+            ListStatus(file, state.in_force(file), state.last_refusal(file), held.get(str(file)), is_enforced, now)
+            for file, is_enforced in _lists(policy)
         ]
     finally:
         state.close()
@@ -118,6 +120,11 @@ def release(policy: Path, serial: int, state_dir: Path, now: datetime) -> Held:
         state.close()
 
 
-def _list_files(policy: Path) -> list[Path]:
+def _lists(policy: Path) -> list[tuple[Path, bool]]:
+    """The list files of a policy, and whether each list is enforced."""
     read = loading.read_policy(policy).policy
-    return [loading.list_file(policy, wanted) for wanted in read.lists]
+    return [(loading.list_file(policy, wanted), read.enforces(wanted)) for wanted in read.lists]
+
+
+def _list_files(policy: Path) -> list[Path]:
+    return [file for file, _ in _lists(policy)]

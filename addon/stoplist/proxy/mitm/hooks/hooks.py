@@ -27,6 +27,7 @@ from __future__ import annotations
 from mitmproxy import ctx, http, tcp
 from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt
+from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers.modes import ReverseProxy
@@ -184,6 +185,9 @@ class Hooks(TlsHooks):
             host = Host.parse(request.data.host or target or "")
             request.data.host = host.address
             request.stream = True
+            if target is None and not is_multiplexed(request) and "host" not in request.headers:
+                # Without it the server serves its first site, whichever that is (RFC 9112, section 3.2.2).
+                request.headers["Host"] = hostport(request.scheme, host.name, request.port)
             remove_upgrade_to_http2(request)
             if not is_multiplexed(request) and has_body(request):
                 # A server that leaves the body unread reads it as the next request: no request may follow.
