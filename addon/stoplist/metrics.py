@@ -144,7 +144,8 @@ def scrape(host: str, port: int) -> Scrape:
         samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
     except (OSError, HTTPException, ValueError):
         raise StoplistError(
-            f"no answer at port {port} of {host}", hint="is the gate running, with this 'metrics'?"
+            f"no answer at port {port} of {host}",
+            hint="start the gate, and check that its policy has this 'metrics' address",
         ) from None
     finally:
         connection.close()

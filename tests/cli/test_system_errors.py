@@ -90,7 +90,9 @@ def test_a_full_stdout_is_said_once(tmp_path: Path, arguments: tuple[str, ...]):
         done = run(*arguments, home=tmp_path, stdout=full.fileno())
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-    assert said == ["stdout: cannot be written (no space left on device); see to the disk, or write elsewhere"]
+    assert said == [
+        "stdout: cannot be written (no space left on device); free some space on the disk, or redirect the output"
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path):

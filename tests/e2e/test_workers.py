@@ -502,7 +502,7 @@ def test_a_broken_policy_is_not_taken_up(desk: Desk, start: Start):
     workers = workers_of(gate.process.pid)
     desk.policy.write_text("nonsense")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("the program or policy on disk does not start; the running gate goes on")
+    gate.process.wait_for("the gate cannot start from the program and policy on disk; the running gate goes on")
     assert workers_of(gate.process.pid) == workers
     assert [_ask(gate, STOPPED) for _ in range(5)] == [View.PAGE] * 5
 
@@ -521,7 +521,7 @@ def test_new_code_is_taken_up_and_broken_code_is_not(start: Start, code: Path):
     text = module.read_text()
     module.write_text(text + "\nraise SystemExit('broken')\n")
     gate.process.send(signal.SIGHUP)
-    gate.process.wait_for("the program or policy on disk does not start; the running gate goes on")
+    gate.process.wait_for("the gate cannot start from the program and policy on disk; the running gate goes on")
     assert workers_of(gate.process.pid) == workers
     assert _ask(gate, STOPPED) is View.PAGE
     module.write_text(text)

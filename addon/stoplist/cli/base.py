@@ -98,7 +98,9 @@ def _explained(error: OSError) -> StoplistError:
     with contextlib.suppress(OSError):  # what is left in the buffer is lost; nothing more is said of it at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     why = (error.strerror or str(error)).lower()
-    return StoplistError(f"cannot be written ({why})", hint="see to the disk, or write elsewhere", place="stdout")
+    return StoplistError(
+        f"cannot be written ({why})", hint="free some space on the disk, or redirect the output", place="stdout"
+    )
 
 
 def state_dir_of(policy: Path, wanted: Path | None) -> Path:

@@ -102,8 +102,8 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 
 
 @lists.command(
-    example="stoplist list build domains.txt --list demo --serial 2 --expires 2099-12-31 "
-    "--list-key demo.listkey --sign-with authority --diff demo.stoplist -o demo.stoplist"
+    example="stoplist list build domains.txt --list demo --serial next --expires 2099-12-31 "
+    "--list-key demo.listkey --sign-with authority --diff before.stoplist -o demo.stoplist"
 )
 @click.argument("domains", type=click.File("rb"))
 @click.option(
@@ -121,7 +121,7 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
     "--serial",
     type=_Serial(),
     required=True,
-    help="The serial. It must be higher than in the previous list, OLD or the file that is replaced. next: one higher.",
+    help="The serial: a number higher than that of OLD and of the file to be replaced, or 'next' for one higher.",
 )
 @click.option(
     "--expires", type=_Expiry(), required=True, help="The last day on which the list is valid, or an RFC 3339 time."
@@ -132,7 +132,9 @@ def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
 @click.option("--diff", "old", metavar="OLD", type=FILE, help="Show the changes since OLD, the previous list file.")
 @click.option("-o", "--output", type=FILE, required=True, help="The list file to write.")
 @click.option(
-    "--force", is_flag=True, help="Build it with a serial that gates refuse, or over a list with more signers."
+    "--force",
+    is_flag=True,
+    help="Write the list even if its serial is not higher, or if it drops a signature of the list that it replaces.",
 )
 def build(
     domains: BinaryIO,
@@ -262,8 +264,7 @@ def _compared(comparison: publish.Comparison) -> str:
     if change.same_key:
         return f"against {before}; {change.added} added, {change.removed} removed"
     return (
-        f"against {before}, now {change.after}; made with another list key, "
-        "so what was added and removed cannot be counted"
+        f"against {before}, now {change.after}; made with another list key, so additions and removals cannot be counted"
     )
 
 

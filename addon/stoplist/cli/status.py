@@ -44,8 +44,8 @@ from stoplist.tools.status import lists as remembered
 def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
     """Show the state of the lists, exceptions, gate and CA of POLICY.
 
-    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if a person is needed,
-    and if no gate is running.
+    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if something needs
+    a person, or if no gate is running.
     """
     if is_watched and (as_json or journal is not None):
         raise click.UsageError("--watch cannot be combined with --json or --journal; leave these out")

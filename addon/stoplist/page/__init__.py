@@ -5,6 +5,7 @@
   rendering.py  the texts: templates, the policy's texts, one page for each language and country
   template.py   the operator's own template, and the parts that it must keep
   languages.py  the catalogues of translations
+  page_files.py the files for them that a policy names
   refusals.py   the answers to requests that are refused, not stopped
   *.html, *.txt, *.css, languages/*.po
 

@@ -540,7 +540,7 @@ def test_a_list_of_another_name_has_serials_of_its_own(desk: Path) -> None:
 def test_whoever_signed_the_list_that_is_replaced_must_sign_again(desk: Path) -> None:
     build(desk, "authority", "operator", serial=7)
     before = (desk / "worst-of.stoplist").read_bytes()
-    with pytest.raises(StoplistError, match="as well, and the new one would not be; sign with all keys"):
+    with pytest.raises(StoplistError, match="and the new list would have none; sign with all keys"):
         build(desk, "authority", serial=8, force=False)
     assert (desk / "worst-of.stoplist").read_bytes() == before
     assert build(desk, "operator", "authority", serial=8, force=False).header.serial == 8

@@ -353,12 +353,12 @@ def test_a_proxy_that_clients_speak_tls_to(proxy: FakeProxy, wanted: Wanted, aut
 
 NO_STOPS = [
     pytest.param(_answer(200, b"a page"), "is not stopped: status 200", id="passed"),
-    pytest.param(_answer(404, b"<html>"), "not by a stop: status 404", id="not found"),
+    pytest.param(_answer(404, b"<html>"), "did not stop it: status 404", id="not found"),
     pytest.param(
         _answer(302, Location="http://login.test/"), "a login page or a redirect answers", id="captive portal"
     ),
     pytest.param(_answer(511), "a login page or a redirect answers", id="captive portal, RFC 6585"),
-    pytest.param(SQUID, "not by a stop: status 403 (Server: squid/6.0, Via: 1.1 cache (squid))", id="squid"),
+    pytest.param(SQUID, "did not stop it: status 403 (Server: squid/6.0, Via: 1.1 cache (squid))", id="squid"),
     pytest.param(
         _answer(503, Proxy_Status="stoplist; error=proxy_internal_error"),
         "status 503 (Proxy-Status: stoplist; error=proxy_internal_error)",
@@ -366,15 +366,17 @@ NO_STOPS = [
     ),
     pytest.param(
         _answer(403, Proxy_Status="stoplist; error=destination_ip_prohibited", Cache_Control="no-store"),
-        "not by a stop",
+        "did not stop it",
         id="another refusal of the gate",
     ),
     pytest.param(
         _answer(403, Proxy_Status="other; error=http_request_denied", Cache_Control="no-store"),
-        "not by a stop",
+        "did not stop it",
         id="another proxy's refusal",
     ),
-    pytest.param(_answer(403, Proxy_Status=STOP["Proxy_Status"]), "may be cached", id="may be cached"),
+    pytest.param(
+        _answer(403, Proxy_Status=STOP["Proxy_Status"]), "lacks 'Cache-Control: no-store'", id="may be cached"
+    ),
     pytest.param(_answer(403, Set_Cookie="a=b", **STOP), "set-cookie", id="a cookie"),
     pytest.param(STOPPED_AND_COUNTED, "and the gate counted it", id="a listed host"),
     pytest.param(b"SSH-2.0-server\r\n", "the answer is not HTTP", id="garbage"),
@@ -444,7 +446,7 @@ def test_a_connect_that_is_refused_is_a_stop_without_a_page(proxy: FakeProxy, wa
 
 def test_a_connect_that_something_else_refuses(proxy: FakeProxy, wanted: Wanted):
     proxy.connect[CHECK_HOST] = SQUID
-    _expect(checks.run(wanted), CheckState.CRITICAL, "https", "not by a stop")
+    _expect(checks.run(wanted), CheckState.CRITICAL, "https", "did not stop it")
 
 
 @pytest.mark.parametrize("ca", ["stranger", "origin"])

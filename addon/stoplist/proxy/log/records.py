@@ -305,7 +305,7 @@ class WorkerDeaf(Record):
     worker: int
 
     def __str__(self) -> str:
-        return f"worker {self.worker} does not read messages; the supervisor ends it"
+        return f"worker {self.worker} does not answer the supervisor, which ends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ class NotRenewed(Record):
     level = logging.ERROR
 
     def __str__(self) -> str:
-        return "the program or policy on disk does not start; the running gate goes on"
+        return "the gate cannot start from the program and policy on disk; the running gate goes on"
 
 
 @dataclass(frozen=True, slots=True)

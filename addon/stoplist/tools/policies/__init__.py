@@ -1,1 +1,4 @@
-"""The tools for an admin's policy: begin one, check it, compare it, look up hosts in it, look at its stop page."""
+"""The tools for an admin's policy.
+
+They begin a policy, check it, compare it with another one, look up hosts in it, and show its stop page.
+"""

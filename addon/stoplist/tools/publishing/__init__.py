@@ -1,1 +1,4 @@
-"""The tools for a publisher: read domains, make keys, build a list, sign it, verify it."""
+"""The tools for a publisher of lists.
+
+They read domains, make keys, and build, sign and verify a list.
+"""

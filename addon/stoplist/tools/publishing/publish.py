@@ -102,8 +102,8 @@ def build_list(
     """Write a new list file, replacing the one before it. Raises StoplistError.
 
     `compare_with` is an older list file to compare it with. The `serial` must be higher than that of this file, and of
-    the one that is replaced; None means the next one. Who has signed the one that is replaced must sign again. With
-    `force` neither is checked. `track` sees the domains while they are digested.
+    the one that is replaced; None means the next one. Every signer of the replaced list must sign the new
+    one. `force` skips both checks. `track` sees the domains while they are digested.
     """
     if expires <= now:
         raise StoplistError(f"expires on {format_time(expires)}, which is past", hint="choose a later --expires")
@@ -164,7 +164,7 @@ def _keeps_signers(path: Path, before: Envelope, envelope: Envelope) -> None:
     missing = {each.keyid for each in before.signatures} - {each.keyid for each in envelope.signatures}
     if missing:
         raise StoplistError(
-            f"this list is signed by {', '.join(sorted(missing))} as well, and the new one would not be",
+            f"the list in this file has a signature by {', '.join(sorted(missing))}, and the new list would have none",
             hint="sign with all keys, or write to another file and pass that on; to replace it all the same: --force",
             place=str(path),
         )

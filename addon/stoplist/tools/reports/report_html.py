@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stoplist.core.counts import Period
 from stoplist.tools.output import plot
-from stoplist.tools.output.html import page
+from stoplist.tools.output.html_page import page
 from stoplist.tools.output.text import write, write_total
 from stoplist.tools.reports.report import Report
 from stoplist.tools.reports.sections import by_period, in_force, sections

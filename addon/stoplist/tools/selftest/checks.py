@@ -244,7 +244,10 @@ def _expect_stop(answer: Response) -> None:
     status = answer.status
     if status in _STOPPED and _denied_by_stoplist(answer):
         if "no-store" not in (value.lower() for value in answer.values("Cache-Control")):
-            raise StoplistError("the stop may be cached", hint="something between the gate and here changes answers")
+            raise StoplistError(
+                "the stop page lacks 'Cache-Control: no-store'",
+                hint="find out what changes answers between the gate and here",
+            )
         if changed := {"location", "set-cookie"} & answer.fields.keys():
             raise StoplistError(
                 f"the stop has the header field {min(changed)}, which no gate sends with a stop",
@@ -263,7 +266,9 @@ def _expect_stop(answer: Response) -> None:
             f"a login page or a redirect answers for the check host: {_described(answer)}",
             hint="is there a captive portal, or another proxy, before the gate?",
         )
-    raise StoplistError(f"the check host is answered, but not by a stop: {_described(answer)}", hint=_NO_GATE)
+    raise StoplistError(
+        f"the proxy answered for the check host, but did not stop it: {_described(answer)}", hint=_NO_GATE
+    )
 
 
 def _denied_by_stoplist(answer: Response) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.times import format_time
 from stoplist.tools.output import plot
-from stoplist.tools.output.html import page
+from stoplist.tools.output.html_page import page
 from stoplist.tools.output.text import columns, wrapped, write, write_total
 from stoplist.tools.trial.distinct_hosts import MAX_HOSTS
 from stoplist.tools.trial.trial import NO_DAY, Trial

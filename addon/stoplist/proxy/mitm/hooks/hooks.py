@@ -246,7 +246,7 @@ class Hooks(TlsHooks):
     def server_connect(self, data: ServerConnectionHookData) -> None:
         client, address = data.client, data.server.address
         if address is None:
-            raise StoplistError("a connection to nowhere")
+            raise StoplistError("the connection has no server address")
         if self.connections.ends_here(client):
             verdict = strictest((NOT_FORWARDED, self.judge.verdict(address[0], client=address_of(client))))
         elif self._is_forwarder(client, address):
