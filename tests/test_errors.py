@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoplist.errors import Place, Problems, StoplistError
+from stoplist.errors import Place, Problems, StoplistError, of_system
 
 LINE = "counts: {period: day, hide_below: 1}"
 
@@ -57,3 +57,10 @@ def test_any_line_is_shown_in_two_lines_that_no_terminal_obeys(
     assert not text or shown.count("\n") == 1
     assert all(line.isprintable() for line in shown.split("\n"))
     assert not text or "^" in shown
+
+
+def test_an_error_of_the_system_names_its_file_or_none() -> None:
+    of_file = of_system(PermissionError(13, "Permission denied", "/var/lib/stoplist"))
+    assert str(of_file).startswith("/var/lib/stoplist: cannot be used (permission denied); check the path")
+    of_process = of_system(OSError(24, "Too many open files"))
+    assert str(of_process).startswith("the system refuses to go on (too many open files); check the limits")

@@ -86,9 +86,14 @@ class Problems(StoplistError):  # noqa: N818  it is several errors
 
 
 def of_system(error: OSError) -> StoplistError:
-    """An error of the system about a file."""
+    """An error of the system about a file; or about the process itself, such as its limits, if it names none."""
+    if error.filename is None:
+        return StoplistError(
+            f"the system refuses to go on ({(error.strerror or str(error)).lower()})",
+            hint="check the limits of this account and of the machine",
+        )
     return StoplistError(
         f"cannot be used ({(error.strerror or str(error)).lower()})",
         hint="check the path, its owner and its permissions; run the command as an account that may use it",
-        place=str(error.filename) if error.filename is not None else "",
+        place=str(error.filename),
     )

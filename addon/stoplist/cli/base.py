@@ -19,6 +19,8 @@ from stoplist.errors import StoplistError, of_system
 FILE = click.Path(path_type=Path)
 STATE_DIR = "The gate's state directory. Default: the policy's 'state_dir'."
 _LINE = 160
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of writing. If such an error names no file, it is about what was printed."""
 
 
 class Command(click.Command):
@@ -92,8 +94,8 @@ class Program(click.Group):
 
 
 def _explained(error: OSError) -> StoplistError:
-    """An error of the system that no other code has explained. Without a file it is about what was printed."""
-    if error.filename is not None:
+    """An error of the system that no other code has explained."""
+    if error.filename is not None or error.errno not in _OF_DISKS:
         return of_system(error)
     with contextlib.suppress(OSError):  # what is left in the buffer is lost; nothing more is said of it at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -298,7 +298,7 @@ def _as(pattern: str) -> WithJsonSchema:
 Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=400, strip_whitespace=True)]
 FILE = "a file; its path is relative to the folder of the policy file that names it"
 FileName = Annotated[Text, Field(description=FILE)]
-FOLDER = "a folder, by its path from the folder of the policy file in which it stands"
+FOLDER = "a folder; its path is relative to the folder of the policy file that names it"
 FolderName = Annotated[Text, Field(description=FOLDER)]
 Link = Annotated[Text, AfterValidator(_link), _as("^\\s*(https?|mailto|tel|HTTPS?|MAILTO|TEL):")]
 Language = Annotated[StrictStr, Form(_TAG, _LANGUAGE)]

@@ -4,6 +4,8 @@ ClientHellos reach this module in two ways. mitmproxy parses those that it recei
 extensions. The lane passes the bytes that it received to `extensions_of`. This module reads the name itself for both,
 byte by byte, because libraries leave out names that they take for malformed, and nobody would judge a name that was
 left out.
+
+In QUIC and DTLS a ClientHello comes in pieces, in any order: `Pieces` puts them together for both.
 """
 
 from __future__ import annotations
@@ -27,12 +29,41 @@ _CLIENT_HELLO = 1
 _MAX_RECORD = 16 * 1024
 _NUMBER = struct.Struct(">H")
 _EXTENSION = struct.Struct(">HH")
-_RANDOM_END = 34
+RANDOM_END = 34
 """Offset at which the session id begins: after the version and the random bytes."""
 
 
 class HelloError(StoplistError):
     """The bytes are no ClientHello, or not one that every reader takes in the same way."""
+
+
+class Pieces:
+    """Bytes of a handshake that come in pieces, in any order: up to `limit` of them."""
+
+    def __init__(self, limit: int = MAX_HELLO) -> None:
+        self._limit = limit
+        self.data = bytearray()
+        self._known = bytearray()
+        """One byte for each byte of `data`: 1 where that byte has come in."""
+
+    def add(self, offset: int, piece: bytes) -> None:
+        """Add a piece. Raises HelloError if it ends behind the limit, or contradicts an earlier one."""
+        end = offset + len(piece)
+        if end > self._limit:
+            raise HelloError("the ClientHello does not end")
+        missing = max(0, end - len(self.data))
+        self.data += bytes(missing)
+        self._known += bytes(missing)
+        for place, byte in enumerate(piece, offset):
+            if self._known[place] and self.data[place] != byte:
+                raise HelloError("the same place of the handshake was said in two ways")
+            self.data[place], self._known[place] = byte, 1
+
+    @property
+    def whole(self) -> int:
+        """How many bytes from the start on have come in."""
+        first_gap = self._known.find(0)
+        return len(self._known) if first_gap < 0 else first_gap
 
 
 def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
@@ -47,7 +78,7 @@ def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
 def extensions_of_body(hello: bytes) -> list[tuple[int, bytes]]:
     """The extensions, (type, body), of a ClientHello body without records, type and length. Raises HelloError."""
     try:
-        ciphers = _RANDOM_END + 1 + hello[_RANDOM_END]
+        ciphers = RANDOM_END + 1 + hello[RANDOM_END]
         length = _NUMBER.unpack_from(hello, ciphers)[0]
         if length % 2:
             raise HelloError("half a cipher suite, after which readers go on at different places")

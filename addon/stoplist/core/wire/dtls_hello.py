@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE
 from stoplist.core.hosts import HostError
-from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
+from stoplist.core.wire.client_hello import MAX_HELLO, RANDOM_END, HelloError, Pieces, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
 
 MAX_HELLOS = 16
@@ -30,7 +30,6 @@ _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _MAJOR_VERSION = b"\xfe"
 _VERSION_BEFORE_THE_STANDARD = b"\x01\x00"
-_RANDOM_END = 34
 
 
 def is_dtls(datagram: bytes) -> bool:
@@ -81,8 +80,8 @@ class DtlsHellos:
             if len(self._messages) > MAX_HELLOS:
                 raise HelloError("too many ClientHellos")
         message.add(int.from_bytes(fragment[1:4]), int.from_bytes(fragment[6:9]), fragment[_FRAGMENT_SIZE:])
-        if message.is_whole and not message.is_judged:
-            verdict = self._judged(extensions_of_body(_without_cookie(bytes(message.body))))
+        if not message.is_judged and (body := message.body) is not None:
+            verdict = self._judged(extensions_of_body(_without_cookie(body)))
             if not verdict.passes:
                 raise RefusedError(verdict)
             message.is_judged = True
@@ -95,22 +94,19 @@ class _Message:
     def __init__(self, length: int) -> None:
         if length > MAX_HELLO:
             raise HelloError("the ClientHello is too long")
-        self.body = bytearray(length)
-        self._known = bytearray(length)
-        """One byte for each byte of `body`: 1 where that byte has come in."""
+        self._length = length
+        self._pieces = Pieces(length)
         self.is_judged = False
 
     @property
-    def is_whole(self) -> bool:
-        return 0 not in self._known
+    def body(self) -> bytes | None:
+        """The message once it is whole."""
+        return bytes(self._pieces.data) if self._pieces.whole == self._length else None
 
     def add(self, length: int, offset: int, data: bytes) -> None:
-        if length != len(self.body) or offset + len(data) > length:
+        if length != self._length:
             raise HelloError("a fragment that is not of this message")
-        for place, byte in enumerate(data, offset):
-            if self._known[place] and self.body[place] != byte:
-                raise HelloError("the same place of the handshake was said in two ways")
-            self.body[place], self._known[place] = byte, 1
+        self._pieces.add(offset, data)
 
 
 def _has_version(datagram: bytes) -> bool:
@@ -138,7 +134,7 @@ def _fragments(datagram: bytes) -> Iterator[bytes]:
 def _without_cookie(hello: bytes) -> bytes:
     """The body of a ClientHello as TLS has it, without the cookie that follows the session id. Raises HelloError."""
     try:
-        cookie = _RANDOM_END + 1 + hello[_RANDOM_END]
+        cookie = RANDOM_END + 1 + hello[RANDOM_END]
         return hello[:cookie] + hello[cookie + 1 + hello[cookie] :]
     except IndexError:
         raise HelloError("the ClientHello is cut off") from None

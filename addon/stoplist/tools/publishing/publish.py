@@ -130,8 +130,7 @@ def build_list(
 def _lists_before(list_id: str, compare_with: Path | None, output: Path) -> dict[Path, Envelope]:
     """The older lists of this name: the one to compare with, and the one that `output` holds, if it holds any."""
     found = {}
-    for path in {compare_with, output} - {None}:
-        assert path is not None
+    for path in (output, *([compare_with] if compare_with is not None else [])):
         with suppress(StoplistError):  # there is none yet, or something else is replaced
             envelope = read_envelope(path)
             if envelope.header.list == list_id:

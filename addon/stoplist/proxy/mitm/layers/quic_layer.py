@@ -36,7 +36,7 @@ from mitmproxy.tls import ClientHelloData
 
 from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
-from stoplist.core.wire.client_hello import MAX_HELLO, HelloError, extensions_of_body
+from stoplist.core.wire.client_hello import HelloError, Pieces, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
 from stoplist.core.wire.dtls_hello import DtlsHellos
 from stoplist.proxy.judge import Judge
@@ -227,9 +227,7 @@ class _Begun:
     def __init__(self, version: int, destination: bytes) -> None:
         self._keys = CryptoPair()
         self._keys.setup_initial(cid=destination, is_client=False, version=version)
-        self._said = bytearray()
-        self._known = bytearray()
-        """One byte for each byte of `_said`: 1 where that byte has come in."""
+        self._pieces = Pieces()
         self._judged_to = 0
         self.waiting: list[bytes] = []
         """Datagrams that wait for the rest of a ClientHello."""
@@ -241,36 +239,23 @@ class _Begun:
     @property
     def is_settled(self) -> bool:
         """Whether all bytes that came in were judged."""
-        return len(self._said) == self._judged_to
+        return len(self._pieces.data) == self._judged_to
 
     def read(self, payload: bytes, judged: Judged) -> None:
         """Add the handshake bytes of a packet, and judge each ClientHello that is whole. Raises RefusedError."""
         try:
             for offset, data in _handshake(payload):
-                self._add(offset, data)
+                self._pieces.add(offset, data)
             self._judge(judged)
         except (HelloError, BufferReadError, ValueError):
             raise RefusedError(AMBIGUOUS) from None
         except HostError:
             raise RefusedError(UNREADABLE) from None
 
-    def _add(self, offset: int, data: bytes) -> None:
-        end = offset + len(data)
-        if end > MAX_HELLO:
-            raise HelloError("the ClientHello does not end")
-        if end > len(self._said):
-            self._known += bytes(end - len(self._said))
-            self._said += bytes(end - len(self._said))
-        for place, byte in enumerate(data, offset):
-            if self._known[place] and self._said[place] != byte:
-                raise HelloError("the same place of the handshake was said in two ways")
-            self._said[place], self._known[place] = byte, 1
-
     def _judge(self, judged: Judged) -> None:
-        first_gap = self._known.find(0)
-        whole = len(self._known) if first_gap < 0 else first_gap
+        whole = self._pieces.whole
         while whole - self._judged_to >= 4:
-            message = self._said[self._judged_to : whole]
+            message = self._pieces.data[self._judged_to : whole]
             length = 4 + int.from_bytes(message[1:4])
             if message[0] != _CLIENT_HELLO:
                 raise HelloError("a handshake that does not begin with a ClientHello")
