@@ -208,6 +208,6 @@ def test_a_policy_whose_port_is_taken_is_not_taken_up(net: Network, desk: Desk, 
         desk.policy.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
         gate.process.wait_for("'metrics' has changed in the policy; restart the gate to apply it")
         gate.process.send(signal.SIGHUP)
-        gate.process.wait_for("the program or policy on disk does not start")
+        gate.process.wait_for("not renewed")
     assert _ask(net, port, "/readyz")[0] == 200
     desk.policy.write_text(text)
