@@ -12,8 +12,8 @@ import click
 from stoplist import clock, files
 from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
 from stoplist.cli.printing import number
+from stoplist.tools.output import report_formats, rollout_formats
 from stoplist.tools.reports import report as reporting
-from stoplist.tools.reports import report_output
 from stoplist.tools.reports import rollout as rolling
 
 
@@ -36,7 +36,7 @@ class _Day(click.ParamType[date]):
 @click.option(
     "--format",
     "wanted",
-    type=click.Choice(list(report_output.FORMATS)),
+    type=click.Choice(list(report_formats.FORMATS)),
     help="Default: the format that the name of FILE ends in, or else table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
@@ -72,12 +72,12 @@ def report(
     """
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
-    wanted = wanted or report_output.format_of(output.name if output else "")
+    wanted = wanted or report_formats.format_of(output.name if output else "")
     if wanted == "html" and output is None and sys.stdout.isatty():
         raise click.UsageError("HTML is not printed to a terminal; name a file: -o report.html")
     states = [state_dir_of(policy, state_dir), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
-    data = report_output.FORMATS[wanted](made)
+    data = report_formats.FORMATS[wanted](made)
     if output is None:
         click.echo(data, nl=False)
     else:
@@ -94,7 +94,9 @@ def report(
     "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Default: the first day with counts."
 )
 @click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
-@click.option("--format", "wanted", type=click.Choice(list(rolling.FORMATS)), default="table", show_default=True)
+@click.option(
+    "--format", "wanted", type=click.Choice(list(rollout_formats.FORMATS)), default="table", show_default=True
+)
 @click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
@@ -120,4 +122,4 @@ def rollout(
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
     states = [state_dir_of(policy, state_dir), *others]
     made = rolling.make(policy, states, since=since, until=until, now=clock.now())
-    click.echo(rolling.FORMATS[wanted](made), nl=False)
+    click.echo(rollout_formats.FORMATS[wanted](made), nl=False)

@@ -11,8 +11,8 @@ from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
 from stoplist.cli.printing import number
 from stoplist.tools import progress
+from stoplist.tools.output import trial_formats, trial_words
 from stoplist.tools.trial import trial as trying
-from stoplist.tools.trial import trial_output
 from stoplist.tools.trial.logs import formats
 
 
@@ -38,7 +38,7 @@ from stoplist.tools.trial.logs import formats
     type=FILE,
     help="A file of well-known sites, one per line. Count how many of the hosts that would be stopped are among them.",
 )
-@click.option("--output", "shown", type=click.Choice(list(trial_output.FORMATS)), default="table", show_default=True)
+@click.option("--output", "shown", type=click.Choice(list(trial_formats.FORMATS)), default="table", show_default=True)
 @click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
 @click.option("--exact", is_flag=True, help="Print exact numbers, neither hidden nor rounded. Keep them to yourself.")
 @click.option(
@@ -78,7 +78,7 @@ def trial(
         clock.now(),
         lambda batches, total: progress.shown(batches, "reading", total, lambda batch: batch.consumed, every=1),
     )
-    data = trial_output.FORMATS[shown](tried.trial)
+    data = trial_formats.FORMATS[shown](tried.trial)
     is_private = exact or reveal
     if target is None:
         click.echo(data, nl=False)
@@ -88,7 +88,7 @@ def trial(
     for warning in tried.warnings:
         click.echo(f"warning: {warning}", err=True)
     if is_private:
-        click.echo(f"warning: {trial_output.REVEALED if reveal else trial_output.EXACT}", err=True)
+        click.echo(f"warning: {trial_words.REVEALED if reveal else trial_words.EXACT}", err=True)
     for unparsable in tried.unparsable:
         first = f", the first: {', '.join(map(str, unparsable.told))}" if unparsable.told else ""
         click.echo(f"{unparsable.name}: {number(unparsable.lines, 'unparsable line')}{first}", err=True)

@@ -79,6 +79,10 @@ class Period:
         starts = day.starts + (int(now) - day.starts) // _HOUR * _HOUR
         return cls(starts, min(starts + _HOUR, day.ends), _hour_name(datetime.fromtimestamp(starts, zone)))
 
+    def through(self, last: Self) -> str:
+        """The words for the range from this period to the last one: `2026-11-01 to 2026-11-30`."""
+        return self.name if self == last else f"{self.name} to {last.name}"
+
     def seconds_left(self, now: float) -> float:
         """How many seconds the period stays open, 0 once it has closed."""
         return max(0.0, self.ends - now)

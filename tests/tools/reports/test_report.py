@@ -25,12 +25,12 @@ from stoplist.core.counts import Cell, Count, Disclosure, Outcome, Period, Perio
 from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
+from stoplist.tools.output.report_data import as_csv, as_json
+from stoplist.tools.output.report_formats import FORMATS, format_of
+from stoplist.tools.output.report_html import as_html
+from stoplist.tools.output.report_table import as_table
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Coverage, ListEvent, Report
-from stoplist.tools.reports.report_data import as_csv, as_json
-from stoplist.tools.reports.report_html import as_html
-from stoplist.tools.reports.report_output import FORMATS, format_of
-from stoplist.tools.reports.report_table import as_table
 from stoplist.tools.selftest.results import NotPassed, SelfTests, as_line
 from stoplist.tools.selftest.self_test import Check, CheckName, CheckState, Result, SelfTest
 from tests.examples import examples

@@ -11,6 +11,7 @@ import pytest
 
 from stoplist.core.counts import Cell, Outcome
 from stoplist.errors import StoplistError
+from stoplist.tools.output import rollout_formats
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports import rollout as rolling
 from tests.fixed_time import NOW
@@ -29,7 +30,7 @@ def rollout(site: Site, states: Sequence[Path] | None = None) -> rolling.Rollout
 
 
 def table(site: Site) -> str:
-    return rolling.as_table(rollout(site)).decode()
+    return rollout_formats.as_table(rollout(site)).decode()
 
 
 def words(site: Site) -> str:
@@ -48,7 +49,7 @@ def test_the_numbers_are_those_of_the_report(site: Site) -> None:
     made = rollout(site)
     report = site.report()
     expected = [row.shown.requests for row in report.rows if row.outcome is Outcome.OBSERVED]
-    fields = json.loads(rolling.as_json(made))
+    fields = json.loads(rollout_formats.as_json(made))
     (worst,) = fields["lists"]
     assert [each["requests"] for each in worst["counts"]] == expected == [1235, None, 40]
     assert worst["total"] == fields["total"] == {"requests": 1275, "complete": False}
@@ -61,7 +62,7 @@ def test_the_numbers_are_those_of_the_report(site: Site) -> None:
     assert "observed in 3 of 20 days" in said
     for exact in ("1237", "1,237", "77", "900"):
         assert exact not in said
-        assert exact not in rolling.as_json(made).decode()
+        assert exact not in rollout_formats.as_json(made).decode()
 
 
 def test_it_says_over_which_periods_nothing_was_observed(site: Site) -> None:
@@ -71,7 +72,7 @@ def test_it_says_over_which_periods_nothing_was_observed(site: Site) -> None:
     assert "List worst-of, observed in 2 of 20 days" in said
     assert re.search(r"2026-11-01 +7 +20 +24\.0\n +2026-11-02 to 2026-11-03  not observed\n", said)
     assert re.search(r"2026-11-04 +7 +30 +2\.0\n", said)
-    assert json.loads(rolling.as_json(rollout(site)))["periods_observed"] == ["2026-11-01", "2026-11-04"]
+    assert json.loads(rollout_formats.as_json(rollout(site)))["periods_observed"] == ["2026-11-01", "2026-11-04"]
 
 
 def test_versions_and_lists_are_added_up_as_a_report_adds_them_up(site: Site) -> None:

@@ -20,11 +20,11 @@ from stoplist.core.decide import Action, decide
 from stoplist.core.hosts import Host
 from stoplist.core.lists.digests import DigestSet
 from stoplist.errors import StoplistError
+from stoplist.tools.output.trial_formats import FORMATS, as_html, as_json, as_table
 from stoplist.tools.trial import trial as trying
 from stoplist.tools.trial.distinct_hosts import DistinctHosts
 from stoplist.tools.trial.logs.reading import Batch
 from stoplist.tools.trial.trial import NO_DAY, Outcomes, Trial, TrialOptions
-from stoplist.tools.trial.trial_output import FORMATS, as_html, as_json, as_table
 from tests.examples import examples
 from tests.fixed_time import NOW
 from tests.published import Publisher

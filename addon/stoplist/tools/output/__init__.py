@@ -1,4 +1,4 @@
-"""The output of results: text for a terminal, HTML in one file, and the drawing of a chart.
+"""The output of reports, rollouts and trials: as a table, CSV, JSON, or one page of HTML with its chart.
 
-The package holds the words and numbers that several results share, so that they read alike.
+Each format only writes what a result holds. The words around the numbers are shared, so that all formats read alike.
 """

@@ -162,7 +162,7 @@ class _Pen:
         placed = enumerate(periods, first)
         for kind, group in itertools.groupby(placed, lambda each: in_force[each[1]]):
             run = list(group)
-            title = f"{span(run[0][1], run[-1][1])}: {kind}"
+            title = f"{run[0][1].through(run[-1][1])}: {kind}"
             yield Run(round(run[0][0] * self.slot, 4), round(len(run) * self.slot, 4), kind, title)
 
     def ticks(self, periods: Sequence[Period], first: int) -> Iterator[Tick]:
@@ -170,11 +170,6 @@ class _Pen:
         for number, (period, label) in enumerate(_marks(periods, _MOST_TICKS * len(periods) * self.slot / 100)):
             x = round(places[period] * self.slot, 4)
             yield Tick(x, label if x < _LAST_LABEL else "", number % 2 == 1 or x >= _LAST_NARROW_LABEL)
-
-
-def span(first: Period, last: Period) -> str:
-    """The words for a range of periods."""
-    return first.name if first == last else f"{first.name} to {last.name}"
 
 
 def _is_up(outcome: Outcome) -> bool:

@@ -92,6 +92,11 @@ class Report:
     policy_tests: PolicyTests
     self_tests: SelfTests | None
 
+    @property
+    def range(self) -> str:
+        """The words for the periods of the report."""
+        return self.periods[0].through(self.periods[-1]) if self.periods else "no period has closed yet"
+
 
 def make(
     policy: Path,

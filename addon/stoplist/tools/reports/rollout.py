@@ -11,9 +11,7 @@ Rules
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,13 +19,9 @@ from pathlib import Path
 from stoplist import loading
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
 from stoplist.core.policy.models import Policy
-from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.tools.output import plot
-from stoplist.tools.output.text import columns, numbered, utc, wrapped, write
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.words import range_of, rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ def make(policy: Path, states: Sequence[Path], *, since: date | None, until: dat
     rows = [row for row in report.rows if row.list is not None and row.outcome is Outcome.OBSERVED]
     if not rows:
         raise StoplistError(
-            f"nothing was observed ({range_of(report)})",
+            f"nothing was observed ({report.range})",
             hint=_how_to_begin(loading.read_policy(policy).policy),
             place=str(policy),
         )
@@ -91,141 +85,3 @@ def _how_to_begin(policy: Policy) -> str:
     if policy.observe_clients or not all(policy.enforces(wanted) for wanted in policy.lists):
         return f"the policy observes: ask again after a full {policy.counts.period} of observing"
     return "begin with 'mode: observe' for the policy or one of its lists, or with 'observe_clients: [10.7.0.0/16]'"
-
-
-# Words
-
-
-def _sentence(rollout: Rollout, what: str, shown: Shown, hidden: int) -> str:
-    """What enforcing would have stopped, in words."""
-    report = rollout.report
-    least, length = report.disclosure.hide_below, report.length
-    if shown.requests is None:
-        return (
-            f"Enforcing {what} would have stopped few requests or none: the number of each {length} is under {least}, "
-            "and hidden."
-        )
-    more = f", and fewer than {least} each in {numbered(hidden, 'number')} that {_are(hidden)} hidden" if hidden else ""
-    return f"Enforcing {what} would have stopped about {numbered(shown.requests, 'request')}{more}."
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _when(rollout: Rollout, rows: Sequence[Row]) -> str:
-    periods = len({row.period for row in rows})
-    return f"observed in {periods:,} of {numbered(len(rollout.report.periods), rollout.report.length)}"
-
-
-def _reading(rollout: Rollout) -> list[str]:
-    return [
-        "The numbers count requests that passed, and that enforcing would have stopped. They are requests of observed "
-        "clients: of all clients if the policy or the list observes, otherwise of those in 'observe_clients'. A list "
-        "that is observed beside an enforced one counts only requests that the enforced one does not stop.",
-        "A tunnel that passes counts as one request, even if it carries many; enforcing would stop each of them "
-        "separately. The numbers cannot show how a client would go on after a stop.",
-        *rules(rollout.report),
-    ]
-
-
-# A table
-
-
-def as_table(rollout: Rollout) -> bytes:
-    """Plain text for a terminal of 80 columns."""
-    report = rollout.report
-    parts = [f"What enforcing would have done: {report.operator}", ""]
-    facts = [("Range", range_of(report)), ("Time zone", str(report.time_zone)), ("Gates", f"{report.gates}")]
-    parts += [f"{name + ':':<14}{value}" for name, value in facts]
-    for each in rollout.lists:
-        parts += ["", f"List {each.list}, {_when(rollout, each.rows)}", "", *_table_of(rollout, each), ""]
-        parts += wrapped(_sentence(rollout, f"list {each.list}", each.total, each.hidden), "")
-    if len(rollout.lists) > 1:
-        hidden = sum(each.hidden for each in rollout.lists)
-        parts += ["", *wrapped(_sentence(rollout, "all that was observed", rollout.total, hidden), "")]
-    parts += ["", "How to read the numbers", ""]
-    for rule in _reading(rollout):
-        parts += wrapped(rule)
-    return "\n".join([*parts, ""]).encode()
-
-
-def _table_of(rollout: Rollout, observed: Observed) -> list[str]:
-    report = rollout.report
-    rows = [_cells(report, observed, row) for row in _lines(report, observed)]
-    shown = observed.total.requests
-    rows.append(["total shown", "", "hidden" if shown is None else f"{shown:,}", ""])
-    return columns(rows, [report.length, "serials", "would be stopped", "hours"], "<<>>")
-
-
-def _lines(report: Report, observed: Observed) -> Iterator[Row | list[Period]]:
-    """A row for each period in which the list was observed, and the stretches of periods between them."""
-    row_of = {row.period: row for row in observed.rows}
-    for is_observed, group in itertools.groupby(report.periods, lambda period: period in row_of):
-        periods = list(group)
-        if is_observed:
-            yield from (row_of[period] for period in periods)
-        else:
-            yield periods
-
-
-def _cells(report: Report, observed: Observed, line: Row | list[Period]) -> list[str]:
-    if not isinstance(line, Row):
-        return [plot.span(line[0], line[-1]), "not observed"]
-    return [
-        line.period.name,
-        " ".join(map(str, line.serials)),
-        write(line.shown, report.disclosure.hide_below),
-        f"{observed.seconds.get(line.period, 0) / 3600:.1f}",
-    ]
-
-
-# JSON
-
-
-def as_json(rollout: Rollout) -> bytes:
-    """One object. A hidden number is null."""
-    report = rollout.report
-    fields = {
-        "rollout": 1,
-        "made": format_time(report.made),
-        "version": report.version,
-        "operator": report.operator,
-        "time_zone": str(report.time_zone),
-        "period": report.length,
-        "first": report.periods[0].name,
-        "last": report.periods[-1].name,
-        "periods": len(report.periods),
-        "periods_observed": [period.name for period in rollout.periods],
-        "gates": report.gates,
-        "hide_below": report.disclosure.hide_below,
-        "round_to": report.disclosure.round_to,
-        "lists": [
-            {
-                "list": each.list,
-                "counts": [
-                    {
-                        "period": row.period.name,
-                        "starts": utc(row.period.starts),
-                        "ends": utc(row.period.ends),
-                        "serials": row.serials,
-                        "seconds": each.seconds.get(row.period, 0),
-                        **_shown(row.shown),
-                    }
-                    for row in each.rows
-                ],
-                "total": _shown(each.total),
-                "hidden_periods": each.hidden,
-            }
-            for each in rollout.lists
-        ],
-        "total": _shown(rollout.total),
-    }
-    return f"{json.dumps(fields, indent=2, ensure_ascii=False)}\n".encode()
-
-
-def _shown(shown: Shown) -> dict[str, object]:
-    return {"requests": shown.requests, "complete": shown.is_complete}
-
-
-FORMATS: Mapping[str, Callable[[Rollout], bytes]] = {"table": as_table, "json": as_json}

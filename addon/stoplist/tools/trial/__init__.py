@@ -1,4 +1,4 @@
 """The trial: what a policy would have done with the requests in logs.
 
-`logs/` reads the formats, `trial` judges and counts, and `trial_output` writes numbers that tell of nobody.
+`logs/` reads the formats, and `trial` judges and counts. `tools/output` writes numbers that tell of nobody.
 """

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from stoplist.tools.output.text import columns, wrapped, write, write_total
-from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.sections import ListSection, sections
-from stoplist.tools.reports.words import (
+from stoplist.tools.output.report_sections import ListSection, sections
+from stoplist.tools.output.report_words import (
     CHANGES,
     MEANINGS,
     NOT_PASSED,
@@ -21,6 +19,8 @@ from stoplist.tools.reports.words import (
     title,
     why_empty,
 )
+from stoplist.tools.output.text import columns, wrapped, write, write_total
+from stoplist.tools.reports.report import Report
 
 
 def as_table(report: Report) -> bytes:

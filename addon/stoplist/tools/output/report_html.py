@@ -5,10 +5,8 @@ from __future__ import annotations
 from stoplist.core.counts import Period
 from stoplist.tools.output import plot
 from stoplist.tools.output.html_page import page
-from stoplist.tools.output.text import write, write_total
-from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.sections import by_period, in_force, sections
-from stoplist.tools.reports.words import (
+from stoplist.tools.output.report_sections import by_period, in_force, sections
+from stoplist.tools.output.report_words import (
     CHANGES,
     MEANINGS,
     NOT_PASSED,
@@ -24,6 +22,8 @@ from stoplist.tools.reports.words import (
     title,
     why_empty,
 )
+from stoplist.tools.output.text import write, write_total
+from stoplist.tools.reports.report import Report
 
 
 def as_html(report: Report) -> bytes:

@@ -7,16 +7,11 @@ from datetime import datetime
 
 from stoplist.core.counts import Outcome
 from stoplist.core.times import format_time
-from stoplist.tools.output import plot
+from stoplist.tools.output.report_sections import Freshness, how_used
 from stoplist.tools.output.text import NOTHING, numbered
 from stoplist.tools.reports.report import ListEvent, Report
-from stoplist.tools.reports.sections import Freshness, how_used
 from stoplist.tools.selftest.results import NotPassed
 from stoplist.tools.selftest.self_test import CheckName, CheckState
-
-
-def range_of(report: Report) -> str:
-    return plot.span(report.periods[0], report.periods[-1]) if report.periods else "no period has closed yet"
 
 
 def title(report: Report) -> str:
@@ -26,7 +21,7 @@ def title(report: Report) -> str:
 def facts(report: Report) -> list[tuple[str, str]]:
     result = "passed" if report.policy_tests.passed else "FAILED"
     return [
-        ("Range", range_of(report)),
+        ("Range", report.range),
         ("Time zone", str(report.time_zone)),
         ("List kept by", report.authority),
         ("Gates", f"{report.gates}"),

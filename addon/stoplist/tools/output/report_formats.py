@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from stoplist.tools.output.report_data import as_csv, as_json
+from stoplist.tools.output.report_html import as_html
+from stoplist.tools.output.report_table import as_table
 from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.report_data import as_csv, as_json
-from stoplist.tools.reports.report_html import as_html
-from stoplist.tools.reports.report_table import as_table
 
 FORMATS: Mapping[str, Callable[[Report], bytes]] = {
     "table": as_table,

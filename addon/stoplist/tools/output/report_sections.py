@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stoplist.core.counts import Outcome, Period, Row, Shown, total
-from stoplist.tools.output import plot
 from stoplist.tools.reports.report import Coverage, Report
 
 
@@ -104,7 +103,7 @@ def _lines(report: Report, rows: Sequence[Row], coverage: Sequence[Coverage]) ->
     for (why, _), group in itertools.groupby(report.periods, lambda each: (note(each), note(each) or each)):
         periods = list(group)
         if why:
-            yield TableRow(plot.span(periods[0], periods[-1]), note=why)
+            yield TableRow(periods[0].through(periods[-1]), note=why)
             continue
         (period,) = periods
         found = coverage_of.get(period, [])

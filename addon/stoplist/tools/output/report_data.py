@@ -8,9 +8,9 @@ import json
 
 from stoplist.core.counts import Outcome, Period, Shown
 from stoplist.core.times import format_time
+from stoplist.tools.output.report_sections import sections
 from stoplist.tools.output.text import utc
 from stoplist.tools.reports.report import Report
-from stoplist.tools.reports.sections import sections
 
 _FIELDS = (
     *("period", "starts", "ends", "list", "outcome", "serials", "requests", "hidden", "complete"),
