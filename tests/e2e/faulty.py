@@ -21,6 +21,9 @@ place, fired = Path(sys.argv.pop(1)).open("r+b"), Path(sys.argv.pop(1)).open("ab
 shared = mmap.mmap(place.fileno(), 0)
 
 
+HOOKS = ("HookContext.", "ConnectionHooks.", "TlsHooks.", "RequestHooks.", "Stoplist.")
+
+
 class InjectedError(Exception):
     pass
 
@@ -30,10 +33,7 @@ def start(code: CodeType, _: int) -> object:
 
 
 def line(code: CodeType, number: int) -> object:
-    others = ("answer", "count_fault", "client_disconnected", "_keep_authority", "_look_at_authority")
-    is_hook = (
-        code.co_qualname.startswith(("HookBase.", "Hooks.", "Stoplist.", "TlsHooks.")) and code.co_name not in others
-    )
+    is_hook = code.co_qualname.startswith(HOOKS) and code.co_name not in ("count_fault", "client_disconnected")
     return at(code, str(number)) if is_hook else sys.monitoring.DISABLE
 
 

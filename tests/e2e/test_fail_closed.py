@@ -25,7 +25,8 @@ MODULES = {
     *("addresses", "client_hello", "conversations", "decide", "digests", "heads", "hosts", "openings"),
     *("answers", "asker", "certificates", "refusals"),
     *("epoll", "lane", "listener", "relay", "tunnel"),
-    *("addon", "hook_base", "hook_guard", "hooks", "lane_mode", "request_checks", "tls_hooks", "tls_settings"),
+    *("addon", "hook_guard", "lane_mode", "request_checks", "tls_settings"),
+    *("connection_hooks", "hook_context", "request_hooks", "tls_hooks"),
     *("first_layers", "http_layer", "next_layers"),
     *("background_tasks", "connector", "judge", "open_connections", "verdict_counter"),
 }
@@ -38,10 +39,9 @@ GUARDS = {
         "fail_closed:Guarded.__init__",
     ),
     "lane:Lane._give_up_late",  # a timer's, whenever a request comes
-    *("hooks:Hooks.answer", "hook_base:HookBase.count_fault", "http_layer:response", "refusals:refusal"),
+    *("hook_context:HookContext.count_fault", "http_layer:answer", "http_layer:response", "refusals:refusal"),
     *("log_allowlist:Faults.add", "hook_guard:refuse_client", "hook_guard:refuse_layer", "hook_guard:refuse_flow"),
     *("hook_guard:refuse_tls", "hook_guard:kill_flow"),
-    *("addon:Stoplist._keep_authority", "addon:Stoplist._look_at_authority"),  # by the clock, whatever is asked for
     *("hook_guard:refuse_connection", "next_layers:Refused._handle_event"),
 }
 AFTER = {
@@ -49,7 +49,7 @@ AFTER = {
     *("connector:Opened.close", "epoll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
     "conversations:TlsConversation.held_back",  # asked for when the server has ended
     "connector:Outbound._answered",  # forgets a lookup that has ended, whatever came of it
-    *("hooks:Hooks.client_disconnected", "open_connections:close_left"),
+    *("connection_hooks:ConnectionHooks.client_disconnected", "open_connections:close_left"),
 }
 """What the end of a tunnel comes through, after all was answered."""
 PLACE_SIZE = 256
@@ -91,7 +91,11 @@ class Faulty:
         result = request()
         self.at("")
         places = dict.fromkeys(self.fired.read_text()[before:].splitlines())
-        hooks = {line for line in places if re.fullmatch(r"(addon|hook_base|hooks|tls_hooks):\d+", line)}
+        hooks = {
+            line
+            for line in places
+            if re.fullmatch(r"(addon|connection_hooks|hook_context|request_hooks|tls_hooks):\d+", line)
+        }
         functions = {place for place in places if re.search(r":[A-Za-z_]", place) and place.split(":")[0] in MODULES}
         return result, [place for place in places if place in hooks | functions - GUARDS]
 

@@ -27,8 +27,8 @@ Raises the exceptions of mitmproxy; the client is closed then.
 """
 
 
-class AddOn(Protocol):
-    """The parts of the add-on that the lane uses."""
+class LaneContext(Protocol):
+    """What the lane shares with the hooks of mitmproxy."""
 
     judge: Judge
     outbound: Outbound
@@ -56,7 +56,7 @@ class Lane:
     """
 
     def __init__(
-        self, gate: AddOn, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
+        self, gate: LaneContext, loop: asyncio.AbstractEventLoop, hand_over: HandOver, *, asks_for_passwords: bool
     ) -> None:
         assert gate.judge.counter is not None
         self.gate = gate

@@ -1,14 +1,11 @@
-"""Stoplist: the mitmproxy add-on, from its load to its end. Its hooks are in hooks.py.
+"""Stoplist: the mitmproxy add-on, from its load to its end. Its hooks are in `hooks/`.
 
-The add-on opens the policy and the state; a worker follows its supervisor's rulesets instead. It serves metrics. At
-fixed intervals it writes counts, closes connections to hosts that do not pass any more, and takes up another CA.
+The add-on opens the policy and the state; a worker follows its supervisor's rulesets instead. It serves metrics.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import gc
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,14 +19,11 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.mode_servers import ServerInstance
 
 from stoplist import clock, loading, metrics, state_directory
-from stoplist.core.decide import (
-    Ruleset,
-)
+from stoplist.core.decide import Ruleset
 from stoplist.core.policy.values import ListenAddress
 from stoplist.errors import StoplistError, of_system
-from stoplist.proxy.background_tasks import BackgroundTasks
-from stoplist.proxy.counting.period_counts import BEAT_SECONDS, PeriodCounts
-from stoplist.proxy.counting.shared_counters import Number, SharedCounters
+from stoplist.proxy.counting.period_counts import PeriodCounts
+from stoplist.proxy.counting.shared_counters import SharedCounters
 from stoplist.proxy.counting.verdict_counter import VerdictCounter
 from stoplist.proxy.health import HealthCheck
 from stoplist.proxy.judge import Rulesets
@@ -38,9 +32,13 @@ from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
 from stoplist.proxy.mitm.fail_closed import Sentinel
 from stoplist.proxy.mitm.hazards import hazards
-from stoplist.proxy.mitm.hooks.hooks import Hooks
+from stoplist.proxy.mitm.hooks.connection_hooks import ConnectionHooks
+from stoplist.proxy.mitm.hooks.hook_context import HookContext
+from stoplist.proxy.mitm.hooks.request_hooks import RequestHooks
+from stoplist.proxy.mitm.hooks.tls_hooks import TlsHooks
 from stoplist.proxy.mitm.layers.next_layers import DNS_PORT
-from stoplist.proxy.mitm.tls_settings import GateCertificate, prepare
+from stoplist.proxy.mitm.periodic_work import PeriodicWork
+from stoplist.proxy.mitm.tls_settings import GateCertificate
 from stoplist.proxy.reload import ruleset_store
 from stoplist.proxy.reload.ca_in_force import CurrentCa
 from stoplist.proxy.workers.listening_sockets import ListeningSockets
@@ -50,8 +48,10 @@ from stoplist.state import State
 from stoplist.state_directory import StateLock
 
 
-class Stoplist(Hooks):
+class Stoplist:
     """The add-on. Its options name a policy and a state directory; without a ruleset nothing passes.
+
+    mitmproxy calls the hooks in `addons` as well, which share `context`.
 
     A process that writes its log by itself counts faults in `faults`. Without `faults` the add-on runs in the
     process of mitmdump, and keeps the log of that process quiet. A `worker` gets its rulesets from a supervisor.
@@ -60,9 +60,13 @@ class Stoplist(Hooks):
     name = "stoplist"
 
     def __init__(self, faults: log_allowlist.Faults | None = None, worker: Worker | None = None) -> None:
-        super().__init__(
-            faults or log_allowlist.Faults(), worker.listening if worker is not None else ListeningSockets()
+        self.context = HookContext(
+            faults or log_allowlist.Faults(),
+            worker.listening if worker is not None else ListeningSockets(),
+            self._own_addresses,
         )
+        tls_hooks = TlsHooks(self.context)
+        self.addons = (ConnectionHooks(self.context, tls_hooks.judge_hello), tls_hooks, RequestHooks(self.context))
         self._worker = worker
         self._is_guest = faults is None
         self._period_counts: PeriodCounts | None = None
@@ -70,7 +74,7 @@ class Stoplist(Hooks):
         self._lock = StateLock()
         self.is_ready = False
         """Whether the gate takes requests."""
-        self._tasks = BackgroundTasks()
+        self._periodic_work: PeriodicWork | None = None
 
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
@@ -82,7 +86,7 @@ class Stoplist(Hooks):
         if "mode" in updated:
             self._follow_modes()
         if self._is_guest and self.is_ready:
-            self._is_recorded = bool(hazards(ctx.master))
+            self.context.is_recorded = bool(hazards(ctx.master))
         if "stoplist_policy" not in updated and "stoplist_state_dir" not in updated:
             return
         if not ctx.options.stoplist_policy:
@@ -109,14 +113,14 @@ class Stoplist(Hooks):
             if lock is not self._lock:
                 lock.release()
             raise
-        was_running = bool(self._tasks)
+        was_running = self._periodic_work is not None
         self._close()
         if lock is not self._lock:
             self._lock.release()
             self._lock = lock
-        self._current_ca, self._certificate, self.judge.store = current_ca, certificate, opened
-        self.judge.counter, self._period_counts, self._endpoint = counter, period_counts, endpoint
-        self.outbound.install(ctx.master.event_loop)
+        self.context.current_ca, self.context.certificate, self.context.judge.store = current_ca, certificate, opened
+        self.context.judge.counter, self._period_counts, self._endpoint = counter, period_counts, endpoint
+        self.context.outbound.install(ctx.master.event_loop)
         if was_running:
             self.running()
 
@@ -177,15 +181,15 @@ class Stoplist(Hooks):
         ]
         if any(isinstance(mode, mode_specs.DnsMode) for mode in wanted):
             servers = mitmproxy_rs.dns.get_system_dns_servers()
-            self._resolver = (servers[0], DNS_PORT) if servers else None
-        self.outbound.trusted = frozenset(trusted)
+            self.context.resolver = (servers[0], DNS_PORT) if servers else None
+        self.context.outbound.trusted = frozenset(trusted)
 
-    def _listening(self) -> list[tuple[str, int]]:
+    def _own_addresses(self) -> list[tuple[str, int]]:
         others = self._worker.own if self._worker is not None else []
-        return super()._listening() + others + ([self._endpoint.address] if self._endpoint is not None else [])
+        return _proxy_addresses() + others + ([self._endpoint.address] if self._endpoint is not None else [])
 
     def running(self) -> None:
-        if self.judge.store is None:
+        if self.context.judge.store is None:
             log_allowlist.say(records.NoPolicy())
             return
         passwords = ctx.master.addons.get("proxyauth")
@@ -194,85 +198,53 @@ class Stoplist(Hooks):
             self._close()
             return
         if self._is_guest:
-            log_allowlist.hush(self.faults)
+            log_allowlist.hush(self.context.faults)
             found = hazards(ctx.master)
-            self._is_recorded = bool(found)
+            self.context.is_recorded = bool(found)
             for hazard in found:
                 log_allowlist.say(hazard)
             say_where(ctx.master.addons.get("proxyserver").servers)
-        self._lock.say(str(ListenAddress(*address)) for address in super()._listening())
-        self.judge.store.watch()
+        self._lock.say(str(ListenAddress(*address)) for address in _proxy_addresses())
+        self.context.judge.store.watch()
         if self._endpoint is not None:
             log_allowlist.say(records.MetricsAt(str(ListenAddress(*self._endpoint.address))))
         self.is_ready = True
-        self._tasks.start(self._beat())
-        self._tasks.start(self._keep_authority())
+        self._periodic_work = PeriodicWork(self.context, self._period_counts)
 
     def done(self) -> None:
         Sentinel.of(ctx.master).stand_in(self)
         self._close()
         self._lock.release()
-        self.connections.abort_all({})
+        self.context.connections.abort_all({})
 
     def _close(self) -> None:
         self.is_ready = False
         if self._endpoint is not None:
             self._endpoint.close()
-        self._tasks.cancel()
-        self.outbound.remove()
+        if self._periodic_work is not None:
+            self._periodic_work.end()
+        self.context.outbound.remove()
         if self._period_counts is not None:
             self._period_counts.beat(time.time())
-        if self.judge.store is not None:
-            self.judge.store.close()
-        self.faults.report()
-        self.judge.store = self.judge.counter = self._period_counts = self._endpoint = None
-        self._current_ca = self._certificate = None
+        if self.context.judge.store is not None:
+            self.context.judge.store.close()
+        self.context.faults.report()
+        self.context.judge.store = self.context.judge.counter = self._period_counts = self._endpoint = None
+        self._periodic_work = None
+        self.context.current_ca = self.context.certificate = None
 
     def _changed(self, _: ruleset_store.InForce) -> None:
         """The store's thread calls this when another ruleset is in force."""
         ctx.master.event_loop.call_soon_threadsafe(self._follow)
 
     def _follow(self) -> None:
-        if self.judge.store is not None:
-            self._tasks.start(self._close_stopped())
-            self._tasks.start(self._look_at_authority())
+        if self._periodic_work is not None:
+            self._periodic_work.ruleset_changed()
 
-    async def _beat(self) -> None:
-        while (counter := self.judge.counter) is not None:
-            seconds = BEAT_SECONDS
-            try:
-                if self._period_counts is not None:
-                    seconds = await asyncio.to_thread(self._period_counts.beat, time.time())
-            except Exception as error:
-                self.faults.add("beat", error)
-            await asyncio.sleep(seconds)
-            gc.collect()  # ended requests leave reference cycles, which would stay in memory while the gate is quiet
-            counter.counters.numbers[Number.FAULTS] += self.faults.report()
-            await self._close_stopped()
-            loop = asyncio.get_running_loop()
-            await self.connections.close_idle(loop.time() - ctx.options.tcp_timeout)
 
-    async def _keep_authority(self) -> None:
-        while self.judge.store is not None:
-            await self._look_at_authority()
-            await asyncio.sleep(self.judge.policy.watch.poll)
-
-    async def _look_at_authority(self) -> None:
-        try:
-            if (current_ca := self._current_ca) is not None:
-                await asyncio.to_thread(current_ca.look, self.judge.policy, clock.now())
-                await asyncio.to_thread(prepare, current_ca.current)
-        except Exception as error:
-            self.faults.add("keep_authority", error)
-
-    async def _close_stopped(self) -> None:
-        """Close connections to hosts that do not pass any more: a list or policy changed, or an exception ended."""
-        handlers = ctx.master.addons.get("proxyserver").connections
-        try:
-            await self.connections.close_stopped(self.judge, handlers, self.serves)
-        except Exception as error:
-            self.faults.add("close_stopped", error)
-            self.connections.abort_all(handlers)
+def _proxy_addresses() -> list[tuple[str, int]]:
+    """The places at which clients connect, (address, port)."""
+    return [address[:2] for address in ctx.master.addons.get("proxyserver").listen_addrs()]
 
 
 def say_where(servers: Iterable[ServerInstance[Any]]) -> None:

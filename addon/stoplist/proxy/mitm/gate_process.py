@@ -209,7 +209,7 @@ class _Ending:
         if self._worker is not None:
             self._worker.release()
         for _ in range(int(self._seconds / DRAIN_STEP_SECONDS)):
-            if not stoplist.connections.tunnels and not _has_streams(proxyserver.connections):
+            if not stoplist.context.connections.tunnels and not _has_streams(proxyserver.connections):
                 break
             await asyncio.sleep(DRAIN_STEP_SECONDS)
         self._master.shutdown()

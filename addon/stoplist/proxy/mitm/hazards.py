@@ -11,8 +11,6 @@ from types import ModuleType
 from mitmproxy.master import Master
 
 from stoplist.proxy.log import records
-from stoplist.proxy.mitm.fail_closed import Sentinel
-from stoplist.proxy.mitm.hooks.hooks import Hooks
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 """Environment variables that name a file to which mitmproxy writes the keys of its TLS towards servers."""
@@ -55,7 +53,7 @@ def _others(master: Master) -> list[str]:
     def is_ours(addon: object) -> bool:
         if isinstance(addon, ModuleType):  # a script
             return all(is_ours(each) for each in getattr(addon, "addons", (None,)))
-        return isinstance(addon, Hooks | Sentinel)
+        return type(addon).__module__.startswith("stoplist.")
 
     return sorted(
         name

@@ -43,14 +43,14 @@ class LaneServer(AsyncioServerInstance[LaneMode]):
 
     async def listen(self, host: str, port: int) -> Any:
         self._loop = asyncio.get_running_loop()
-        addon: Stoplist = ctx.master.addons.get("stoplist")
+        stoplist: Stoplist = ctx.master.addons.get("stoplist")
         lane = Lane(
-            addon,
+            stoplist.context,
             self._loop,
             self._hand_over,
             asks_for_passwords=bool(getattr(ctx.options, "proxyauth", None)),
         )
-        return [Listener(listening, lane) for listening in addon.listening.sockets(host, port)]
+        return [Listener(listening, lane) for listening in stoplist.context.listening.sockets(host, port)]
 
     async def _hand_over(
         self, client: socket.socket, data: bytes, opened: Opened | None, on_taken: Callable[[], None]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mitmproxy import flow, hooks, options
-from mitmproxy.addonmanager import AddonManager, safecall
+from mitmproxy.addonmanager import AddonManager, safecall, traverse
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.master import Master
 
@@ -23,7 +23,7 @@ class LeanMaster(Master):
 
 
 class _Addons(AddonManager):
-    """Holds add-ons that stay loaded, and that contain no other add-ons."""
+    """Holds add-ons that stay loaded."""
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]  # mitmproxy's
@@ -69,6 +69,7 @@ class _Addons(AddonManager):
     def _wanting(self, name: str) -> list[Callable[..., Any]]:
         found = self._callbacks.get(name)
         if found is None:
-            found = [getattr(addon, name) for addon in self.chain if callable(getattr(addon, name, None))]
+            addons = traverse(self.chain)
+            found = [getattr(addon, name) for addon in addons if callable(getattr(addon, name, None))]
             self._callbacks[name] = found
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mitmproxy import http, tls
 from mitmproxy.connection import Client
@@ -14,15 +14,21 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist.core.decide import FAULT
 from stoplist.page.refusals import refusal
+from stoplist.proxy.mitm.hooks.hook_context import HookContext
+from stoplist.proxy.mitm.layers.http_layer import answer
 from stoplist.proxy.mitm.layers.next_layers import Refused
 
-if TYPE_CHECKING:
-    from stoplist.proxy.mitm.hooks.hook_base import HookBase
-    from stoplist.proxy.mitm.hooks.hooks import Hooks
+
+class HasContext(Protocol):
+    """A class with hooks."""
+
+    @property
+    def context(self) -> HookContext:
+        """What the hooks share."""
 
 
-def guarded[H: HookBase, D](
-    refuse: Callable[[Any, D], None],
+def guarded[H: HasContext, D](
+    refuse: Callable[[D], None],
 ) -> Callable[[Callable[[H, D], None]], Callable[[H, D], None]]:
     """Make a hook fail closed: when it raises, count a fault and call `refuse` instead."""
 
@@ -34,9 +40,9 @@ def guarded[H: HookBase, D](
             except AddonHalt:
                 raise
             except Exception as error:
-                self.faults.add(hook.__name__, error)
-                refuse(self, data)
-                self.count_fault()
+                self.context.faults.add(hook.__name__, error)
+                refuse(data)
+                self.context.count_fault()
                 raise AddonHalt from None  # no other add-on may change a refusal
 
         return guarded
@@ -44,27 +50,27 @@ def guarded[H: HookBase, D](
     return decorate
 
 
-def refuse_client(_: HookBase, client: Client) -> None:
+def refuse_client(client: Client) -> None:
     client.error = "refused"
 
 
-def refuse_layer(_: HookBase, nextlayer: NextLayer) -> None:
+def refuse_layer(nextlayer: NextLayer) -> None:
     nextlayer.layer = Refused(nextlayer.context)
 
 
-def refuse_flow(hooks: Hooks, flow: http.HTTPFlow) -> None:
-    hooks.answer(flow, refusal(FAULT.reason))
+def refuse_flow(flow: http.HTTPFlow) -> None:
+    answer(flow, refusal(FAULT.reason))
 
 
-def kill_flow(_: HookBase, flow: http.HTTPFlow) -> None:
+def kill_flow(flow: http.HTTPFlow) -> None:
     flow.kill()
 
 
-def refuse_tls(_: HookBase, data: Any) -> None:
+def refuse_tls(data: Any) -> None:
     """Without a TLS connection object mitmproxy closes the client's connection."""
     if isinstance(data, tls.ClientHelloData):
         data.ignore_connection = False
 
 
-def refuse_connection(_: HookBase, data: ServerConnectionHookData) -> None:
+def refuse_connection(data: ServerConnectionHookData) -> None:
     data.server.error = "refused"

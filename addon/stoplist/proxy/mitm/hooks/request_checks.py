@@ -49,10 +49,6 @@ def is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
     return flow.response is not None and flow.response.status_code in (401, 407)
 
 
-def is_multiplexed(request: http.Request) -> bool:
-    return request.is_http2 or request.is_http3
-
-
 def remove_upgrade_to_http2(request: http.Request) -> None:
     """Remove a request to upgrade to HTTP/2 or TLS (RFC 7540, section 3.2; RFC 2817).
 

@@ -52,6 +52,21 @@ def response(answer: Answer) -> http.Response:
     return made
 
 
+def answer(flow: http.HTTPFlow, answer: Answer) -> None:
+    """Answer a request without a server."""
+    flow.request.headers.pop("expect", None)  # otherwise mitmproxy asks for the body of a request that ends here
+    flow.response = response(answer)
+    if flow.request.method == "HEAD":
+        flow.response.raw_content = b""  # the head keeps the length of the answer to a GET
+    if is_multiplexed(flow.request):
+        flow.response.headers.pop("Connection", None)  # RFC 9113, section 8.2.2
+
+
+def is_multiplexed(request: http.Request) -> bool:
+    """Whether a request came by HTTP/2 or HTTP/3."""
+    return request.is_http2 or request.is_http3
+
+
 def request(head: RequestHead) -> http.Request:
     """A parsed request head as a mitmproxy request."""
     return http.Request(

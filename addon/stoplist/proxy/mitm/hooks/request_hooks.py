@@ -1,0 +1,164 @@
+"""Request hooks: they judge what a CONNECT or a request names, and answer what does not pass."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+from mitmproxy.net.http.url import hostport
+from mitmproxy.proxy import mode_specs
+
+from stoplist import clock
+from stoplist.core.decide import (
+    AMBIGUOUS,
+    CLOSED,
+    DENIED,
+    NOT_FORWARDED,
+    PASS,
+    UNREADABLE,
+    Action,
+    Reason,
+    Verdict,
+    strictest,
+)
+from stoplist.core.hosts import Host, HostError, parse_authority
+from stoplist.page.answers import Subject
+from stoplist.page.asker import Asker
+from stoplist.page.refusals import UNREACHABLE, refusal
+from stoplist.proxy.mitm.hooks.hook_context import HookContext, address_of
+from stoplist.proxy.mitm.hooks.hook_guard import (
+    guarded,
+    kill_flow,
+    refuse_flow,
+)
+from stoplist.proxy.mitm.hooks.request_checks import (
+    has_body,
+    has_plain_target,
+    has_short_body,
+    is_asked_for_a_password,
+    remove_upgrade_to_http2,
+)
+from stoplist.proxy.mitm.layers.http_layer import answer, established, is_multiplexed, is_refused
+
+
+class RequestHooks:
+    """The hooks for CONNECT and for requests."""
+
+    def __init__(self, context: HookContext) -> None:
+        self.context = context
+        self._judge, self._connections = context.judge, context.connections
+
+    @guarded(refuse_flow)
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        if is_asked_for_a_password(flow):
+            return
+        try:
+            host, port = parse_authority(flow.request.data.authority)
+        except HostError:
+            self._refuse(flow, UNREADABLE)
+            return
+        client = address_of(flow.client_conn)
+        target = self._judge.verdict(host, client=client)
+        verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
+        verdict = strictest((verdict, self.context.judge_form(flow.client_conn, host)))
+        if target.action is Action.STOP and self.context.shows_pages():
+            # Not counted yet: a browser may open a tunnel and never ask for anything in it.
+            self._connections.end_here(flow.client_conn)
+            flow.response = established()
+        elif Action.STOP in (target.action, verdict.action):  # an answer that no browser shows
+            self._stop(flow, strictest((target, verdict)), page=False)
+        elif verdict.action is Action.REFUSE:
+            self._refuse(flow, verdict)
+        else:
+            flow.request.data.host = host.address
+            self._connections.passed(flow.client_conn, host)
+            self._judge.count(verdict)
+
+    @guarded(refuse_flow)
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """End a connection on which a CONNECT after other requests led nowhere.
+
+        mitmproxy would take the next requests for those of a tunnel: passwords for the gate would go on to a site.
+        """
+        if flow.response is not None and flow.response.status_code == 502:
+            _, _, error = (flow.response.text or "").partition(": ")
+            answer(flow, refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
+
+    def _judge_port(self, port: int | None) -> Verdict:
+        return PASS if port is None or self._judge.policy.tunnels.permits(port) else CLOSED
+
+    @guarded(refuse_flow)
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if is_asked_for_a_password(flow):
+            return
+        request, client = flow.request, flow.client_conn
+        target = flow.server_conn.address[0] if flow.server_conn.address else None
+        address = address_of(client)
+        names = (target, client.sni, request.data.host or None)
+        verdict = strictest((self._judge.verdict(*names, client=address), self._judge_fields(request, address)))
+        if is_multiplexed(request) and not has_plain_target(request):
+            verdict = strictest((verdict, AMBIGUOUS))
+        if target is None and verdict.passes:
+            host = Host.parse(request.data.host)
+            verdict = strictest((verdict, self.context.judge_form(client, host, ends_tls=request.scheme == "https")))
+        if verdict.action is Action.STOP:
+            if not has_short_body(request):
+                self._judge.count(verdict)
+                flow.kill()
+                return
+            self._stop(flow, verdict, page=True)
+            if self._connections.ends_here(client) and not is_multiplexed(request):
+                # The host may be off the list a moment later: the client must ask again from the start.
+                assert flow.response is not None
+                flow.response.headers["Connection"] = "close"
+        elif verdict.action is Action.REFUSE:
+            self._refuse(flow, verdict)
+        elif self._connections.ends_here(client):
+            self._refuse(flow, NOT_FORWARDED)
+        else:
+            host = Host.parse(request.data.host or target or "")
+            request.data.host = host.address
+            request.stream = True
+            if target is None and not is_multiplexed(request) and "host" not in request.headers:
+                # Without it the server serves its first site, whichever that is (RFC 9112, section 3.2.2).
+                request.headers["Host"] = hostport(request.scheme, host.name, request.port)
+            remove_upgrade_to_http2(request)
+            if not is_multiplexed(request) and has_body(request):
+                # A server that leaves the body unread reads it as the next request: no request may follow.
+                request.headers["Connection"] = "close"
+            if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
+                request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
+            self._connections.passed(client, host)
+            self.context.count(client, target, verdict)
+
+    def _judge_fields(self, request: http.Request, client: str) -> Verdict:
+        """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
+        fields = [value for name, value in request.headers.fields if name.lower() == b"host"]
+        if len(fields) > 1:
+            return AMBIGUOUS
+        if request.data.authority:
+            fields.append(request.data.authority)
+        try:
+            hosts = [parse_authority(value)[0] for value in fields]
+        except HostError:
+            return UNREADABLE
+        agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
+        return strictest((self._judge.verdict(*hosts, client=client), agree)) if hosts else PASS
+
+    def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
+        in_force, request = self._judge.in_force, flow.request
+        asker = Asker.of(request.method, request.path, request.headers)
+        if not in_force.page.is_switch(asker):
+            self._judge.count(verdict, page=page)
+        if verdict.reason is Reason.CHECK_HOST:
+            answer(flow, in_force.page.answer(asker, Subject.CHECK, in_force.ruleset.age(verdict, clock.now())))
+        else:
+            subject = Subject.RECORDED if self.context.is_recorded else Subject.STOPPED
+            answer(flow, in_force.page.answer(asker, subject))
+
+    def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
+        answer(flow, self._judge.refuse(verdict))
+
+    @guarded(kill_flow)
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Relay bodies as they come, without keeping them in memory."""
+        if flow.response is not None and flow.response.status_code != 101:
+            flow.response.stream = True
