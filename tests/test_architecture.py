@@ -17,6 +17,9 @@ PRIVATE_NAMES = PACKAGE / "proxy" / "mitm" / "private_names.py"
 MAX_MODULES = 14
 """In one package: more than about a dozen are no longer seen at a glance."""
 
+MAX_LINES = 400
+"""In one module: more than that holds several jobs."""
+
 
 def _name(module: Path) -> str:
     return str(module.relative_to(PACKAGE))
@@ -40,6 +43,11 @@ def _private_imports(module: Path) -> Iterator[str]:
             case _:
                 continue
         yield from (each for each in imported if any(part[0] == "_" != part[1:2] for part in each.split(".")))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_a_module_is_short_enough_for_one_job(module: Path):
+    assert len(module.read_text().splitlines()) <= MAX_LINES
 
 
 def test_no_two_public_classes_have_one_name():

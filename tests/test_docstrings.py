@@ -18,6 +18,7 @@ MODULES = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if ">>> " in path.read_text() or "def parse" in path.read_text()
 ]
+OTHER_PARSERS = {"day_of", "extensions_of_body", "host_of", "read_domains", "server_name"}
 TOO_LONG = {"stoplist.certificates.CertificateAuthority.parse", "stoplist.core.policy.text.PolicyText.parse"}
 """What these parse is longer than an example should be; tests/pki.py and policies/ have some."""
 
@@ -32,7 +33,7 @@ def _parsers(module: ModuleType) -> dict[str, str]:
     for place, names in places:
         for name, value in names.items():
             function = getattr(value, "__func__", value)
-            is_parser = name == "parse" or name.startswith("parse_")
+            is_parser = name == "parse" or name.startswith("parse_") or name in OTHER_PARSERS
             if is_parser and inspect.isfunction(function) and function.__module__ == module.__name__:
                 found[f"{place}.{name}"] = function.__doc__ or ""
     return found

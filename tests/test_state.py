@@ -20,8 +20,9 @@ from stoplist.core.counts import Cell, Count, Outcome, Period, cells_of
 from stoplist.core.lists.keys import ListKey
 from stoplist.core.lists.signed_list import NO_HISTORY, Seen
 from stoplist.errors import StoplistError
-from stoplist.state import JOURNAL_ROWS, State
+from stoplist.state import State
 from stoplist.state_database import DATABASE, VERSION
+from stoplist.state_records import JOURNAL_ROWS
 from tests.disks import tiny_disk
 from tests.fixed_time import NOW
 from tests.keys import LIST_KEY, make_list, new_ed25519, open_list

@@ -27,7 +27,6 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,58 +37,11 @@ from stoplist.core.lists.list_header import ListHeader
 from stoplist.core.lists.signed_list import History, Seen, SignedList
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
+from stoplist.state_records import CHANGED, EXCEPTED, EXCEPTIONS, JOURNAL_ROWS, WITHDRAWN, Entry, Held, RememberedList
 
 COPIES = "lists"
 RELEASE_STAMP = "released"
 """The file that the state writes when a person releases a held list, so that a running gate looks again."""
-EXCEPTIONS = EXCEPTED, WITHDRAWN = "excepted", "withdrawn"
-"""Results in the journal that are about exceptions of a policy."""
-CHANGED = "changed"
-"""The result in the journal that is about the keys of a policy."""
-OF_POLICIES = (*EXCEPTIONS, CHANGED)
-JOURNAL_ROWS = 10_000
-"""How many rows the journal keeps; it drops the oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class RememberedList:
-    """The list that is in force for a list file."""
-
-    header: ListHeader
-    signers: tuple[str, ...]
-    since: str
-    payload_digest: bytes
-
-    @property
-    def seen(self) -> Seen:
-        return Seen(self.header.list, self.header.serial, self.payload_digest)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A list that waits for a person's release."""
-
-    file: str
-    list: str
-    serial: int
-    payload_digest: bytes
-    why: str
-    since: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the journal. `result` is activated, refused, held or released for a list file. It is excepted or
-    withdrawn, with no list, for an exception of a policy, and changed for the policy itself. `why` holds no value of
-    a policy except the reasons of exceptions."""
-
-    time: str
-    file: str
-    result: str
-    list: str | None
-    serial: int | None
-    why: str
-    signers: tuple[str, ...]
 
 
 class State:

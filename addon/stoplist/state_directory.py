@@ -48,9 +48,12 @@ class Holder:
     pid: int | None = None
     listening: tuple[str, ...] = ()
 
+    @property
+    def process(self) -> str:
+        return f"process {self.pid}" if self.pid is not None else "an unknown process"
+
     def __str__(self) -> str:
-        process = f"process {self.pid}" if self.pid is not None else "an unknown process"
-        return process + (f", listening at {', '.join(self.listening)}" if self.listening else "")
+        return self.process + (f", listening at {', '.join(self.listening)}" if self.listening else "")
 
 
 class StateLock:

@@ -11,13 +11,15 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
+
+import dns.message
 
 from tests.e2e.network import CLIENT_ADDRESS, ORIGIN_ADDRESS, Network
 
@@ -109,6 +111,8 @@ type Ask = Callable[[socket.socket, str], None]
 class Door(StrEnum):
     HTTP = "regular"
     SOCKS = "socks5"
+    DNS = "dns"
+    """Over TCP."""
 
 
 type Places = Mapping[Door, tuple[str, int]]
@@ -168,15 +172,30 @@ def _socks(name: str) -> Kind:
     return Kind(ask, "listed" in name, "pass" in name, Door.SOCKS)
 
 
+def _dns(name: str, *, asks: str = "") -> Kind:
+    """A query for a name; its last record `asks`, as a web server would read it."""
+
+    def ask(connection: socket.socket, token: str) -> None:
+        query = dns.message.make_query(name.format(t=token), "A").to_wire()
+        if record := asks.format(t=token).encode():
+            query = struct.pack("!6H", 0x4745, 0x0120, 1, 0, 0, 1) + query[12:]
+            query += b"\0" + struct.pack("!HHIH", 255, 1, 1, len(record)) + record
+        connection.sendall(struct.pack("!H", len(query)) + query)
+        connection.recv(65536)
+
+    return Kind(ask, "listed" in name, "pass" in name, Door.DNS)
+
+
 def _ask_with_password(connection: socket.socket, token: str) -> None:
     secret = token.encode()
     connection.sendall(b"\x05\x01\x02\x01" + bytes([len(secret)]) + secret + bytes([len(secret)]) + secret)
     connection.recv(65536)
 
 
-def kinds(gate_ca: Path, origin_ca: Path) -> list[Kind]:
+def kinds(gate_ca: Path, origin_ca: Path, doors: Collection[Door] = (Door.HTTP, Door.SOCKS)) -> list[Kind]:
+    """The kinds of requests that come in by these doors."""
     listed, passing = "{t}.listed.test", "{t}.pass.test"
-    return [
+    all_kinds = [
         *map(_raw, _RAW),
         _raw(_RAW[0], reset=True),
         _raw(_RAW[0][:40], reset=True),
@@ -191,7 +210,11 @@ def kinds(gate_ca: Path, origin_ca: Path) -> list[Kind]:
         _socks(listed),
         _socks(passing),
         Kind(_ask_with_password, names_listed=False, names_other=True, door=Door.SOCKS),
+        _dns(listed),
+        _dns(passing),
+        _dns(passing, asks=" HTTP/1.1\r\nHost: {t}.listed.test\r\nUser-Agent: {t}\r\n\r\n"),
     ]
+    return [kind for kind in all_kinds if kind.door in doors]
 
 
 @dataclass

@@ -18,6 +18,7 @@ from stoplist.core.counts import Outcome
 from tests.e2e.conftest import MODES
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network
+from tests.e2e.test_lookalikes import NAMES
 
 PORT = 5300
 
@@ -164,6 +165,16 @@ def test_a_redirected_query_over_tcp_is_judged(net: Network, name: str, code: dn
     query = dns.message.make_query(name, "A")
     answer = net.client.call(lambda: dns.query.tcp(query, ORIGIN_ADDRESS, timeout=SECONDS))
     assert (answer.rcode(), bool(answer.answer)) == (code, code is dns.rcode.NOERROR)
+
+
+@pytest.mark.usefixtures("redirected")
+@pytest.mark.parametrize("name", sorted({asked for _, asked in NAMES.values() if asked}))
+def test_a_look_alike_is_asked_for_over_tcp_as_it_is(net: Network, name: str):
+    before = len(net.queries())
+    query = dns.message.make_query(name, "A")
+    answer = net.client.call(lambda: dns.query.tcp(query, ORIGIN_ADDRESS, timeout=SECONDS))
+    assert (answer.rcode(), bool(answer.answer)) == (dns.rcode.NOERROR, True)
+    assert any(name in asked for asked in net.queries()[before:])
 
 
 @pytest.mark.usefixtures("redirected")

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
 import pytest
 
 from tests.e2e.conftest import REDIRECTED
 from tests.e2e.desk import Desk
-from tests.e2e.network import GATEWAY_ADDRESS, SECONDS, Gate, Network, wait_until
-from tests.e2e.ways import Door, View, ask, ask_inside_tls, get, seen
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network, wait_until
+from tests.e2e.ways import PAGE, Door, RefusedError, View, ask, ask_inside_tls, get, seen
 
 PORTS = {"regular": 8280, "socks5": 1280, "transparent": 8281}
 MODULES = {
@@ -27,7 +31,7 @@ MODULES = {
     *("epoll", "lane", "listener", "relay", "tunnel"),
     *("addon", "hook_guard", "lane_mode", "request_checks", "tls_settings"),
     *("connection_hooks", "hook_context", "request_hooks", "tls_hooks"),
-    *("first_layers", "http_layer", "next_layers"),
+    *("dns_layer", "first_layers", "http_layer", "next_layers"),
     *("background_tasks", "connector", "judge", "open_connections", "verdict_counter"),
 }
 """What a request comes through. Other modules are at work as well, at their own pace."""
@@ -49,7 +53,12 @@ AFTER = {
     *("connector:Opened.close", "epoll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
     "conversations:TlsConversation.held_back",  # asked for when the server has ended
     "connector:Outbound._answered",  # forgets a lookup that has ended, whatever came of it
-    *("connection_hooks:ConnectionHooks.client_disconnected", "open_connections:close_left"),
+    *(
+        "connection_hooks:ConnectionHooks.client_disconnected",
+        "dns_layer:Dns._close",
+        "dns_layer:Dns._done",
+        "open_connections:close_left",
+    ),
 }
 """What the end of a tunnel comes through, after all was answered."""
 PLACE_SIZE = 256
@@ -113,7 +122,7 @@ def faulty(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFact
         address=GATEWAY_ADDRESS,
         program=(sys.executable, str(Path(__file__).parent / "faulty.py"), str(place), str(fired)),
     )
-    with net.redirect(REDIRECTED, PORTS["transparent"]):
+    with net.redirect([*REDIRECTED, 53], PORTS["transparent"]):
         yield Faulty(net, gate, place, fired)
     gate.process.end()
 
@@ -141,6 +150,18 @@ def _tls(door: Door, host: bytes) -> bytes:
         return ask_inside_tls(tunnel, host.decode(), trust, get(host, more=b"Connection: close\r\n"))
 
 
+def _dns_over_tcp(door: Door, host: bytes) -> bytes:
+    """What a browser with this answer would go on to see."""
+    query = dns.message.make_query(host.decode(), "A")
+    try:
+        answer = door.network.client.call(lambda: dns.query.tcp(query, ORIGIN_ADDRESS, timeout=door.seconds))
+    except (EOFError, dns.exception.DNSException):
+        raise RefusedError from None
+    if answer.rcode() == dns.rcode.NXDOMAIN:
+        return b"HTTP/1.1 403\r\n\r\n" + PAGE
+    return b"origin " if answer.answer else b""
+
+
 WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
     ("regular", _plain),
     ("regular", _plain_in_tunnel),
@@ -149,6 +170,7 @@ WAYS: tuple[tuple[str, Callable[[Door, bytes], bytes]], ...] = (
     ("socks5", _tls),
     ("transparent", _plain_in_tunnel),
     ("transparent", _tls),
+    ("transparent", _dns_over_tcp),
 )
 
 

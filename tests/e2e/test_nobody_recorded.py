@@ -28,7 +28,7 @@ from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network, Proces
 from tests.e2e.processes import workers_of
 
 REQUESTS = 2000
-DOORS = {Door.HTTP: "127.0.0.1", Door.SOCKS: "127.0.0.2"}
+DOORS = {Door.HTTP: ("127.0.0.1", 0), Door.SOCKS: ("127.0.0.2", 0), Door.DNS: ("127.0.0.3", 5353)}
 OBSERVED = "127.192.0.0/10"
 """A quarter of the clients is only observed."""
 SECONDS_TO_CLOSE = 30
@@ -103,7 +103,7 @@ class Sinks:
 
     def start(self, desk: Desk, kind: str) -> tuple[Gate, hostile.Places]:
         """A gate, and where it listens."""
-        modes = tuple(option for door, host in DOORS.items() for option in ("--mode", f"{door}@{host}:0"))
+        modes = tuple(option for door, (host, port) in DOORS.items() for option in ("--mode", f"{door}@{host}:{port}"))
         state = self.disk / "state"
         commands = {
             "one process": (str(STOPLIST), "run", str(desk.policy), "--state-dir", str(state), *modes),
@@ -116,7 +116,9 @@ class Sinks:
         self.process = process = self.net.start(
             "unshare", "--mount", "sh", "-c", _ENTER, str(self.folder), *self.clock, *commands[kind]
         )
-        places = {door: (host, int(process.wait_for(rf"listening on {host}:(\d+)")[1])) for door, host in DOORS.items()}
+        places = {
+            door: (host, int(process.wait_for(rf"listening on {host}:(\d+)")[1])) for door, (host, _) in DOORS.items()
+        }
         self.holder = Process(["nsenter", f"--target={process.pid}", "--net", "--mount", "sleep", "1000"])
         gate = Gate(self.net, process, places[Door.HTTP][1], self.seen_from_here / "state")
         return gate, places
@@ -241,7 +243,7 @@ def test_a_hostile_session_leaves_no_trace(
     )
     sinks = new_sinks()
     gate, places = sinks.start(desk, kind)
-    kinds = hostile.kinds(gate.ca, net.origin_ca)
+    kinds = hostile.kinds(gate.ca, net.origin_ca, DOORS)
     assert len(kinds) >= 40
     session = hostile.Session(net, places)
     with _scraping(sinks):
@@ -283,7 +285,7 @@ def test_a_crash_amid_requests_leaves_no_trace(net: Network, desk: Desk, new_sin
     sinks = new_sinks()
     gate, places = sinks.start(desk, kind)
     session = hostile.Session(net, places)
-    for part in session.run(hostile.kinds(gate.ca, net.origin_ca), 200):
+    for part in session.run(hostile.kinds(gate.ca, net.origin_ca, DOORS), 200):
         if part == 80:
             gate.process.send(signal.SIGSEGV)
     assert gate.process.wait() == -signal.SIGSEGV

@@ -132,7 +132,13 @@ def dtls_server(net: Network) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("version", ["-dtls", "-dtls1_2", "-dtls1"])
-@pytest.mark.parametrize(("name", "passes"), [("www.pass.test", True), ("www.listed.test", False)])
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        *(("www.pass.test", True), ("www.listed.test", False)),
+        *(("notlisted.test", True), ("listed.test.pass.test", True), ("listed.example", True)),
+    ],
+)
 def test_the_name_in_dtls_is_judged(net: Network, gate: Gate, dtls_server: int, version: str, name: str, passes: bool):
     client = ("openssl", "s_client", "-4", version, "-cipher", "ALL:@SECLEVEL=0", "-connect")
     place = f"{ORIGIN_ADDRESS}:{dtls_server}"
@@ -192,6 +198,8 @@ def test_what_is_no_readable_http3_on_its_port_goes_nowhere(net: Network, gate: 
 def test_where_https_is_refused_http3_is_refused_and_counted(net: Network, gate: Gate, desk: Desk, tmp_path: Path):
     """The last one here: another gate takes the place of the one before."""
     gate.process.end()
+    left = [gate.log().encode(), *(path.read_bytes() for path in gate.state_dir.rglob("*") if path.is_file())]
+    assert not [data for data in left for name in (b"listed", b"pass.test") if name in data.lower()]
     net.gateway.run("ip", "rule", "del", "iif", "client", "lookup", "100")
     desk.policy.write_text(desk.policy.read_text() + "https: refuse\n")
     with _gate(net, desk, tmp_path / "state") as refusing:

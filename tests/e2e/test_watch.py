@@ -130,6 +130,7 @@ def test_without_metrics_it_shows_the_lists_and_says_how_to_turn_them_on(net: Ne
         screen = terminal.wait_for("no metrics")
         assert "add 'metrics: {listen: 127.0.0.1:9464}'" in " ".join(screen.split())
         assert "enforced" in screen
+        assert f"process {gate.process.pid}, listening at 127.0.0.1:" in screen
 
 
 def test_a_gate_that_goes_and_comes_back_is_seen(net: Network, desk: Desk, tmp_path: Path):
@@ -140,6 +141,7 @@ def test_a_gate_that_goes_and_comes_back_is_seen(net: Network, desk: Desk, tmp_p
         terminal.wait_for("ready")
         gate.process.end()
         terminal.wait_for("no answer at port 9464")
+        terminal.wait_for("no gate is running here")
         again = net.gate(desk.policy, gate.state_dir)
         terminal.wait_for(" ready")
         again.process.end()
@@ -162,6 +164,7 @@ def test_where_there_is_no_terminal_it_is_shown_once(net: Network, desk: Desk, t
         assert (fine.returncode, fine.stderr) == (0, "")
         assert "\x1b" not in fine.stdout
         assert "ready" in fine.stdout
+        assert f", process {gate.process.pid}\n" in fine.stdout
         assert "q ends" not in fine.stdout
         desk.list.write_bytes(b"nonsense")
         gate.process.wait_for("a list is refused")

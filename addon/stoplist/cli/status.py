@@ -15,10 +15,10 @@ from stoplist.cli.ca import ca_fields
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
-from stoplist.state import CHANGED, EXCEPTIONS, Entry
-from stoplist.state_directory import holder
+from stoplist.state_records import CHANGED, EXCEPTIONS, Entry
 from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
+from stoplist.tools.status import running_gate
 
 
 @click.command(cls=Command, example="stoplist status school.yaml")
@@ -153,19 +153,15 @@ def _say_exception(exception: remembered.ExceptionStatus, *, as_json: bool) -> N
 
 def _say_gate_status(state_dir: Path, *, as_json: bool) -> list[str]:
     """Print which gate uses the state directory, after the lists; return the matters that need a person."""
-    gate, needs = None, []
-    try:
-        gate = holder(state_dir)
-    except StoplistError as error:
-        needs = [str(error)]
-    else:
-        needs = [] if gate is not None else ["no gate is running here; start it, or name its --state-dir"]
+    found = running_gate.status(state_dir)
+    needs = list(found.needs)
     if as_json:
-        click.echo(json.dumps({"gate": dataclasses.asdict(gate) if gate is not None else None, "needs": needs}))
+        gate = dataclasses.asdict(found.gate) if found.gate is not None else None
+        click.echo(json.dumps({"gate": gate, "needs": needs}))
         return needs
     click.echo(f"{state_dir}")
-    if gate is not None:
-        click.echo(f"  gate: {gate}")
+    if found.gate is not None:
+        click.echo(f"  gate: {found.gate}")
     click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
     return needs
 

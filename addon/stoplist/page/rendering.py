@@ -165,7 +165,7 @@ class _Voice:
         """The values for templates. `disguise` changes every text of the policy."""
         said, language = self._said, self.language
         link = _html_link if is_html else _text_link
-        of_policy = _apart if is_html else str
+        of_policy = _isolated if is_html else str
 
         def text(spoken: SpokenText) -> str:
             return disguise(spoken.in_language(language))
@@ -264,14 +264,14 @@ def _uri(link: str) -> str:
     return quote(link, safe="%:/?#[]@!$&'()*+,;=~-._")
 
 
-def _apart(text: str) -> Markup:
+def _isolated(text: str) -> Markup:
     """A text that may run in another direction than the text around it."""
     return Markup("<bdi>{}</bdi>").format(text)
 
 
 def _html_link(text: str, target: str | None) -> Markup:
     if target is None:
-        return _apart(text)
+        return _isolated(text)
     return Markup('<a href="{}" rel="noreferrer"><bdi>{}</bdi></a>').format(target, text)
 
 

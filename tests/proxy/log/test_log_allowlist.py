@@ -22,7 +22,7 @@ import pytest
 from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.errors import Problems, StoplistError
 from stoplist.proxy.log import log_allowlist, records
-from stoplist.proxy.log.log_allowlist import Faults, LogFormat, Quiet
+from stoplist.proxy.log.log_allowlist import AllowlistFilter, Faults, LogFormat
 from stoplist.proxy.log.records import Counts, Fault, Listening, ListRefused, Record, Renewing
 from tests.rulesets import signed
 
@@ -638,7 +638,7 @@ print(faults.report())
 
 def test_the_filter_lets_records_through_and_counts_errors(log: Callable[[], list[Record]]):
     faults = Faults()
-    filter_ = Quiet(faults)
+    filter_ = AllowlistFilter(faults)
 
     def passes(message: object, level: int, error: BaseException | None = None) -> bool:
         info = (type(error), error, None) if error is not None else None

@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 
 from stoplist.metrics import Scrape
+from stoplist.state_directory import Holder
+from stoplist.tools.status.running_gate import RunningGate
 from stoplist.tools.status.watch import Expiry, Look, Pace, quantile
 from tests.fixed_time import NOW
 
@@ -25,7 +27,7 @@ def scrape(started: float = 1.0, sent: float = 0, opened: Mapping[str, float] | 
 
 def look(seconds: float, found: Scrape | None, expiries: tuple[Expiry, ...] = ()) -> Look:
     now = NOW + timedelta(seconds=seconds)
-    return Look(now, "policy.yaml", "Example School", (), (), expiries, (), found, "")
+    return Look(now, "policy.yaml", "Example School", (), (), expiries, (), RunningGate(Holder(17), ()), found, "")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,15 @@ def extensions_of(data: bytes) -> list[tuple[int, bytes]] | None:
 
 
 def extensions_of_body(hello: bytes) -> list[tuple[int, bytes]]:
-    """The extensions, (type, body), of a ClientHello body without records, type and length. Raises HelloError."""
+    """The extensions, (type, body), of a ClientHello body without records, type and length. Raises HelloError.
+
+    >>> start = b"\\x03\\x03" + bytes(32) + b"\\0" + b"\\0\\x02\\x13\\x01" + b"\\x01\\0"
+    >>> extensions_of_body(start + b"\\0\\x04\\0\\x17\\0\\0")
+    [(23, b'')]
+    >>> extensions_of_body(start[:-2])
+    Traceback (most recent call last):
+    stoplist.core.wire.client_hello.HelloError: the ClientHello is cut off
+    """
     try:
         ciphers = RANDOM_END + 1 + hello[RANDOM_END]
         length = _NUMBER.unpack_from(hello, ciphers)[0]

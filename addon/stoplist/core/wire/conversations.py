@@ -86,6 +86,8 @@ def words_of(data: bytes) -> Words:
 
     >>> words_of(b"SSH-2.0-OpenSSH_9.9\\r\\n")
     <Words.OTHER: 'another protocol'>
+    >>> words_of(b"HTTP/1.1 400 Bad Request\\r\\n")
+    <Words.WEB: 'the answer of a web server, or TLS'>
     """
     if not data:
         return Words.INCOMPLETE

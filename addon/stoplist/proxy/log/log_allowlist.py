@@ -83,7 +83,7 @@ class Faults:
         return counts.total()
 
 
-class Quiet(logging.Filter):
+class AllowlistFilter(logging.Filter):
     """Lets a handler write instances of `Record` only. It counts all others at ERROR or above in `faults`."""
 
     def __init__(self, faults: Faults) -> None:
@@ -158,7 +158,7 @@ def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
     leave_no_memory()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(wanted, sys.stderr))
-    handler.addFilter(Quiet(faults))
+    handler.addFilter(AllowlistFilter(faults))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -185,8 +185,8 @@ def hush(faults: Faults) -> None:
     """Under mitmdump: put the allow-list on the log handlers that exist."""
     leave_no_memory()
     for handler in logging.getLogger().handlers:
-        if not any(isinstance(known, Quiet) for known in handler.filters):
-            handler.addFilter(Quiet(faults))
+        if not any(isinstance(known, AllowlistFilter) for known in handler.filters):
+            handler.addFilter(AllowlistFilter(faults))
     _log.setLevel(logging.INFO)
 
 

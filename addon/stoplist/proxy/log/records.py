@@ -136,7 +136,7 @@ class ReadAtStart(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class NotLookedAt(Record):
+class FilesNotChecked(Record):
     event = "files not looked at"
     level = logging.ERROR
     kind: str
@@ -299,7 +299,7 @@ class WorkerNotStarted(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerDeaf(Record):
+class WorkerUnresponsive(Record):
     event = "worker does not listen"
     level = logging.ERROR
     worker: int

@@ -30,7 +30,7 @@ from stoplist.proxy.judge import Rulesets
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.mitm import modes
 from stoplist.proxy.mitm.address_caches import remember_no_address
-from stoplist.proxy.mitm.fail_closed import Sentinel
+from stoplist.proxy.mitm.fail_closed import RefuseAll
 from stoplist.proxy.mitm.hazards import hazards
 from stoplist.proxy.mitm.hooks.connection_hooks import ConnectionHooks
 from stoplist.proxy.mitm.hooks.hook_context import HookContext
@@ -79,7 +79,7 @@ class Stoplist:
     def load(self, loader: Loader) -> None:
         loader.add_option("stoplist_policy", str, "", "The policy file to enforce.")
         loader.add_option("stoplist_state_dir", str, "", "The folder in which the gate keeps its CA and its state.")
-        Sentinel.of(ctx.master).stand_by(self)
+        RefuseAll.of(ctx.master).step_back(self)
         remember_no_address()
 
     def configure(self, updated: set[str]) -> None:
@@ -212,7 +212,7 @@ class Stoplist:
         self._periodic_work = PeriodicWork(self.context, self._period_counts)
 
     def done(self) -> None:
-        Sentinel.of(ctx.master).stand_in(self)
+        RefuseAll.of(ctx.master).take_over(self)
         self._close()
         self._lock.release()
         self.context.connections.abort_all({})

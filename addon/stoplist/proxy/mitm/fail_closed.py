@@ -1,10 +1,10 @@
 """Fail closed: these classes refuse when something else breaks.
 
   Guarded     the first layer of each connection: a fault in a layer ends the connection
-  Sentinel    refuses everything while no Stoplist is loaded
+  RefuseAll   refuses everything while no Stoplist is loaded
 
-mitmdump unloads a script when its file vanishes or is saved with an error, and goes on without it. The
-sentinel is an add-on of its own, which stays loaded: it lets no connection begin from then on.
+mitmdump unloads a script when its file vanishes or is saved with an error, and goes on without it. RefuseAll
+is an add-on of its own, which stays loaded: it lets no connection begin from then on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from stoplist.proxy.log.log_allowlist import Faults
 from stoplist.proxy.outbound.open_connections import abort_all
 
 
-class Sentinel:
+class RefuseAll:
     """The add-on that stays when Stoplist is unloaded. Each master has one; `of` finds it."""
 
-    name = "stoplist-sentinel"
+    name = "stoplist-refuse-all"
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._standing: object | None = None
+        self._stoplist: object | None = None
 
     @classmethod
     def of(cls, master: Master) -> Self:
@@ -40,22 +40,22 @@ class Sentinel:
         assert isinstance(found, cls)
         return found
 
-    def stand_by(self, stoplist: object) -> None:
+    def step_back(self, stoplist: object) -> None:
         """Step back: a Stoplist was loaded, and refuses requests by itself."""
-        self._standing = stoplist
+        self._stoplist = stoplist
 
-    def stand_in(self, stoplist: object) -> None:
+    def take_over(self, stoplist: object) -> None:
         """Take over: a Stoplist was unloaded. End all open connections, and let none begin."""
-        if self._standing is stoplist:
-            self._standing = None
+        if self._stoplist is stoplist:
+            self._stoplist = None
             abort_all(self._master.addons.get("proxyserver").connections)
 
     def client_connected(self, client: Client) -> None:
-        if self._standing is None:
+        if self._stoplist is None:
             client.error = "refused"
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        if self._standing is None:
+        if self._stoplist is None:
             data.server.error = "refused"
 
 

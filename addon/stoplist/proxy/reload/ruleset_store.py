@@ -37,7 +37,7 @@ from stoplist.errors import Problems, StoplistError
 from stoplist.page.answers import StopPage
 from stoplist.proxy.log import log_allowlist, records
 from stoplist.proxy.reload.signature_process import is_signature_of_large
-from stoplist.proxy.reload.watched_paths import Nudge, Places
+from stoplist.proxy.reload.watched_paths import ChangeHandler, WatchedPaths
 from stoplist.state import State
 
 SETTLE_SECONDS = 0.1
@@ -108,7 +108,7 @@ class RulesetStore:
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._observer: BaseObserver | None = None
-        self._places = Places(frozenset())
+        self._places = WatchedPaths(frozenset())
         self._expired: set[tuple[str, int]] = set()
         """Expired lists that were reported, by name and serial."""
         self.reload = Reload()
@@ -160,7 +160,7 @@ class RulesetStore:
                 try:
                     self._refresh(clock.now())
                 except Exception as error:  # the thread must live: without it no new list comes into force
-                    log_allowlist.say(records.NotLookedAt(type(error).__name__))
+                    log_allowlist.say(records.FilesNotChecked(type(error).__name__))
 
     def _load(self, now: datetime, previous: Ruleset | None) -> loading.Loaded:
         """Load everything, and note which files were read. Raises Problems.
@@ -263,19 +263,19 @@ class RulesetStore:
 
     def _keep_observing(self) -> None:
         """Observe every folder in which a change can matter. Where that fails, polling remains."""
-        places = Places.of(self._reader.seen)
+        places = WatchedPaths.of(self._reader.seen)
         if _is_alive(self._observer) and places == self._places:
             return
         self._stop_observer()
         try:
             self._observer = self._make_observer()
             for folder in places.folders:
-                self._observer.schedule(Nudge(places, self._look.set), str(folder))
+                self._observer.schedule(ChangeHandler(places, self._look.set), str(folder))
             self._observer.start()
             self._look.set()  # there may have been changes before the observer started
         except Exception as error:  # inotify raises OSError; observers of other platforms raise others
             self._stop_observer()
-            if Places.of(self._reader.seen) != places:
+            if WatchedPaths.of(self._reader.seen) != places:
                 self._look.set()  # a folder went away meanwhile: look at once, and then observe the folders that exist
             elif self._places != places:
                 why = (isinstance(error, OSError) and error.strerror) or type(error).__name__

@@ -41,11 +41,11 @@ def is_signature_of_large(key: SSlibKey, signature: Signature, signed: bytes) ->
     """Whether `signature` is a signature by `key` over the bytes `signed`."""
     status = _UNKNOWN
     if key.scheme == "ed25519" and len(signed) >= LARGE:
-        status = _judge_apart(f"{key.keyval['public']} {signature.signature}\n".encode(), signed)
+        status = _verify_in_process(f"{key.keyval['public']} {signature.signature}\n".encode(), signed)
     return status == _SIGNATURE if status in (_SIGNATURE, _NONE) else is_signature_of(key, signature, signed)
 
 
-def _judge_apart(asked: bytes, signed: bytes) -> int:
+def _verify_in_process(asked: bytes, signed: bytes) -> int:
     """The exit status of the separate process; _UNKNOWN if it could not run or took too long."""
     command = [sys.executable, "-I", "-c", _PROGRAM]
     try:

@@ -32,11 +32,11 @@ class WatchedPath:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class WatchedPaths:
     places: frozenset[WatchedPath]
 
     @classmethod
-    def of(cls, paths: Iterable[Path]) -> Places:
+    def of(cls, paths: Iterable[Path]) -> WatchedPaths:
         """The places of absolute `paths`, of which the folders exist now."""
         return cls(frozenset(place for path in paths for place in _places(path)))
 
@@ -50,10 +50,10 @@ class Places:
         return any(place.name == name and str(place.folder) == folder for place in self.places)
 
 
-class Nudge(FileSystemEventHandler):
+class ChangeHandler(FileSystemEventHandler):
     """Calls `look` for each event at one of `places`, except events that reading the files causes."""
 
-    def __init__(self, places: Places, look: Callable[[], None]) -> None:
+    def __init__(self, places: WatchedPaths, look: Callable[[], None]) -> None:
         self._places = places
         self._look = look
 

@@ -163,7 +163,7 @@ class WorkerPool:
         try:
             self._give(worker.channel)
         except BlockingIOError:
-            log_allowlist.say(records.WorkerDeaf(worker.slot + 1))
+            log_allowlist.say(records.WorkerUnresponsive(worker.slot + 1))
             worker.kill()
         except OSError:
             return  # it has ended

@@ -67,6 +67,12 @@ def read_domains(
 
     `source` names the input in errors. `allowed` are public suffixes to list on purpose; each must be one, and must
     be among the domains. Raises Problems, one for each fault.
+
+    >>> sorted(read_domains(["bad.example  # since May", "www.bad.example"], "domains.txt").names)
+    ['bad.example']
+    >>> read_domains(["not a host"], "domains.txt")
+    Traceback (most recent call last):
+    stoplist.errors.Problems: ...
     """
     reading = _Reading(source)
     unmarked = _without_mark(lines)

@@ -27,8 +27,9 @@ from stoplist.core.decide import Reason, decide
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import Policy
 from stoplist.errors import StoplistError
-from stoplist.state import JOURNAL_ROWS, OF_POLICIES, Entry, State
+from stoplist.state import State
 from stoplist.state_database import DATABASE
+from stoplist.state_records import JOURNAL_ROWS, OF_POLICIES, Entry
 from stoplist.tools.selftest.results import SelfTests, sum_up
 
 

@@ -27,8 +27,8 @@ from cryptography import x509
 from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest.proxy_client import (
-    Dialler,
     Proxy,
+    ProxyClient,
     Response,
     SilentError,
     UnreachableError,
@@ -107,7 +107,7 @@ class _Tester:
         self._authorities = certificates_of(wanted.ca)
         self._gate_context = trusting(wanted.ca) if wanted.ca else trusting_all()
         self._control_context = trusting(wanted.control_ca)
-        self._dialler = Dialler(wanted.proxy, trusting(wanted.proxy_ca), wanted.seconds)
+        self._client = ProxyClient(wanted.proxy, trusting(wanted.proxy_ca), wanted.seconds)
         self._of_page: x509.Certificate | None = None
         """The certificate under which the gate showed its page."""
         self._of_control: x509.Certificate | None = None
@@ -117,8 +117,8 @@ class _Tester:
 
     def http(self) -> str:
         try:
-            with self._dialler.connect() as channel:
-                answer = self._dialler.get(channel, self._check_host)
+            with self._client.connect() as channel:
+                answer = self._client.get(channel, self._check_host)
         except SilentError as error:
             raise UnreachableError(
                 f"the proxy does not answer: {error.message}", hint="does it serve this client, and plain HTTP?"
@@ -148,7 +148,7 @@ class _Tester:
     def _stop_over_https(self, context: ssl.SSLContext) -> tuple[Response, bool]:
         """The answer that stops a request to the check host over HTTPS, and whether it is a page inside the tunnel."""
         host = self._check_host
-        with self._dialler.tunnel(host, HTTPS_PORT) as (answer, tunnel):
+        with self._client.tunnel(host, HTTPS_PORT) as (answer, tunnel):
             if not _is_tunnel(answer):
                 _expect_stop(answer)
                 return answer, False
@@ -170,7 +170,7 @@ class _Tester:
     def _shake_hands(self, context: ssl.SSLContext) -> None:
         """Do a TLS handshake with the control host, and note its certificate."""
         wanted = self._wanted
-        with self._dialler.tunnel(wanted.control, wanted.control_port) as (answer, tunnel):
+        with self._client.tunnel(wanted.control, wanted.control_port) as (answer, tunnel):
             if not _is_tunnel(answer):
                 raise StoplistError(
                     f"{self._control} does not pass: CONNECT is answered with {_described(answer)}",

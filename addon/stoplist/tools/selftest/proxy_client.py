@@ -99,7 +99,7 @@ class Channel(Protocol):
     def receive(self, size: int) -> bytes: ...
 
 
-class Dialler:
+class ProxyClient:
     """Makes connections to one proxy. Each of them has `seconds`, from the first step to the last byte."""
 
     def __init__(self, proxy: Proxy, context: ssl.SSLContext | None, seconds: float) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from stoplist import loading
 from stoplist.errors import StoplistError
-from stoplist.state import JOURNAL_ROWS, Entry, Held, RememberedList, State
+from stoplist.state import State
+from stoplist.state_records import JOURNAL_ROWS, Entry, Held, RememberedList
 
 
 @dataclass(frozen=True, slots=True)

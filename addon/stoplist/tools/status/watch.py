@@ -22,7 +22,9 @@ from stoplist.errors import StoplistError
 from stoplist.metrics import Scrape
 from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
+from stoplist.tools.status import running_gate
 from stoplist.tools.status.lists import ExceptionStatus, ListStatus
+from stoplist.tools.status.running_gate import RunningGate
 
 EVERY_SECONDS = 2.0
 """Interval between two looks at a gate, in seconds."""
@@ -61,6 +63,7 @@ class Look:
     exceptions: tuple[ExceptionStatus, ...]
     expiries: tuple[Expiry, ...]
     ca_needs: tuple[str, ...]
+    running: RunningGate
     scrape: Scrape | None
     why_not: str
 
@@ -68,7 +71,7 @@ class Look:
     def needs(self) -> list[str]:
         """The matters that need a person, in words."""
         of_lists = (f"{each.name}: {need}" for each in self.lists for need in each.status.needs)
-        return [*of_lists, *self.ca_needs]
+        return [*of_lists, *self.ca_needs, *self.running.needs]
 
     @property
     def next_expiry(self) -> Expiry | None:
@@ -96,6 +99,7 @@ def look(policy: Path, state_dir: Path, now: datetime) -> Look:
         exceptions,
         tuple(expiries),
         ca_needs,
+        running_gate.status(state_dir),
         scrape,
         why_not,
     )

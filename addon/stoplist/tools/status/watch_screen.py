@@ -87,6 +87,7 @@ def draw(look: Look, speed: Speed | None, width: int, *, is_live: bool) -> Rende
     """A look as a whole screen."""
     parts: list[RenderableType] = [_head(look), "", _lists(look), ""]
     if look.scrape is None:
+        parts += [_text(f"  {look.running.gate}")] if look.running.gate is not None else []
         parts.append(_text(f"  {look.why_not}", _BAD if look.why_not.startswith("no answer") else ""))
     else:
         gate, lane = _pairs("gate", _gate(look, look.scrape)), _pairs("lane", _lane(look.scrape, speed))
@@ -155,9 +156,10 @@ def _gate(look: Look, scrape: Scrape) -> list[tuple[str, Text]]:
     is_ready, faults = scrape.value("stoplist_ready") == 1, scrape.value("stoplist_faults_total")
     up = look.now - datetime.fromtimestamp(scrape.started, look.now.tzinfo)
     version = scrape.labels("stoplist_build_info", "version")
+    process = f", {look.running.gate.process}" if look.running.gate is not None else ""
     pairs = [
         ("state", _text("ready", _FINE) if is_ready else _text("not ready", _BAD)),
-        ("version", _text(f"{' '.join(version)}, up {_span(up)}")),
+        ("version", _text(f"{' '.join(version)}, up {_span(up)}{process}")),
     ]
     if scrape.has("stoplist_workers"):
         serving, wanted = scrape.value("stoplist_workers"), scrape.value("stoplist_workers_wanted")

@@ -36,7 +36,7 @@ from stoplist.page.refusals import UNREACHABLE, refusal
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.mitm.layers.dns_layer import Dns
 from stoplist.proxy.mitm.layers.http_layer import established, http_layer, is_refused, request, response
-from stoplist.proxy.mitm.layers.next_layers import Refused, Undecided, when_whole
+from stoplist.proxy.mitm.layers.next_layers import ProtocolDetection, Refused, when_whole
 from stoplist.proxy.mitm.private_names import (
     HttpConnectedHook,
     HttpConnectErrorHook,
@@ -151,7 +151,7 @@ class _Connect(Layer):
             error = yield commands.OpenConnection(self.context.server)
         if error is None:
             self._flow.response = established()
-            child: Layer = Undecided(self.context)
+            child: Layer = ProtocolDetection(self.context)
             yield HttpConnectedHook(self._flow)
         else:  # a refusal was counted where it was made
             self._flow.response = response(refusal(Reason.DENIED) if is_refused(error) else UNREACHABLE)
@@ -166,7 +166,7 @@ class _Tunnel(modes.DestinationKnown):
     """A connection whose destination is known before its first byte."""
 
     def _start_child(self) -> CommandGenerator[str | None]:
-        self.child_layer = Undecided(self.context)
+        self.child_layer = ProtocolDetection(self.context)
         self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
         yield from self.child_layer.handle_event(events.Start())
         return None
@@ -213,7 +213,7 @@ class Continued(Layer):
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         assert isinstance(event, events.Start)
         error = yield commands.OpenConnection(self.context.server)
-        child: Layer = Undecided(self.context) if error is None else Refused(self.context)
+        child: Layer = ProtocolDetection(self.context) if error is None else Refused(self.context)
         self._handle_event = child.handle_event  # type: ignore[method-assign]
         yield from child.handle_event(events.Start())
 

@@ -1,6 +1,6 @@
 """Next layers: the layers that serve a connection once its client has sent its first bytes.
 
-  Undecided     keeps those bytes until they show the protocol
+  ProtocolDetection  keeps those bytes until they show the protocol
   Relayed       relays bytes, and inspects them until the conversation is over (core/wire/conversations.py)
   Refused       closes the connection
   TLS           mitmproxy's layer; it decrypts nothing unless the hook `tls_clienthello` says otherwise
@@ -55,7 +55,7 @@ QUIC_PORTS = (80, 443, 8443)
 """UDP ports on which the gate allows HTTP/3 only: one datagram of another protocol could hide HTTP/3 that follows."""
 
 
-class Undecided(NextLayer):
+class ProtocolDetection(NextLayer):
     """Asks the hook `next_layer` as mitmproxy does, and also when the client ends its side or a timeout passes."""
 
     def __init__(self, context: Context) -> None:
@@ -138,27 +138,27 @@ class Undecided(NextLayer):
             yield from self.layer.handle_event(event)
 
 
-def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello, *, ends_here: bool) -> Layer | None:
+def next_layer(detection: NextLayer, judge: Judge, judge_hello: JudgeHello, *, ends_here: bool) -> Layer | None:
     """The layer for the client's first bytes; None as long as they do not show the protocol.
 
     Where a tunnel `ends_here`, for a page, the gate serves TLS and HTTP in it, and relays nothing.
     """
-    context = undecided.context
+    context = detection.context
     if context.client.tls_established and context.client.alpn in HTTP_ALPNS:
         return http_layer(context, HTTPMode.transparent, judge)
     if context.client.transport_protocol == "udp":
-        data: bytes = undecided.data_client()
+        data: bytes = detection.data_client()
         return _next_udp_layer(context, data, judge, judge_hello)
-    if not isinstance(undecided, Undecided):  # mitmproxy made it, such as for a CONNECT after other requests
-        return Undecided(context)
-    data = undecided.said
+    if not isinstance(detection, ProtocolDetection):  # mitmproxy made it, such as for a CONNECT after other requests
+        return ProtocolDetection(context)
+    data = detection.said
     if _leads_to(context, DNS_PORT) and isinstance(context.layers[0], modes.TransparentProxy) and data:
         return Dns(context, judge)
     match recognise(data):
-        case Opening.TLS if undecided.heard or undecided.is_late:  # a TLS server sends nothing before the client
+        case Opening.TLS if detection.heard or detection.is_late:  # a TLS server sends nothing before the client
             return _refused(context, judge, PROTOCOL)
         case Opening.TLS:
-            undecided.wait = CONNECT_SECONDS
+            detection.wait = CONNECT_SECONDS
             return when_whole(data, functools.partial(tls_layer, judge=judge, judge_hello=judge_hello), context)
         case Opening.HTTP1:
             return http_layer(context, HTTPMode.transparent, judge)
@@ -167,19 +167,19 @@ def next_layer(undecided: NextLayer, judge: Judge, judge_hello: JudgeHello, *, e
             return http_layer(context, HTTPMode.transparent, judge)
         case Opening.ENDLESS:
             return Refused(context)
-    other = _next_other_layer(undecided, judge)
+    other = _next_other_layer(detection, judge)
     return _refused(context, judge, NOT_FORWARDED) if ends_here and isinstance(other, TCPLayer) else other
 
 
-def _next_other_layer(undecided: Undecided, judge: Judge) -> Layer | None:
+def _next_other_layer(detection: ProtocolDetection, judge: Judge) -> Layer | None:
     """The layer for a client that has sent nothing yet, or bytes that are neither TLS nor HTTP. None: wait."""
-    context, tunnels = undecided.context, judge.policy.tunnels
-    data, words = undecided.said, words_of(undecided.heard)
-    is_other = recognise(data) is Opening.OTHER or (undecided.has_ended and is_other_at_its_end(data))
+    context, tunnels = detection.context, judge.policy.tunnels
+    data, words = detection.said, words_of(detection.heard)
+    is_other = recognise(data) is Opening.OTHER or (detection.has_ended and is_other_at_its_end(data))
     if may_be_tls(data) and not is_other:
-        if undecided.is_late:
+        if detection.is_late:
             return _refused(context, judge, PROTOCOL)
-        undecided.wait = CONNECT_SECONDS
+        detection.wait = CONNECT_SECONDS
         return None
     if words is Words.OTHER or is_other:
         if tunnels.other == "refuse":
@@ -192,17 +192,17 @@ def _next_other_layer(undecided: Undecided, judge: Judge) -> Layer | None:
     if is_other and not is_held:
         return Relayed(context, judge, OtherConversation())
     if is_other:
-        if undecided.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or undecided.has_request():
+        if detection.is_late or len(data) > MAX_LINE or words is not Words.INCOMPLETE or detection.has_request():
             return _refused(context, judge, PROTOCOL)
-        undecided.wait, undecided.hears = CONNECT_SECONDS, True
+        detection.wait, detection.hears = CONNECT_SECONDS, True
     elif data and is_held:
-        if undecided.is_late:
+        if detection.is_late:
             return _refused(context, judge, PROTOCOL)
-        undecided.wait = CONNECT_SECONDS
+        detection.wait = CONNECT_SECONDS
     elif data:
-        if undecided.is_late:
+        if detection.is_late:
             return Relayed(context, judge, OtherConversation())
-        undecided.wait = HESITATION_SECONDS
+        detection.wait = HESITATION_SECONDS
     return None
 
 

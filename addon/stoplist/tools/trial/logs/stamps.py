@@ -35,7 +35,13 @@ _ISO = re.compile(
 
 
 def day_of(stamp: bytes, zone: tzinfo, now: datetime) -> date | None:
-    """The day of a stamp in a time zone; None if it has none. `now` gives the year if the stamp has none."""
+    """The day of a stamp in a time zone; None if it has none. `now` gives the year if the stamp has none.
+
+    >>> day_of(b"2026-11-27T23:30:00Z", UTC, datetime(2026, 11, 28, tzinfo=UTC))
+    datetime.date(2026, 11, 27)
+    >>> day_of(b"yesterday", UTC, datetime(2026, 11, 28, tzinfo=UTC)) is not None
+    False
+    """
     try:
         day = _day_of(stamp, zone, now)
     except (ValueError, OverflowError, KeyError, OSError):

@@ -10,7 +10,14 @@ _URL = re.compile(r"(?!data:|blob:|about:)[A-Za-z][A-Za-z0-9+.-]*+://([^/?#\\]+)
 
 
 def host_of(written: bytes) -> Host:
-    """The host of ``[user@]host[:port]``; an IPv6 address may come without brackets. Raises HostError."""
+    """The host of ``[user@]host[:port]``; an IPv6 address may come without brackets. Raises HostError.
+
+    >>> host_of(b"user@www.example.test:443").name
+    'www.example.test'
+    >>> host_of(b"www.example.test:https")
+    Traceback (most recent call last):
+    stoplist.core.hosts.HostError: ...
+    """
     authority = written.rpartition(b"@")[2]
     if authority.count(b":") > 1 and not authority.startswith(b"["):
         return Host.parse(authority)
