@@ -9,10 +9,15 @@ Rules
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _SHOWN = {"\t": "→"}
+_COMMAND = re.compile(r"(stoplist (?:[a-z]+ )+)POLICY\b")
+"""A command about a policy, in a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,16 @@ class StoplistError(Exception):
         """Set the place of this error if it has none, and return the error."""
         self.place = self.place or place
         return self
+
+
+def with_paths(text: str, policy: Path, state_dir: Path | None = None) -> str:
+    """A text in which commands name this policy, and a state directory, in the way that a shell reads them.
+
+    >>> with_paths("make it: stoplist ca POLICY --create", Path("my policy.yaml"), Path("state"))
+    "make it: stoplist ca 'my policy.yaml' --state-dir state --create"
+    """
+    named = shlex.quote(str(policy)) + (f" --state-dir {shlex.quote(str(state_dir))}" if state_dir else "")
+    return _COMMAND.sub(lambda match: f"{match[1]}{named}", text)
 
 
 class Problems(StoplistError):  # noqa: N818  it is several errors

@@ -13,6 +13,9 @@ from stoplist.core.policy.models import ListKeySource
 from stoplist.core.policy.text import PolicyText
 from stoplist.errors import StoplistError
 
+DEMO_KEY_ID = "b890421793d1c74f"
+"""The key id of the demo's list key, which is public."""
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyKeys:
@@ -72,7 +75,7 @@ class PolicyKeys:
             key = ListKey.parse(self.reader.read(path, MAX_KEY_SIZE))
         except StoplistError as error:
             raise KeyFileError(f"{source.file}: {error.message}", hint=error.hint) from None
-        if files.is_readable_by_others(path):
+        if files.is_readable_by_others(path) and key.key_id != DEMO_KEY_ID:
             self.warnings.append(
                 StoplistError("others on this machine can read the list key", hint=f"chmod 600 {path}", place=str(path))
             )

@@ -80,7 +80,7 @@ def write(path: Path, line: Callable[[int, str], str], lines: int) -> None:
 def measure(policy: Path, log: Path, lines: int) -> Measured:
     start = time.perf_counter()
     child = subprocess.Popen(
-        [Path(sys.executable).parent / "stoplist", "trial", policy, log, "--exact", "--output", "json"],
+        [Path(sys.executable).parent / "stoplist", "trial", policy, log, "--exact", "--json"],
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None

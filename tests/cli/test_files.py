@@ -96,8 +96,8 @@ ASKING = {
     "report": ("report", "gate/policy.yaml", *STATE),
     "report --format html": ("report", "gate/policy.yaml", *STATE, "--format", "html"),
     "rollout": ("rollout", "gate/policy.yaml", *STATE),
-    "trial": ("trial", "gate/policy.yaml", "access.log", "-", "--format", "hosts"),
-    "trial --exact": ("trial", "gate/policy.yaml", "access.log", "--exact", "--output", "html"),
+    "trial": ("trial", "gate/policy.yaml", "access.log", "-", "--log-format", "hosts"),
+    "trial --exact": ("trial", "gate/policy.yaml", "access.log", "--exact", "--format", "html"),
     "page": ("page", "gate/policy.yaml", "--lang", "fr"),
     "list show": ("list", "show", "gate/demo.stoplist"),
     "selftest": ("selftest", "--proxy", f"http://anna:{WORD}@127.0.0.1:9", "--timeout", "1"),
@@ -129,7 +129,7 @@ def test_what_a_trial_writes_is_private_where_it_tells_of_people(
     run: Run, folder: Path, options: tuple[str, ...], mode: int, names: bool, output: str
 ):
     before = files_in(folder)
-    said = run(folder, "trial", "gate/policy.yaml", "access.log", "--output", output, "-o", "result", *options)
+    said = run(folder, "trial", "gate/policy.yaml", "access.log", "--format", output, "-o", "result", *options)
     data, written_with = files_in(folder)["result"]
     assert {name: files_in(folder)[name] for name in before} == before
     assert set(files_in(folder)) - set(before) == {"result"}

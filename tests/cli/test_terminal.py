@@ -149,7 +149,7 @@ def test_a_page_of_html_is_not_for_a_terminal(tmp_path: Path) -> None:
     report = ("report", "policy.yaml", "--format", "html")
     status, _, seen = at_terminal(tmp_path, *report, stdout=None)
     assert status == 2
-    assert "HTML is not printed to a terminal; name a file: -o report.html" in seen
+    assert "HTML is not printed to a terminal; name a file: -o FILE.html" in seen
     assert "<html" not in seen
     status, _, seen = at_terminal(tmp_path, *report)
     assert (status, "policy.yaml: no such file" in seen) == (1, True)
@@ -170,6 +170,6 @@ def test_hosts_are_revealed_on_a_terminal_with_a_warning_and_a_bar(desk: Path) -
 
 
 def test_a_page_of_a_trial_is_not_for_a_terminal(desk: Path) -> None:
-    status, _, seen = at_terminal(desk, "trial", "gate/policy.yaml", "hosts.txt", "--output", "html", stdout=None)
+    status, _, seen = at_terminal(desk, "trial", "gate/policy.yaml", "hosts.txt", "--format", "html", stdout=None)
     assert status == 2
-    assert "HTML is not printed to a terminal; name a file: -o trial.html" in seen
+    assert "HTML is not printed to a terminal; name a file: -o FILE.html" in seen

@@ -59,7 +59,7 @@ QUERIED = {STOPPED: 5, PASSED: 4}
 
 def trial(policy: Path, *arguments: str | Path, status: int = 0, stdin: bytes | None = None) -> dict[str, Any]:
     done = subprocess.run(
-        [STOPLIST, "trial", policy, *arguments, "--exact", "--output", "json"],
+        [STOPLIST, "trial", policy, *arguments, "--exact", "--json"],
         input=stdin,
         capture_output=True,
         timeout=60,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,11 +16,14 @@ from typing import Any
 
 import click
 
-from stoplist.errors import StoplistError, of_system
+from stoplist.errors import Problems, StoplistError, of_system, with_paths
 
 FILE = click.Path(path_type=Path)
 STATE_DIR = "The gate's state directory. Default: the policy's 'state_dir'."
 _LINE = 160
+_SHORT = 45
+"""The length of a command's help in a list of commands."""
+_INTERRUPTED = 128 + signal.SIGINT
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of writing. If such an error names no file, it is about what was printed."""
 
@@ -35,6 +40,8 @@ class Command(click.Command):
         try:
             return super().invoke(context)
         except StoplistError as error:
+            for each in error.problems if isinstance(error, Problems) else (error,):
+                each.hint = pasteable(each.hint)
             self.tell(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -55,24 +62,45 @@ class Group(click.Group):
 
     command_class = Command
 
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, epilog=f"\b\nExample:\n  {example}", **kwargs)
+
 
 class Program(click.Group):
-    """A group that imports its commands when somebody asks for them. `places` gives the place of each:
-    ``module:name``."""
+    """A group that imports its commands when somebody asks for them.
 
-    def __init__(self, *args: Any, places: Mapping[str, str], **kwargs: Any) -> None:
+    `sections` gives the place of each command, ``module:name``, under the title of its section in the help.
+    """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._places = places
+        self._sections = sections
+        self._places = {name: place for section in sections.values() for name, place in section.items()}
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+                stream.reconfigure(errors="backslashreplace")  # an ASCII terminal cannot show every character
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # outside of a command, such as in a help text that cannot be written
             Command.tell(_explained(error))
             sys.exit(1)
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            return context.exit(_INTERRUPTED)
+
     def list_commands(self, _: click.Context) -> list[str]:
-        return sorted(self._places)
+        return list(self._places)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in self._sections.items():
+            commands = [(name, self.get_command(context, name)) for name in section]
+            with formatter.section(title):
+                formatter.write_dl([(name, each.get_short_help_str(_SHORT)) for name, each in commands if each])
 
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         place = self._places.get(name)
@@ -103,6 +131,15 @@ def _explained(error: OSError) -> StoplistError:
     return StoplistError(
         f"cannot be written ({why})", hint="free some space on the disk, or redirect the output", place="stdout"
     )
+
+
+def pasteable(text: str) -> str:
+    """A text in which commands about a POLICY name the policy, and the --state-dir, of the command that is running."""
+    context = click.get_current_context(silent=True)
+    policy = context.params.get("policy") if context is not None else None
+    if context is None or not isinstance(policy, Path):
+        return text
+    return with_paths(text, policy, context.params.get("state_dir"))
 
 
 def state_dir_of(policy: Path, wanted: Path | None) -> Path:

@@ -12,7 +12,8 @@ from cryptography.x509 import Certificate
 
 from stoplist import clock, files
 from stoplist.certificates import name_of
-from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
+from stoplist.cli.base import FILE, STATE_DIR, Command, pasteable, state_dir_of
+from stoplist.cli.output_options import format_of_file
 from stoplist.cli.printing import printable
 from stoplist.core.times import format_time
 from stoplist.tools.status import ca as authorities
@@ -34,7 +35,7 @@ from stoplist.tools.status import ca_formats
     type=click.Choice(["current", "next"]),
     help="Export only the current CA, or only the next one. Default: both, if there is a next one.",
 )
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE instead of stdout.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Export to FILE, in the format that its name ends in.")
 @click.option("--create", is_flag=True, help="Make the CA of a gate that has not run yet.")
 @click.option("--renew", is_flag=True, help="Make the next CA. The current one stays in force.")
 @click.option("--switch", is_flag=True, help="Put the next CA in force. A running gate loads it by itself.")
@@ -42,7 +43,7 @@ from stoplist.tools.status import ca_formats
 def ca(
     policy: Path,
     state_dir: Path | None,
-    wanted: Literal["pem", "der", "mobileconfig", "reg"] | None,
+    wanted: str | None,
     which: Literal["current", "next"] | None,
     output: Path | None,
     create: bool,
@@ -50,13 +51,15 @@ def ca(
     switch: bool,
     as_json: bool,
 ) -> None:
-    """Show the CA of POLICY, export it for clients, or replace it.
+    """Show, export or replace the CA of POLICY.
 
     To replace it without a gap: make the next CA (--renew), have clients trust both, then switch (--switch).
     """
     folder, now = state_dir_of(policy, state_dir), clock.now()
     if (wanted is not None) + create + renew + switch > 1:
         raise click.UsageError("use only one of --export, --create, --renew and --switch")
+    if wanted is None and output is not None and not (create or renew or switch):
+        wanted = format_of_file(output, list(ca_formats.FORMATS))
     if wanted is None:
         if which or output:
             raise click.UsageError("--which and -o need --export: add it, or leave them out")
@@ -88,16 +91,16 @@ def _say_ca(found: authorities.Overview | None, *, as_json: bool) -> None:
         if found.following is not None:
             click.echo(f"  next: {printable(name_of(found.following))}, ends {_end_of(found.following)}")
             click.echo(f"  SHA-256: {_in_pairs(ca_formats.fingerprint(found.following))}")
-        click.echo(f"  {_what_to_trust(found)}")
+        click.echo(f"  {pasteable(_what_to_trust(found))}")
         for need in found.needs:
-            click.echo(f"  needs a person: {need}")
+            click.echo(f"  needs a person: {pasteable(need)}")
 
 
 def _what_to_trust(found: authorities.Overview) -> str:
     if found.following is not None:
         return "clients must trust both CAs; when they do, run: stoplist ca POLICY --switch"
     if found.certificate in found.trusted:
-        return "clients must trust it; to export it, run: stoplist ca POLICY --export pem|der|mobileconfig|reg"
+        return "clients must trust it; to export it, run: stoplist ca POLICY -o ca.mobileconfig (or .pem, .der, .reg)"
     root = name_of(found.trusted[-1]) if found.trusted else found.certificate.issuer.rfc4514_string()
     return f"clients must trust the root above it: {printable(root)}"
 

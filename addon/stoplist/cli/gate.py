@@ -14,20 +14,24 @@ from stoplist import loading, state_directory
 from stoplist.cli.base import FILE, Command
 from stoplist.core.hosts import HostError
 from stoplist.core.policy.values import ListenAddress
-from stoplist.errors import StoplistError
+from stoplist.errors import Problems, StoplistError, with_paths
 
 _MAX_WORKERS = 256
 
 
 class _Service(Command):
-    """A command that writes its errors as log lines, one for each fault, if stderr is not a terminal."""
+    """A command that writes its errors as records of its log, one for each fault, if stderr is not a terminal."""
 
     @staticmethod
     def tell(error: StoplistError) -> None:
         if sys.stderr.isatty():
             Command.tell(error)
-        else:
-            click.echo(str(error), err=True)
+            return
+        from stoplist.proxy.log import log_allowlist, records
+
+        wanted = log_allowlist.LogFormat(click.get_current_context().params["log"])
+        for each in error.problems if isinstance(error, Problems) else (error,):
+            log_allowlist.write(records.NotStarted(each), wanted)
 
 
 class _Listen(click.ParamType[ListenAddress]):
@@ -107,7 +111,7 @@ def run(
     drain: int,
     log: str,
 ) -> None:
-    """Run the gate with POLICY, or with the demo policy."""
+    """Run the gate with POLICY, or with the demo."""
     from stoplist.proxy.mitm.lean_imports import import_add_ons_one_by_one
 
     import_add_ons_one_by_one()
@@ -118,6 +122,8 @@ def run(
         policy = loading.demo_policy()
         if gate_process.is_started_by_a_person():
             click.echo(f"stoplist: demo policy {policy}; its keys are public: for trying out only", err=True)
+            if sys.stderr.isatty():
+                click.echo(_what_next(policy, listen or loading.read_policy(policy).policy.listen), err=True)
     text = loading.read_policy(policy)
     try:
         placed = modes.place(wanted or ("regular",), listen or text.policy.listen)
@@ -132,3 +138,15 @@ def run(
         drain,
         log_allowlist.LogFormat(log),
     ).run()
+
+
+def _what_next(policy: Path, listen: ListenAddress) -> str:
+    """What to do with the demo."""
+    lines = [
+        "Try in another terminal:",
+        f"  curl -x {listen} http://www.listed.example/            # the stop page",
+        f"  {with_paths('stoplist lookup POLICY www.listed.example', policy)} --explain   # why",
+        "  stoplist init my-gate                                # a policy, keys and a list of your own",
+        "Ctrl-C ends the gate.",
+    ]
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ import click
 
 from stoplist import clock
 from stoplist.cli.base import FILE, STATE_DIR, Group, state_dir_of
+from stoplist.cli.output_options import Output, output_options
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
@@ -80,9 +81,9 @@ def _ask(secret: str) -> str:
     return str(click.prompt(f"The {secret}", hide_input=True, err=True))
 
 
-@click.group(name="list", cls=Group)
+@click.group(name="list", cls=Group, example="stoplist list show demo.stoplist")
 def lists() -> None:
-    """Make keys; build, sign, verify and release lists."""
+    """Make keys; build, sign and verify lists."""
 
 
 @lists.command(example="stoplist list keygen authority")
@@ -90,7 +91,10 @@ def lists() -> None:
 @click.option("--list-key", metavar="FILE", type=FILE, help="Make a list key instead.")
 @click.option("--force", is_flag=True, help="Overwrite an existing key.")
 def keygen(keyfile: Path | None, list_key: Path | None, force: bool) -> None:
-    """Make a signing key, KEYFILE and KEYFILE.pub, or a list key."""
+    """Make a signing key, or a list key.
+
+    KEYFILE is the private key, and KEYFILE.pub the public one.
+    """
     if (keyfile is None) == (list_key is None):
         raise click.UsageError("name either KEYFILE or --list-key FILE")
     if keyfile is not None:
@@ -151,9 +155,9 @@ def build(
     output: Path,
     force: bool,
 ) -> None:
-    """Build a signed list from the file DOMAINS.
+    """Build a signed list from DOMAINS.
 
-    The file has one domain per line; '#' begins a comment. '-' is stdin.
+    The file DOMAINS has one domain per line; '#' begins a comment. '-' is stdin.
     """
     keys = _signing_keys(private_keys, public_keys)
     lines = progress.shown(read.as_text(domains), "reading", progress.size_of(domains), read.bytes_of)
@@ -186,7 +190,7 @@ def build(
 @click.option("--diff", "old", metavar="OLD", type=FILE, help="Show the changes since OLD, the previous list file.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | None, yes: bool) -> None:
-    """Show the list FILE, and add a signature to it.
+    """Show a list, and add a signature to it.
 
     On a terminal, the command asks before it signs.
     """
@@ -205,36 +209,47 @@ def sign(file: Path, private_keys: str, public_keys: Path | None, old: Path | No
     click.echo(f"{file}: signed list {header.list}, serial {header.serial}, {number(header.count, 'domain')}")
 
 
-@lists.command(example="stoplist list verify demo.stoplist --trusted-key authority.pub --threshold 1")
+@lists.command(example="stoplist list verify demo.stoplist --policy school.yaml")
 @click.argument("file", type=FILE)
-@click.option(
-    "--trusted-key", "trusted", type=FILE, multiple=True, required=True, help="A trusted public key. Repeatable."
-)
-@click.option(
-    "--threshold", type=click.IntRange(min=1), required=True, help="How many trusted keys must have signed the list."
-)
-def verify(file: Path, trusted: tuple[Path, ...], threshold: int) -> None:
-    """Verify the list FILE: form, signatures, times and order."""
-    verified = publish.verify_list(file, trusted, threshold, clock.now())
+@click.option("--policy", type=FILE, help="Take the trusted keys and the threshold from this policy.")
+@click.option("--trusted-key", "trusted", type=FILE, multiple=True, help="A trusted public key. Repeatable.")
+@click.option("--threshold", type=click.IntRange(min=1), help="How many trusted keys must have signed the list.")
+def verify(file: Path, policy: Path | None, trusted: tuple[Path, ...], threshold: int | None) -> None:
+    """Verify form, signatures and times of a list.
+
+    Name either a policy, or the trusted keys and the threshold.
+    """
+    if policy is not None and (trusted or threshold):
+        raise click.UsageError("--policy names the keys and the threshold: leave out --trusted-key and --threshold")
+    if policy is None and not (trusted and threshold):
+        raise click.UsageError("name --policy, or --trusted-key and --threshold")
+    from stoplist.tools.policies import trusted_keys
+
+    if policy is not None:
+        trusted, threshold = trusted_keys.for_list(policy, file)
+    verified = publish.verify_list(file, trusted, threshold or 1, clock.now())
     header = verified.header
     click.echo(
         f"{file}: fine; list {header.list}, serial {header.serial}, {number(header.count, 'domain')}, "
         f"expires {format_time(header.expires)}, signed by {number(len(verified.signers), 'trusted key')}"
     )
+    names = trusted_keys.names_of(trusted)
+    for signer in verified.signers:
+        click.echo(f"  {trusted_keys.named(signer, names)}")
 
 
 @lists.command(example="stoplist list show demo.stoplist")
 @click.argument("file", type=FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(file: Path, as_json: bool) -> None:
-    """Print the header and signers of the list FILE, unverified.
+@output_options("text", "json")
+def show(file: Path, output: Output) -> None:
+    """Print the header and signers of a list.
 
-    The command never prints the entries.
+    They are not verified. The command never prints the entries.
     """
     envelope = publish.read_envelope(file)
     fields = header_fields(envelope.header)
     signers = [signature.keyid for signature in envelope.signatures]
-    if as_json:
+    if output.is_json:
         click.echo(json.dumps({**fields, "signers": signers}))
         return
     for name, value in fields.items():
@@ -248,7 +263,7 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--serial", type=click.IntRange(min=1), required=True, help="The serial of the held list.")
 @click.option("--state-dir", type=FILE, help=STATE_DIR)
 def release(policy: Path, serial: int, state_dir: Path | None) -> None:
-    """Release a list that the guard of POLICY holds.
+    """Release a list that the guard holds.
 
     The gate then puts the list in force. Look at the changes with its publisher first.
     """

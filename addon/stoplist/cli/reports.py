@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stoplist import clock, files
+from stoplist import clock
 from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
+from stoplist.cli.output_options import Output, output_options
 from stoplist.cli.printing import number
 from stoplist.tools.output import report_formats, rollout_formats
 from stoplist.tools.reports import report as reporting
@@ -33,13 +33,7 @@ class _Day(click.ParamType[date]):
     "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Default: the first day with counts."
 )
 @click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
-@click.option(
-    "--format",
-    "wanted",
-    type=click.Choice(list(report_formats.FORMATS)),
-    help="Default: the format that the name of FILE ends in, or else table.",
-)
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
+@output_options(*report_formats.FORMATS, to_file=True)
 @click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
@@ -60,43 +54,33 @@ def report(
     policy: Path,
     since: date | None,
     until: date | None,
-    wanted: str | None,
-    output: Path | None,
+    output: Output,
     state_dir: Path | None,
     others: tuple[Path, ...],
     selftests: tuple[Path, ...],
 ) -> None:
-    """Report how many requests the lists of POLICY stopped.
+    """Report what the lists of POLICY stopped.
 
     The report also says in how many periods a fresh list was enforced.
     """
     if since and until and until < since:
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
-    wanted = wanted or report_formats.format_of(output.name if output else "")
-    if wanted == "html" and output is None and sys.stdout.isatty():
-        raise click.UsageError("HTML is not printed to a terminal; name a file: -o report.html")
     states = [state_dir_of(policy, state_dir), *others]
     made, problems = reporting.make(policy, states, since=since, until=until, now=clock.now(), selftests=selftests)
-    data = report_formats.FORMATS[wanted](made)
-    if output is None:
-        click.echo(data, nl=False)
-    else:
-        files.write(output, data, mode=files.PUBLIC, replace=True)
-        click.echo(f"{output}: {number(len(made.periods), made.length)}, {number(made.gates, 'gate')}")
+    said = f"{number(len(made.periods), made.length)}, {number(made.gates, 'gate')}"
+    output.write(report_formats.FORMATS[output.format](made), said)
     for problem in problems:
-        said = "warning" if made.policy_tests.passed else "the policy's tests fail"
-        click.echo(f"{said}: {problem}", err=True)
+        kind = "warning" if made.policy_tests.passed else "the policy's tests fail"
+        click.echo(f"{kind}: {problem}", err=True)
 
 
-@click.command(cls=Command, example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14")
+@click.command(cls=Command, example="stoplist rollout school.yaml --from 2026-11-01 --to 2026-11-14 -o rollout.html")
 @click.argument("policy", type=FILE)
 @click.option(
     "--from", "since", type=_Day(), help="The first day, in the policy's time zone. Default: the first day with counts."
 )
 @click.option("--to", "until", type=_Day(), help="The last day. Default: up to the last period that has closed.")
-@click.option(
-    "--format", "wanted", type=click.Choice(list(rollout_formats.FORMATS)), default="table", show_default=True
-)
+@output_options(*rollout_formats.FORMATS, to_file=True)
 @click.option("--state-dir", metavar="DIR", type=FILE, help=STATE_DIR)
 @click.option(
     "--merge",
@@ -110,11 +94,11 @@ def rollout(
     policy: Path,
     since: date | None,
     until: date | None,
-    wanted: str,
+    output: Output,
     state_dir: Path | None,
     others: tuple[Path, ...],
 ) -> None:
-    """Show what POLICY would have stopped if it enforced its lists.
+    """Show what enforcing would have stopped.
 
     The numbers come from observed requests. The exit code is 1 if nothing was observed.
     """
@@ -122,4 +106,5 @@ def rollout(
         raise click.UsageError(f"--from {since} is after --to {until}; swap the two")
     states = [state_dir_of(policy, state_dir), *others]
     made = rolling.make(policy, states, since=since, until=until, now=clock.now())
-    click.echo(rollout_formats.FORMATS[wanted](made), nl=False)
+    said = f"{number(len(made.periods), made.report.length)}, {number(made.report.gates, 'gate')}"
+    output.write(rollout_formats.FORMATS[output.format](made), said)

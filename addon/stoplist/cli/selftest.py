@@ -9,6 +9,7 @@ import click
 
 from stoplist import clock
 from stoplist.cli.base import FILE, Command
+from stoplist.cli.output_options import Output, output_options
 from stoplist.core.hosts import CHECK_HOST, Host, HostError, parse_authority
 from stoplist.errors import StoplistError
 from stoplist.tools.selftest import checks as testing
@@ -114,7 +115,7 @@ class _HostName(click.ParamType[Host]):
     show_default=True,
     help="The timeout of each connection.",
 )
-@click.option("--format", "wanted", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_options("text", "json")
 @click.option("--quiet", is_flag=True, help="Print only if something is wrong.")
 def selftest(
     proxy: Proxy,
@@ -125,10 +126,10 @@ def selftest(
     check_host: Host,
     max_age: int | None,
     timeout: float,
-    wanted: str,
+    output: Output,
     quiet: bool,
 ) -> None:
-    """Test a running gate, from the view of a client.
+    """Test a running gate, as a client sees it.
 
     The test checks that the gate stops the check host, and that a host that is not listed passes untouched.
 
@@ -151,5 +152,5 @@ def selftest(
         )
     )
     if not quiet or found.state is not CheckState.OK:
-        click.echo(tested.as_line(found, began) if wanted == "json" else as_text(found))
+        click.echo(tested.as_line(found, began) if output.is_json else as_text(found))
     raise click.exceptions.Exit(found.state.value)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from stoplist import clock
 from stoplist.certificates import name_of
-from stoplist.cli.base import FILE, STATE_DIR, Command, state_dir_of
+from stoplist.cli.base import FILE, STATE_DIR, Command, pasteable, state_dir_of
 from stoplist.cli.ca import ca_fields
+from stoplist.cli.output_options import Output, output_options
 from stoplist.cli.printing import header_fields, number, printable
 from stoplist.core.times import format_time
 from stoplist.errors import StoplistError
 from stoplist.state_records import CHANGED, EXCEPTIONS, Entry
+from stoplist.tools.policies import trusted_keys
 from stoplist.tools.status import ca as authorities
 from stoplist.tools.status import lists as remembered
 from stoplist.tools.status import running_gate
@@ -25,13 +28,16 @@ from stoplist.tools.status import running_gate
 @click.argument("policy", type=FILE)
 @click.option("--state-dir", type=FILE, help=STATE_DIR)
 @click.option(
-    "--journal", type=click.IntRange(min=1), metavar="N", help="Show the last N entries of the journal instead."
+    "--journal",
+    type=click.IntRange(min=1),
+    metavar="[N]",
+    is_flag=False,
+    flag_value=20,
+    help="Show the last N entries of the journal instead, or the last 20.",
 )
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one JSON object per line: for each list, each exception, the gate and the CA. With --journal: for each "
+@output_options(
+    *("text", "json"),
+    help_text="json: one object per line, for each list, each exception, the gate and the CA. With --journal: for each "
     "entry.",
 )
 @click.option(
@@ -41,28 +47,30 @@ from stoplist.tools.status import running_gate
     help="Show lists, workers, throughput and faults, and refresh every 2 s until 'q'. If stdout is no terminal, show "
     "once.",
 )
-def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: bool, is_watched: bool) -> None:
-    """Show the state of the lists, exceptions, gate and CA of POLICY.
+def status(policy: Path, state_dir: Path | None, journal: int | None, output: Output, is_watched: bool) -> None:
+    """Show lists, gate and CA of POLICY.
 
-    For each list: the serial in force, and the file that is refused or held. The exit code is 1 if something needs
-    a person, or if no gate is running.
+    It shows exceptions as well, and for each list the serial in force, and the file that is refused or held. The exit
+    code is 1 if something needs a person, or if no gate is running.
     """
+    as_json = output.is_json
     if is_watched and (as_json or journal is not None):
         raise click.UsageError("--watch cannot be combined with --json or --journal; leave these out")
     folder = state_dir_of(policy, state_dir)
     if journal is not None:
+        names = trusted_keys.names_in(policy)
         for noted in remembered.journal(policy, folder, journal):
-            click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted))
+            click.echo(json.dumps(dataclasses.asdict(noted)) if as_json else _journal_line(noted, names))
         return
     if is_watched:
         _watch(policy, folder)
         return
-    found = remembered.status(policy, folder, clock.now())
+    found, names = remembered.status(policy, folder, clock.now()), trusted_keys.names_in(policy)
     for entry in found:
         if as_json:
             click.echo(json.dumps(_status_fields(entry)))
         else:
-            _print_status(entry)
+            _print_status(entry, names)
     for exception in remembered.exceptions(policy, clock.now()):
         _say_exception(exception, as_json=as_json)
     needs = [need for entry in found for need in entry.needs]
@@ -72,10 +80,11 @@ def status(policy: Path, state_dir: Path | None, journal: int | None, as_json: b
         raise click.exceptions.Exit(1)
 
 
-def _journal_line(entry: Entry) -> str:
+def _journal_line(entry: Entry, names: Mapping[str, str]) -> str:
     of_policy = "exception" if entry.result in EXCEPTIONS else "policy" if entry.result == CHANGED else ""
     what = f"list {entry.list} serial {entry.serial}" if entry.list else of_policy
-    signed = f"signed by {', '.join(entry.signers)}" if entry.signers else ""
+    signers = ", ".join(trusted_keys.named(signer, names) for signer in entry.signers)
+    signed = f"signed by {signers}" if signers else ""
     return "  ".join(part for part in (entry.time, entry.result, what, entry.why, signed) if part)
 
 
@@ -100,7 +109,7 @@ def _status_fields(entry: remembered.ListStatus) -> dict[str, object]:
     }
 
 
-def _print_status(entry: remembered.ListStatus) -> None:
+def _print_status(entry: remembered.ListStatus, names: Mapping[str, str]) -> None:
     click.echo(f"{entry.file}")
     if in_force := entry.in_force:
         header = in_force.header
@@ -112,7 +121,7 @@ def _print_status(entry: remembered.ListStatus) -> None:
         mode = "enforced" if entry.is_enforced else "observed"
         click.echo(f"  in force since {in_force.since}, {mode}, signed by")
         for signer in in_force.signers:
-            click.echo(f"    {signer}")
+            click.echo(f"    {trusted_keys.named(signer, names)}")
     if held := entry.held:
         click.echo(f"  held since {held.since}: {held.why}")
     if refusal := entry.refusal:
@@ -162,7 +171,7 @@ def _say_gate_status(state_dir: Path, *, as_json: bool) -> list[str]:
     click.echo(f"{state_dir}")
     if found.gate is not None:
         click.echo(f"  gate: {found.gate}")
-    click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
+    click.echo(f"  needs a person: {pasteable('; '.join(needs))}" if needs else "  fine")
     return needs
 
 
@@ -182,5 +191,5 @@ def _say_ca_status(policy: Path, state_dir: Path, *, as_json: bool) -> list[str]
             click.echo(f"{found.file}\n  CA {printable(name_of(found.certificate))}, ends {format_time(found.ends)}")
         else:
             click.echo("CA")
-        click.echo(f"  needs a person: {'; '.join(needs)}" if needs else "  fine")
+        click.echo(f"  needs a person: {pasteable('; '.join(needs))}" if needs else "  fine")
     return needs

@@ -9,6 +9,7 @@ import click
 
 from stoplist import clock, files
 from stoplist.cli.base import FILE, Command
+from stoplist.cli.output_options import Output, output_options
 from stoplist.cli.printing import number
 from stoplist.tools import progress
 from stoplist.tools.output import trial_formats, trial_words
@@ -18,13 +19,13 @@ from stoplist.tools.trial.logs import formats
 
 @click.command(
     cls=Command,
-    example="stoplist trial school.yaml /var/log/squid/access.log* --known sites.txt --output html -o trial.html",
+    example="stoplist trial school.yaml /var/log/squid/access.log* --known sites.txt -o trial.html",
 )
 @click.argument("policy", type=FILE)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
-    "--format",
-    "wanted",
+    "--log-format",
+    "log_format",
     metavar="NAME",
     type=click.Choice(formats.NAMES),
     help=f"The format of all inputs: {', '.join(formats.NAMES)}. Default: detected from the beginning of each input.",
@@ -38,8 +39,7 @@ from stoplist.tools.trial.logs import formats
     type=FILE,
     help="A file of well-known sites, one per line. Count how many of the hosts that would be stopped are among them.",
 )
-@click.option("--output", "shown", type=click.Choice(list(trial_formats.FORMATS)), default="table", show_default=True)
-@click.option("-o", "target", metavar="FILE", type=FILE, help="Write to FILE instead of stdout.")
+@output_options(*trial_formats.FORMATS, to_file=True)
 @click.option("--exact", is_flag=True, help="Print exact numbers, neither hidden nor rounded. Keep them to yourself.")
 @click.option(
     "--reveal", is_flag=True, help="Print the hosts that would be stopped, to a terminal or to FILE. Implies --exact."
@@ -47,44 +47,40 @@ from stoplist.tools.trial.logs import formats
 def trial(
     policy: Path,
     inputs: tuple[str, ...],
-    wanted: str | None,
+    log_format: str | None,
     column: str | None,
     known: Path | None,
-    shown: str,
-    target: Path | None,
+    output: Output,
     exact: bool,
     reveal: bool,
 ) -> None:
-    """Show what POLICY would have done with the requests in logs.
+    """Show what POLICY would do with your logs.
 
     No gate needs to run. INPUT is a log file, plain or compressed with gzip or zstd; '-' is stdin. The output shows
     numbers only, and no host of a log unless you add --reveal.
     """
-    if column is not None and wanted not in (None, formats.CSV):
-        raise click.UsageError(f"--column is for CSV, not for --format {wanted}; leave out one of the two")
-    if column is None and wanted == formats.CSV:
-        raise click.UsageError("--format csv needs the column that holds the hosts: --column NAME")
-    if target is None and reveal and not sys.stdout.isatty():
+    if column is not None and log_format not in (None, formats.CSV):
+        raise click.UsageError(f"--column is for CSV, not for --log-format {log_format}; leave out one of the two")
+    if column is None and log_format == formats.CSV:
+        raise click.UsageError("--log-format csv needs the column that holds the hosts: --column NAME")
+    if output.file is None and reveal and not sys.stdout.isatty():
         raise click.UsageError("--reveal writes hosts only to a terminal or to a file that you name: -o hosts.txt")
-    if target is None and shown == "html" and sys.stdout.isatty():
-        raise click.UsageError("HTML is not printed to a terminal; name a file: -o trial.html")
-    if target is not None and not target.absolute().parent.is_dir():
-        raise click.UsageError(f"-o {target}: there is no such folder; make it, or name another")
+    if output.file is not None and not output.file.absolute().parent.is_dir():
+        raise click.UsageError(f"-o {output.file}: there is no such folder; make it, or name another")
     if inputs.count("-") > 1:
         raise click.UsageError("stdin can be read once; name '-' once")
     tried = trying.run(
-        trying.TrialOptions(policy, inputs, wanted, column, known, exact, reveal),
+        trying.TrialOptions(policy, inputs, log_format, column, known, exact, reveal),
         sys.stdin.buffer,
         clock.now(),
         lambda batches, total: progress.shown(batches, "reading", total, lambda batch: batch.consumed, every=1),
     )
-    data = trial_formats.FORMATS[shown](tried.trial)
     is_private = exact or reveal
-    if target is None:
-        click.echo(data, nl=False)
-    else:
-        files.write(target, data, mode=files.PRIVATE if is_private else files.PUBLIC, replace=True)
-        click.echo(f"{target}: {number(len(tried.trial.days), 'day')}, {number(len(inputs), 'input')}")
+    output.write(
+        trial_formats.FORMATS[output.format](tried.trial),
+        f"{number(len(tried.trial.days), 'day')}, {number(len(inputs), 'input')}",
+        mode=files.PRIVATE if is_private else files.PUBLIC,
+    )
     for warning in tried.warnings:
         click.echo(f"warning: {warning}", err=True)
     if is_private:

@@ -1459,6 +1459,7 @@ def test_a_tag_on_what_is_no_value_is_told(text: str, fault: str) -> None:
         pytest.param("[::1]:8080", ListenAddress("::1", 8080), id="IPv6"),
         pytest.param("LOCALHOST:8080", ListenAddress("localhost", 8080), id="name"),
         pytest.param("0.0.0.0:0", ListenAddress("0.0.0.0", 0), id="any port"),
+        pytest.param(":8080", ListenAddress("0.0.0.0", 8080), id="every address"),
     ],
 )
 def test_a_listen_address_reads_back_what_it_wrote(text: str, address: ListenAddress) -> None:
@@ -1470,7 +1471,6 @@ def test_a_listen_address_reads_back_what_it_wrote(text: str, address: ListenAdd
     "text",
     [
         pytest.param("", id="empty"),
-        pytest.param(":8080", id="no address"),
         pytest.param("127.0.0.1", id="no port"),
         pytest.param("127.0.0.1:", id="empty port"),
         pytest.param("127.0.0.1:-1", id="negative port"),

@@ -42,9 +42,7 @@ def test_the_same_policy_changes_nothing(gate: Path) -> None:
 
 
 def test_a_default_that_is_written_out_changes_nothing(gate: Path) -> None:
-    assert changed(gate, more="watch: {poll: 10 seconds}\ntime_zone: UTC\nmetrics: {}\n") == [
-        "  + metrics.listen: 127.0.0.1:9464"
-    ]
+    assert changed(gate, more="watch: {poll: 10 seconds}\ntime_zone: UTC\nupstream: {}\n") == []
 
 
 def test_values_are_told_with_their_units_and_items_by_their_names(gate: Path) -> None:

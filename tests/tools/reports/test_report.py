@@ -26,7 +26,7 @@ from stoplist.core.lists.signed_list import SignedList
 from stoplist.errors import StoplistError
 from stoplist.state import State
 from stoplist.tools.output.report_data import as_csv, as_json
-from stoplist.tools.output.report_formats import FORMATS, format_of
+from stoplist.tools.output.report_formats import FORMATS
 from stoplist.tools.output.report_html import as_html
 from stoplist.tools.output.report_table import as_table
 from stoplist.tools.reports import report as reporting
@@ -985,11 +985,3 @@ def test_hidden_numbers_are_drawn_alike(site: Site) -> None:
     assert len(bars) == 24
     assert len({bar for bar in bars if bar[0] == "hidden"}) == 1
     assert len([bar for bar in bars if bar[0] == "hidden"]) == 20
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [("november.html", "html"), ("a.b.CSV", "csv"), ("json", "json"), ("report.pdf", "table"), ("", "table")],
-)
-def test_the_end_of_a_name_asks_for_a_format(name: str, wanted: str) -> None:
-    assert format_of(name) == wanted

@@ -348,7 +348,7 @@ def test_an_unknown_format_is_told_without_a_word_of_it() -> None:
         read(b"secret.test is what anna asked for\n")
     assert str(caught.value) == (
         "log: the format is not known; the known formats are squid, combined, vhost-combined, dnsmasq, unbound, bind, zeek, suricata, "
-        "hosts, har, csv, flows; name it with --format"
+        "hosts, har, csv, flows; name it with --log-format"
     )
 
 

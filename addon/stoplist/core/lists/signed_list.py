@@ -84,7 +84,7 @@ class History:
             raise ListError(
                 ListFault.SERIAL,
                 f"another list with the same serial {header.serial} was in force",
-                hint="ask the publisher which is right: each list needs a serial of its own",
+                hint="the publisher must build the list again under a higher serial",
             )
         return header.serial == before.serial
 

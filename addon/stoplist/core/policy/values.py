@@ -94,6 +94,9 @@ def _day(value: object) -> date:
     raise PydanticCustomError("day", "is not a date")
 
 
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  who writes no address asks for every one
+
+
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
     """The address on which the gate listens. With port 0 the system chooses a port."""
@@ -103,8 +106,11 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS:PORT``, with an IPv6 address in brackets. Raises ValueError or HostError.
+        """Read ``ADDRESS:PORT``, with an IPv6 address in brackets. ``:PORT`` means every IPv4 address of the machine.
+        Raises ValueError or HostError.
 
+        >>> ListenAddress.parse(":8080")
+        ListenAddress(host='0.0.0.0', port=8080)
         >>> ListenAddress.parse("[::1]:8080")
         ListenAddress(host='::1', port=8080)
         >>> ListenAddress.parse("::1:8080")
@@ -115,7 +121,7 @@ class ListenAddress:
         bare_ipv6 = ":" in address and not address.startswith("[")
         if bare_ipv6 or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError
-        return cls(Host.parse(address).address, int(port))
+        return cls(Host.parse(address or _EVERY_ADDRESS).address, int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -150,6 +150,12 @@ def _leads_to_journald(stream: IO[str]) -> bool:
     return False
 
 
+def write(record: Record, wanted: LogFormat) -> None:
+    """Write one record to stderr, in a process whose log is not installed."""
+    entry = logging.LogRecord(_log.name, record.level, "", 0, record, (), None)
+    sys.stderr.write(f"{_formatter(wanted, sys.stderr).format(entry)}\n")
+
+
 def install(faults: Faults, wanted: LogFormat = LogFormat.AUTO) -> None:
     """Make stderr the only sink of the log, for instances of `Record` only.
 

@@ -317,6 +317,16 @@ class Renewing(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class NotStarted(Record):
+    event = "not started"
+    level = logging.ERROR
+    error: StoplistError
+
+    def __str__(self) -> str:
+        return f"the gate cannot start: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
 class NotRenewed(Record):
     event = "not renewed"
     level = logging.ERROR

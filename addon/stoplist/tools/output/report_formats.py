@@ -21,9 +21,3 @@ FORMATS: Mapping[str, Callable[[Report], bytes]] = {
     "json": as_json,
     "html": as_html,
 }
-
-
-def format_of(file_name: str) -> str:
-    """The format that the ending of a file's name asks for; a table if it asks for none."""
-    end = file_name.rpartition(".")[2].lower()
-    return end if end in FORMATS else "table"

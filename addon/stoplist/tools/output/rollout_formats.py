@@ -1,4 +1,4 @@
-"""A rollout as a table for a terminal, or as JSON."""
+"""A rollout as a table for a terminal, as JSON, or as one page of HTML."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from stoplist.core.counts import Period, Row, Shown
+from stoplist.core.counts import Outcome, Period, Row, Shown
 from stoplist.core.times import format_time
+from stoplist.tools.output import plot
+from stoplist.tools.output.html_page import page
 from stoplist.tools.output.report_words import rules
-from stoplist.tools.output.text import columns, numbered, utc, wrapped, write
+from stoplist.tools.output.text import columns, numbered, utc, wrapped, write, write_total
 from stoplist.tools.reports.report import Report
 from stoplist.tools.reports.rollout import Observed, Rollout
 
@@ -47,18 +49,33 @@ def _reading(rollout: Rollout) -> list[str]:
     ]
 
 
+def _title(rollout: Rollout) -> str:
+    return f"What enforcing would have done: {rollout.report.operator}"
+
+
+def _facts(rollout: Rollout) -> list[tuple[str, str]]:
+    report = rollout.report
+    return [("Range", report.range), ("Time zone", str(report.time_zone)), ("Gates", f"{report.gates}")]
+
+
+def _sentences(rollout: Rollout) -> list[str]:
+    """What enforcing would have stopped: each list, and if there are several, all of them together."""
+    found = [_sentence(rollout, f"list {each.list}", each.total, each.hidden) for each in rollout.lists]
+    if len(found) > 1:
+        hidden = sum(each.hidden for each in rollout.lists)
+        found.append(_sentence(rollout, "all that was observed", rollout.total, hidden))
+    return found
+
+
 def as_table(rollout: Rollout) -> bytes:
     """Plain text for a terminal of 80 columns."""
-    report = rollout.report
-    parts = [f"What enforcing would have done: {report.operator}", ""]
-    facts = [("Range", report.range), ("Time zone", str(report.time_zone)), ("Gates", f"{report.gates}")]
-    parts += [f"{name + ':':<14}{value}" for name, value in facts]
-    for each in rollout.lists:
+    parts = [_title(rollout), "", *(f"{name + ':':<14}{value}" for name, value in _facts(rollout))]
+    of_lists, more = _sentences(rollout)[: len(rollout.lists)], _sentences(rollout)[len(rollout.lists) :]
+    for each, sentence in zip(rollout.lists, of_lists, strict=True):
         parts += ["", f"List {each.list}, {_when(rollout, each.rows)}", "", *_table_of(rollout, each), ""]
-        parts += wrapped(_sentence(rollout, f"list {each.list}", each.total, each.hidden), "")
-    if len(rollout.lists) > 1:
-        hidden = sum(each.hidden for each in rollout.lists)
-        parts += ["", *wrapped(_sentence(rollout, "all that was observed", rollout.total, hidden), "")]
+        parts += wrapped(sentence, "")
+    for sentence in more:
+        parts += ["", *wrapped(sentence, "")]
     parts += ["", "How to read the numbers", ""]
     for rule in _reading(rollout):
         parts += wrapped(rule)
@@ -66,11 +83,16 @@ def as_table(rollout: Rollout) -> bytes:
 
 
 def _table_of(rollout: Rollout, observed: Observed) -> list[str]:
-    report = rollout.report
-    rows = [_cells(report, observed, row) for row in _lines(report, observed)]
-    shown = observed.total.requests
-    rows.append(["total shown", "", "hidden" if shown is None else f"{shown:,}", ""])
-    return columns(rows, [report.length, "serials", "would be stopped", "hours"], "<<>>")
+    rows = [*_rows(rollout, observed), ["total shown", "", write_total(observed.total), ""]]
+    return columns(rows, _head(rollout), "<<>>")
+
+
+def _head(rollout: Rollout) -> list[str]:
+    return [rollout.report.length, "serials", "would be stopped", "hours"]
+
+
+def _rows(rollout: Rollout, observed: Observed) -> list[list[str]]:
+    return [_cells(rollout.report, observed, line) for line in _lines(rollout.report, observed)]
 
 
 def _lines(report: Report, observed: Observed) -> Iterator[Row | list[Period]]:
@@ -140,4 +162,33 @@ def _shown(shown: Shown) -> dict[str, object]:
     return {"requests": shown.requests, "complete": shown.is_complete}
 
 
-FORMATS: Mapping[str, Callable[[Rollout], bytes]] = {"table": as_table, "json": as_json}
+def as_html(rollout: Rollout) -> bytes:
+    """One page, with its drawings in it."""
+    report = rollout.report
+    return page(
+        "rollout.html",
+        title=_title(rollout),
+        facts=[*_facts(rollout), ("Made", f"{format_time(report.made)} by Stoplist {report.version}")],
+        sentences=_sentences(rollout),
+        rules=_reading(rollout),
+        length=report.length,
+        hide_below=report.disclosure.hide_below,
+        head=_head(rollout),
+        lists=[
+            (each, _when(rollout, each.rows), _plot(rollout, each), _rows(rollout, each), write_total(each.total))
+            for each in rollout.lists
+        ],
+    )
+
+
+def _plot(rollout: Rollout, observed: Observed) -> plot.Plot:
+    report = rollout.report
+    numbers = {(row.period, row.outcome): row.shown for row in observed.rows}
+    strip = {
+        period: "observed, fresh" if (period, Outcome.OBSERVED) in numbers else "not in force"
+        for period in report.periods
+    }
+    return plot.draw(report.periods, numbers, strip, lambda shown: write(shown, report.disclosure.hide_below))
+
+
+FORMATS: Mapping[str, Callable[[Rollout], bytes]] = {"table": as_table, "json": as_json, "html": as_html}

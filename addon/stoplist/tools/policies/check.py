@@ -12,6 +12,8 @@ from stoplist import loading, state_directory
 from stoplist.authority import Source, needs
 from stoplist.core.times import format_time
 from stoplist.errors import Problems, StoplistError
+from stoplist.loading import Loaded
+from stoplist.state import State
 from stoplist.tools.policies import policy_diff, problem_output
 from stoplist.tools.policies.policy_diff import Difference
 
@@ -31,10 +33,14 @@ class Finding:
         return self.loaded.warnings if self.loaded else ()
 
 
-def check(policy: Path, running: Path | None = None, *, now: datetime) -> Finding:
-    """Load a policy with all that it names and run its tests; compare it with the policy `running`."""
+def check(policy: Path, running: Path | None = None, state_dir: Path | None = None, *, now: datetime) -> Finding:
+    """Load a policy with all that it names and run its tests; compare it with the policy `running`.
+
+    Where there is the state of a gate, in `state_dir` or where the policy says, a list that this gate would refuse is
+    a problem, and one that it would hold a warning.
+    """
     try:
-        loaded = loading.load(policy, now=now)
+        loaded = _load(policy, state_dir, now)
         compared = policy_diff.between(running, policy, loaded.ruleset, now) if running else None
         source = Source.of(loaded.ruleset.policy, policy, state_directory.of_policy(policy, loaded.ruleset.policy))
         if source is not None and not source.is_own:  # the gate makes its own
@@ -45,6 +51,26 @@ def check(policy: Path, running: Path | None = None, *, now: datetime) -> Findin
     except StoplistError as error:
         return Finding(policy, None, (error,))
     return Finding(policy, loaded, difference=compared)
+
+
+def _load(policy: Path, state_dir: Path | None, now: datetime) -> Loaded:
+    """Load a policy as the gate would that has its state here. Raises StoplistError."""
+    try:
+        folder = state_dir or state_directory.of_policy(policy, loading.read_policy(policy).policy)
+        state = State.open_read_only(folder)
+    except (StoplistError, OSError):
+        if state_dir is not None:
+            raise
+        return loading.load(policy, now=now)  # there is no state, or the policy has faults, which it tells
+    try:
+        loaded = loading.load(policy, now=now, state=state)
+    finally:
+        state.close()
+    refused = [each.error for each in loaded.faults if not each.held]
+    if refused:
+        raise Problems(refused)
+    held = tuple(each.error for each in loaded.faults)
+    return dataclasses.replace(loaded, warnings=(*loaded.warnings, *held))
 
 
 def as_lines(finding: Finding) -> list[str]:

@@ -31,6 +31,8 @@ WIDEST = 120
 """Widest screen in columns; more columns stay empty, since nobody reads a line across a wide screen."""
 WIDE = 100
 """From this many columns on, the facts about the gate stand beside those about the lane."""
+NARROW = 76
+"""On fewer columns than this, the table of lists leaves out domains and age."""
 _FINE, _BAD = "green", "bold red"
 _NOTHING = "-"
 
@@ -85,7 +87,7 @@ def _keys() -> Iterator[Callable[[float], bool]]:
 
 def draw(look: Look, speed: Speed | None, width: int, *, is_live: bool) -> RenderableType:
     """A look as a whole screen."""
-    parts: list[RenderableType] = [_head(look), "", _lists(look), ""]
+    parts: list[RenderableType] = [_head(look), "", _lists(look, width), ""]
     if look.scrape is None:
         parts += [_text(f"  {look.running.gate}")] if look.running.gate is not None else []
         parts.append(_text(f"  {look.why_not}", _BAD if look.why_not.startswith("no answer") else ""))
@@ -107,13 +109,19 @@ def _head(look: Look) -> RenderableType:
     return head
 
 
-def _lists(look: Look) -> RenderableType:
+def _lists(look: Look, width: int) -> RenderableType:
+    """The table of lists; on a narrow terminal without what is least urgent."""
+    names = ("list", "action", "serial", "domains", "age", "expires in", "file")
+    left_out = {"domains", "age"} if width < NARROW else set()
     table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), show_edge=False, header_style="bold")
-    table.add_column("list", overflow="ellipsis", no_wrap=True, ratio=1)
-    for name in ("action", "serial", "domains", "age", "expires in", "file"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("action", "file") else "right")
+    for name in names:
+        if name == "list":
+            table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1, min_width=10)
+        elif name not in left_out:
+            table.add_column(name, no_wrap=True, justify="left" if name in ("action", "file") else "right")
     for each in look.lists:
-        table.add_row(*_list_cells(look, each))
+        cells = zip(names, _list_cells(look, each), strict=True)
+        table.add_row(*(cell for name, cell in cells if name not in left_out))
     return table
 
 

@@ -82,7 +82,7 @@ class Reading:
         if found is None:
             raise StoplistError(
                 f"the format is not known; the known formats are {names}",
-                hint="name it with --format",
+                hint="name it with --log-format",
                 place=self.source.name,
             )
         if found == formats.CSV and not self.column:
