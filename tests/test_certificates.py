@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
@@ -58,14 +59,82 @@ def test_leaf_verifies_for_its_host_and_no_other(authority: CertificateAuthority
 
 def test_leaf_is_short_lived_and_has_a_key_of_its_own(authority: CertificateAuthority):
     leaf = authority.leaf(Host.parse("listed.example"), NOW)
-    assert leaf.not_valid_after_utc - NOW == timedelta(days=7)
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(days=11)
     assert leaf.public_key() == authority.leaf_key.public_key() != authority.certificate.public_key()
 
 
-def test_a_leaf_is_made_anew_each_time(authority: CertificateAuthority):
-    """Kept ones would be a record of what was asked for."""
-    one, other = (authority.leaf(Host("listed.test"), NOW) for _ in range(2))
+def der(authority: CertificateAuthority, host: Host, now: datetime) -> bytes:
+    return authority.leaf(host, now).public_bytes(certificates.Encoding.DER)
+
+
+MONDAY = datetime(2026, 11, 16, tzinfo=UTC)  # fixed time: the beginning of the week of NOW
+SECOND = timedelta(seconds=1)
+HOSTS = ["listed.example", "www.listed.example", "xn--bcher-kva.example", "192.0.2.7", "[2001:db8::1]"]
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA-2048"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_leaf_is_the_same_in_every_process_all_week(kind: str, host: str):
+    """Each process parses the CA by itself: two workers, a gate and the next one, two gates with one CA."""
+    root = pki.new(now=NOW)
+    ca = pki.new("Example Gate CA", root, kind=kind, now=NOW)
+    one, other = parse(ca), parse(ca)
+    first = der(one, Host.parse(host), MONDAY)
+    assert first == der(other, Host.parse(host), MONDAY + certificates.WEEK - SECOND)
+    assert one.leaf_key.private_numbers() == other.leaf_key.private_numbers()
+
+
+def test_a_week_begins_on_monday_in_utc_wherever_the_gate_is(authority: CertificateAuthority):
+    east, west = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+    for zone in (UTC, east, west):
+        assert der(authority, HOST, MONDAY.astimezone(zone)) == der(authority, HOST, NOW.astimezone(zone))
+        assert der(authority, HOST, (MONDAY - SECOND).astimezone(zone)) != der(authority, HOST, MONDAY)
+    assert authority.leaf(HOST, MONDAY).not_valid_before_utc == MONDAY - timedelta(days=2)
+
+
+@given(st.datetimes(datetime(1960, 1, 1), datetime(2036, 1, 1), timezones=st.just(UTC)))  # fixed time: a range
+def test_a_leaf_covers_its_week_and_two_days_on_either_side(authority: CertificateAuthority, now: datetime):
+    leaf = authority.leaf(HOST, now)
+    assert leaf.not_valid_before_utc <= now - timedelta(days=2)
+    assert leaf.not_valid_after_utc > now + timedelta(days=2)
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(days=11)
+
+
+def test_leaves_of_two_hosts_weeks_or_cas_have_nothing_in_common(root: pki.Ca):
+    """A browser refuses two certificates that have one issuer and one serial (SEC_ERROR_REUSED_ISSUER_AND_SERIAL)."""
+    ca = pki.new("Example Gate CA", root, now=NOW)
+    once_more = pki.Ca(pki.new("Example Gate CA", root, now=NOW).certificate, ca.key)
+    made = [
+        parse(ca).leaf(HOST, NOW),
+        parse(ca).leaf(Host.parse("listed.example"), NOW),
+        parse(ca).leaf(HOST, NOW + certificates.WEEK),
+        CertificateAuthority([once_more.certificate], ca.key).leaf(HOST, NOW),
+        parse(pki.new("Example Gate CA", root, now=NOW)).leaf(HOST, NOW),
+    ]
+    assert len({leaf.serial_number for leaf in made}) == len(made)
+    assert all(0 < leaf.serial_number < 2**159 for leaf in made)
+    assert len({leaf.public_key().public_numbers() for leaf in made}) == 3
+
+
+def test_the_end_of_a_leaf_is_part_of_its_serial(root: pki.Ca):
+    """A CA above was issued anew, with another end: the leaf ends on another day, and so is another one."""
+    ca = pki.new("Example Gate CA", root, now=NOW)
+    above = [pki.new("Example Middle", root, now=NOW, lasts=timedelta(days=days)).certificate for days in (2, 3)]
+    one, other = (CertificateAuthority([ca.certificate, each], ca.key).leaf(HOST, NOW) for each in above)
+    assert one.not_valid_after_utc != other.not_valid_after_utc
     assert one.serial_number != other.serial_number
+
+
+def test_a_library_that_cannot_sign_alike_is_said(authority: CertificateAuthority):
+    class Key:
+        """A key of a library that was built with an OpenSSL of before 3.2."""
+
+        def sign(self, data: bytes, algorithm: ec.ECDSA) -> bytes:
+            assert algorithm.deterministic_signing
+            raise UnsupportedAlgorithm("ECDSA with deterministic signature")
+
+    with pytest.raises(StoplistError, match=r"ca\.key: the cryptography library here cannot make deterministic"):
+        certificates._must_sign_alike(Key(), "ca.key")
 
 
 def test_a_leaf_for_an_address_names_the_address(authority: CertificateAuthority):
@@ -80,7 +149,7 @@ def test_a_leaf_does_not_outlive_its_ca_and_none_fails_where_that_has_ended(auth
     ends = authority.certificate.not_valid_after_utc
     assert authority.leaf(HOST, ends - timedelta(days=1)).not_valid_after_utc == ends
     for late in (timedelta(days=1), timedelta(days=100)):
-        assert authority.leaf(HOST, ends + late).not_valid_after_utc == ends + late
+        assert ends <= authority.leaf(HOST, ends + late).not_valid_after_utc < ends + late
 
 
 def test_ca_cannot_sign_another_ca(authority: CertificateAuthority):

@@ -3,23 +3,27 @@
 Rules
   - A CA signs leaf certificates for listed hosts only: the add-on asks for no other, unless `tls: intercept`.
   - The module refuses to read a CA that clients would not accept, or not for every host.
-  - Leaf keys are ECDSA P-256, and live in memory only.
+  - The leaf key is ECDSA P-256, and lives in memory only.
   - The module keeps no leaf: a store of them would be a record of who was stopped where (docs/decisions/0014).
+  - A leaf is a function of the host, the week and the CA: every process that has the CA makes the same bytes, so that
+    a browser's exception for a certificate holds (docs/decisions/0022).
 """
 
 from __future__ import annotations
 
+import hmac
 import itertools
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,9 +36,11 @@ from stoplist.core.hosts import Host
 from stoplist.errors import StoplistError
 
 CA_LIFETIME = timedelta(days=3650)
-LEAF_LIFETIME = timedelta(days=7)
+WEEK = timedelta(days=7)
+"""The time for which all leaves of a host are the same. A week begins on Monday at 00:00 UTC (ISO 8601)."""
 CLOCK_SKEW = timedelta(days=2)
-"""Certificates become valid this long before they are made, for clients with a slow clock."""
+"""A CA is valid from this long before it is made; a leaf from this long before its week until this long after it. So
+clients with a slow clock or a fast one accept them."""
 MIN_RSA_BITS = 2048
 
 type CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -44,12 +50,16 @@ _UNREADABLE = (
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
 """The exceptions of cryptography for certificates that are none, or not of a kind that it knows."""
+_FIRST_WEEK = datetime(1970, 1, 5, tzinfo=UTC)
 _GATE_NAME = re.compile(r"Stoplist gate (?P<number>[0-9a-f]{8})(?: G(?P<generation>[0-9]+))?")
 _REISSUE = "have your CA issue it as a CA: basicConstraints CA:TRUE, keyUsage keyCertSign"
 
 
 class CertificateAuthority:
-    """Signs the certificates of stop pages. `certificates` are its own, and those above it."""
+    """Signs the certificates of stop pages. `certificates` are its own, and those above it.
+
+    `leaf_key` is the key of all leaves. It follows from the CA's own key, so nothing needs to store it.
+    """
 
     def __init__(self, certificates: Sequence[x509.Certificate], key: CaKey) -> None:
         self.certificate = certificates[0]
@@ -57,8 +67,9 @@ class CertificateAuthority:
         self.chain = tuple(each for each in certificates if not is_root(each))
         """The certificates that the gate sends with each leaf. The root is not among them: clients have it."""
         self.ends = min(each.not_valid_after_utc for each in certificates)
-        self.leaf_key = ec.generate_private_key(ec.SECP256R1())
+        self.leaf_key = _leaf_key(_derive(key, self.certificate, b"stoplist leaf key", 48))
         self._key = key
+        self._serial_key = _derive(key, self.certificate, b"stoplist leaf serial", 32)
         is_p384 = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1"
         self._hash = SHA384() if is_p384 else SHA256()
         self._template = (
@@ -91,15 +102,33 @@ class CertificateAuthority:
             raise StoplistError("a certificate that cannot be read", hint="have it issued anew", place=place) from None
 
     def leaf(self, host: Host, now: datetime) -> x509.Certificate:
-        """A certificate for a listed host, with the leaf key."""
+        """The certificate for a listed host in the week of `now`, with the leaf key.
+
+        It is the same, byte by byte, in the whole week and in every process that has this CA: the signature is
+        deterministic (RFC 6979 for ECDSA; PKCS #1 v1.5 for RSA always is), and the serial is a keyed hash. From two
+        days before the week until two days after it the leaf is valid, but not longer than the CA. Where the CA has
+        ended, there is a leaf all the same, which clients refuse.
+
+            ca.leaf(Host("www.listed.example"), sunday) != ca.leaf(Host("www.listed.example"), monday)
+        """
+        week = _week(now)
+        begins = week - CLOCK_SKEW
+        ends = max(begins, min(week + WEEK + CLOCK_SKEW, self.ends))
         name = x509.IPAddress(ip_address(host.address)) if host.is_address else x509.DNSName(host.name)
         builder = (
-            self._template.serial_number(x509.random_serial_number())
-            .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(min(now + LEAF_LIFETIME, max(now, self.ends)))
+            self._template.serial_number(self._serial(host, begins, ends))
+            .not_valid_before(begins)
+            .not_valid_after(ends)
             .add_extension(x509.SubjectAlternativeName([name]), critical=False)
         )
-        return builder.sign(self._key, self._hash)
+        is_ecdsa = isinstance(self._key, ec.EllipticCurvePrivateKey)
+        return builder.sign(self._key, self._hash, ecdsa_deterministic=True if is_ecdsa else None)
+
+    def _serial(self, host: Host, begins: datetime, ends: datetime) -> int:
+        """A serial of 159 bits (RFC 5280, section 4.1.2.2: positive, at most 20 octets). All that differs between
+        leaves is in it: browsers refuse two certificates of one issuer and serial."""
+        text = f"{host.name} {begins.isoformat()} {ends.isoformat()}"
+        return int.from_bytes(hmac.digest(self._serial_key, text.encode(), "sha256")[:20]) >> 1
 
     def __repr__(self) -> str:
         return "CertificateAuthority(...)"
@@ -195,7 +224,21 @@ def _read_key(data: bytes, place: str) -> CaKey:
             place=place,
         )
     assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        _must_sign_alike(key, place)
     return key
+
+
+def _must_sign_alike(key: ec.EllipticCurvePrivateKey, place: str) -> None:
+    """Raise StoplistError if the library cannot sign the same text twice with the same bytes."""
+    try:
+        key.sign(b"", ec.ECDSA(SHA256(), deterministic_signing=True))
+    except UnsupportedAlgorithm:
+        raise StoplistError(
+            "the cryptography library here cannot make deterministic signatures",
+            hint="install its wheel, or build it with OpenSSL 3.2 or newer",
+            place=place,
+        ) from None
 
 
 def _why_no_ca(certificate: x509.Certificate, depth: int) -> tuple[str, str] | None:
@@ -230,6 +273,26 @@ def _narrows(constraints: x509.NameConstraints) -> bool:
     permitted = [each.value for each in constraints.permitted_subtrees or () if isinstance(each, x509.DNSName)]
     excluded = [each.value for each in constraints.excluded_subtrees or () if isinstance(each, x509.DNSName)]
     return (bool(permitted) and "" not in permitted) or "" in excluded
+
+
+def _week(now: datetime) -> datetime:
+    """The beginning of the week that `now` is in."""
+    return now.astimezone(UTC) - (now - _FIRST_WEEK) % WEEK  # a remainder is positive, before 1970 as well
+
+
+def _derive(key: CaKey, certificate: x509.Certificate, purpose: bytes, length: int) -> bytes:
+    """A secret of `length` bytes that follows from the CA's key and certificate (HKDF, RFC 5869)."""
+    numbers = key.private_numbers()
+    secret = numbers.private_value if isinstance(numbers, ec.EllipticCurvePrivateNumbers) else numbers.d
+    salt = certificate.fingerprint(SHA256())
+    return HKDF(SHA256(), length, salt, purpose).derive(secret.to_bytes((key.key_size + 7) // 8))
+
+
+def _leaf_key(drawn: bytes) -> ec.EllipticCurvePrivateKey:
+    """A key of P-256 from 48 bytes; they are longer than the key by 128 bits, so that the remainder has no bias
+    (FIPS 186-5, A.2.1)."""
+    curve = ec.SECP256R1()
+    return ec.derive_private_key(int.from_bytes(drawn) % (curve.group_order - 1) + 1, curve)
 
 
 def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+import base64
+
+from playwright.sync_api import Locator, Page
 
 SMALLEST_TARGET = 24
 """In CSS pixels, for a link that is not part of a sentence (WCAG 2.2, success criterion 2.5.8)."""
@@ -23,6 +25,17 @@ def space_out(page: Page) -> None:
 def indent(page: Page) -> dict[str, float]:
     """How far the heading starts from its edge, in CSS pixels, by direction."""
     return page.evaluate(_INDENT)
+
+
+def first_line(element: Locator) -> dict[str, float]:
+    """The box of an element's first line of text: x, y, width and height, in CSS pixels of the view."""
+    return element.evaluate(_FIRST_LINE)
+
+
+def middle_of_ink(other: Page, picture: bytes) -> float:
+    """How far down the middle of all that is drawn in a picture (PNG) lies, in pixels. `other` is a page that may
+    load it: the pages that are tested load nothing."""
+    return other.evaluate(_MIDDLE_OF_INK, base64.b64encode(picture).decode())
 
 
 _FAULTS = """({smallest, longest}) => {
@@ -64,6 +77,25 @@ _SPACED = """() => {
     element.style.wordSpacing = "0.16em";
     if (element.matches("p")) element.style.marginBottom = "2em";
   }
+}"""
+_FIRST_LINE = """element => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  const {x, y, width, height} = range.getClientRects()[0];
+  return {x, y, width, height};
+}"""
+_MIDDLE_OF_INK = """async encoded => {
+  const bytes = Uint8Array.from(atob(encoded), byte => byte.charCodeAt());
+  const image = await createImageBitmap(new Blob([bytes], {type: "image/png"}));
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const {data} = context.getImageData(0, 0, image.width, image.height);
+  const rows = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    if ([0, 1, 2].some(part => Math.abs(data[i + part] - data[part]) > 64)) rows.add(Math.floor(i / 4 / image.width));
+  }
+  return (Math.min(...rows) + Math.max(...rows)) / 2;
 }"""
 _INDENT = """() => {
   const heading = document.querySelector("h1");

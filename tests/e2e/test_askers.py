@@ -321,7 +321,7 @@ def test_the_problem_is_json_with_what_a_program_can_show(gate: Gate, protocol: 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_curl_shows_text_and_can_be_asked_for_the_page(gate: Gate, scheme: str):
     text, page = gate.curl(f"{scheme}://listed.test/"), gate.curl(f"{scheme}://listed.test/", "-H", "Accept: text/html")
-    assert text.body.startswith(f"{STOPPED}\n\nExample School stopped this request")
+    assert text.body.startswith(f"{STOPPED}\n\nYou are not in trouble.")
     assert page.body.startswith("<!doctype html>")
     failing = gate.curl(f"{scheme}://listed.test/", "--fail")
     assert failing.exit_code == 22

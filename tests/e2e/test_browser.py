@@ -80,6 +80,21 @@ def web(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
+def all_languages(net: Network, first_desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate whose page is in every language of the package, and says all that a page can say."""
+    folder = tmp_path_factory.mktemp("all")
+    desk = Desk(Path(shutil.copytree(first_desk.folder, folder / "desk")))
+    more = f"  checked_by_police: true\n  languages: [{', '.join(languages.included())}]\n"
+    text = desk.policy.read_text().replace("https://helpline.example/", "tel:0000")
+    text = text.replace("  operator:", "  authority: Example Authority\n  operator:")
+    desk.policy.write_text(text.replace("tests:", f"{MORE}{more}tests:"))
+    gate = net.gate(desk.policy, folder / "state")
+    yield gate
+    gate.process.end()
+    assert "fault" not in gate.log()
+
+
+@pytest.fixture(scope="module")
 def browser(net: Network, web: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with chromium(net, tmp_path_factory.mktemp("browser") / "home", web.ca, net.origin_ca) as browser:
         yield browser
@@ -209,9 +224,9 @@ def test_screen_readers_find_landmarks_and_headings(tab: Callable[..., Page], la
     assert sections == [
         _said(section, language)
         for section in (
+            "Help",
             "Why",
             "What this means for you",
-            "Help",
             "If you think this is a mistake",
             "The list and the law",
         )
@@ -233,6 +248,91 @@ def test_layout_holds(tab: Callable[..., Page], language: str, url: str, width: 
     assert layout.indent(page)[DIRECTIONS[language]] < 1
     layout.space_out(page)
     assert layout.faults(page) == []
+
+
+PHONE = {"width": 360, "height": 640}
+LISTED_WITHOUT_TLS = "http://listed.test/"  # the browser trusts the CA of one gate
+
+
+@pytest.mark.parametrize("language", languages.included())
+def test_first_screen_of_a_phone_says_what_a_frightened_child_needs(
+    tab: Callable[..., Page], all_languages: Gate, language: str
+):
+    """You are not in trouble, nobody is told, you can close this page, here is help: without scrolling."""
+    page = tab(proxy={"server": all_languages.url}, locale=language, viewport=PHONE)
+    page.goto(LISTED_WITHOUT_TLS)
+    for message in (
+        "You are not in trouble.",
+        "This page tells nobody that you saw it.",
+        "You can close this page now.",
+        "You need help, or you are worried about a child",
+    ):
+        expect(page.get_by_text(_said(message, language), exact=True)).to_be_in_viewport(ratio=1)
+    helpline = page.locator("section").first.get_by_role("link").first
+    assert helpline.get_attribute("href") == "tel:0000"
+    expect(helpline).to_be_in_viewport(ratio=1)
+    assert "0000" in helpline.inner_text()
+    order = page.locator("section").evaluate_all(
+        "sections => sections.map(each => each.getAttribute('aria-labelledby'))"
+    )
+    assert order == ["help", "why", "you", "mistake", "law"]
+    expect(page.locator("details p")).to_be_hidden()  # how the numbers are rounded
+    page.locator("main summary").click()
+    expect(page.locator("details p")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
+@pytest.mark.parametrize("language", languages.included())
+def test_every_language_fits_and_is_accessible(
+    tab: Callable[..., Page], all_languages: Gate, language: str, width: int
+):
+    page = tab(proxy={"server": all_languages.url}, locale=language, viewport={"width": width, "height": 640})
+    page.goto(LISTED_WITHOUT_TLS)
+    assert page.locator("html").get_attribute("lang") == language
+    for each in page.locator("summary").all():
+        each.click()
+    assert page.get_by_role("navigation").get_by_role("link").count() == len(languages.included())
+    assert layout.faults(page) == []
+    assert not _violations(page)
+    layout.space_out(page)
+    assert layout.faults(page) == []
+
+
+def test_of_many_languages_the_names_show_when_somebody_opens_them(tab: Callable[..., Page], all_languages: Gate):
+    page = tab(proxy={"server": all_languages.url}, java_script_enabled=False, viewport=PHONE)
+    page.goto(LISTED_WITHOUT_TLS)
+    choice = page.get_by_role("navigation").locator("summary")
+    assert choice.inner_text().strip() == "English"
+    choice.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Українська").click()
+    expect(page.locator("h1")).to_have_text(_said("Access to this site was stopped", "uk"))
+    assert choice.inner_text().strip() == "Українська"
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ar"])
+def test_a_bullet_stands_beside_the_first_line(
+    tab: Callable[..., Page], all_languages: Gate, browser: Browser, language: str
+):
+    """The name of a help line takes several lines on a narrow screen."""
+    page = tab(proxy={"server": all_languages.url}, locale=language, viewport={"width": 320, "height": 3000})
+    page.goto(LISTED_WITHOUT_TLS)
+    entry = page.locator("main li", has_text="Kinderschutzberatungsstellenverzeichnisdienst")
+    link = entry.get_by_role("link")
+    first_line, box = layout.first_line(link), entry.bounding_box()
+    assert link.bounding_box()["height"] > 1.8 * first_line["height"]
+    before = box["x"] - 24 if DIRECTIONS.get(language, "ltr") == "ltr" else box["x"] + box["width"]
+    beside = {"x": before, "y": box["y"], "width": 24, "height": box["height"]}
+    middle = box["y"] + layout.middle_of_ink(tab(), page.screenshot(clip=beside))
+    assert first_line["y"] < middle < first_line["y"] + first_line["height"]
+
+
+def test_a_number_and_an_address_can_be_read(tab: Callable[..., Page]):
+    page = tab()
+    page.goto(LISTED)
+    for href, shown in (("tel:+000", "(+000)"), ("mailto:list@authority.example", "(list@authority.example)")):
+        assert shown in page.locator(f'a[href="{href}"]').inner_text()
+    assert page.locator('a[href="mailto:it@school.example"]').inner_text() == "it@school.example"
 
 
 @pytest.mark.parametrize("colors", ["none", "active"])
@@ -258,7 +358,7 @@ def test_page_prints_on_two_sheets_with_addresses(tab: Callable[..., Page], tmp_
         ["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True
     ).stdout
     assert printed.count("\f") <= 2
-    for address in (COMPLAINTS, "https://law.example/act", "https://hotline.example/", "mailto:it@school.example"):
+    for address in (COMPLAINTS, "https://law.example/act", "https://hotline.example/", "it@school.example", "+000"):
         assert address in printed
     assert "stoplist-language" not in printed
     assert "English" not in printed

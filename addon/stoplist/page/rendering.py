@@ -6,12 +6,13 @@ import base64
 import functools
 import gettext
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
@@ -29,6 +30,8 @@ TYPE_OF_CHECK = "tag:stoplist.invalid,2026:works"
 _COLUMNS = 100
 """Width of a line of plain text, in columns."""
 _FOLDER = resources.files("stoplist.page")
+_MOST_LANGUAGES_IN_VIEW = 4
+"""How many languages the page lists; of more, it shows the names when somebody opens them."""
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 _RETRY = b"retry: 86400000\n\n"
@@ -186,13 +189,15 @@ class _Voice:
             "languages": [
                 {"tag": each, "name": _own_name(each), "direction": _direction(each)} for each in self.all_languages
             ],
+            "most_languages_in_view": _MOST_LANGUAGES_IN_VIEW,
             "switch": SWITCH,
             "subject": subject.value,
             "keeps_nothing": subject is not Subject.RECORDED,
             "observes": all("observe" in (self.policy.mode, wanted.mode) for wanted in self.policy.lists),
             "days": AGE_MARK,
             "operator": of_policy(text(said.operator)),
-            "authority": of_policy(text(said.authority)),
+            "authority": of_policy(text(said.authority)) if said.authority else None,
+            "checked_by_police": said.checked_by_police,
             "contact": link(contact, target) if is_html else contact,
             "complaints": said.complaints.in_language(language),
             "authority_contact": said.authority_contact.in_language(language) if said.authority_contact else None,
@@ -272,11 +277,36 @@ def _isolated(text: str) -> Markup:
 def _html_link(text: str, target: str | None) -> Markup:
     if target is None:
         return _isolated(text)
-    return Markup('<a href="{}" rel="noreferrer"><bdi>{}</bdi></a>').format(target, text)
+    shown = _to_read(target)
+    readable = Markup(' (<bdi dir="ltr">{}</bdi>)').format(shown) if shown and not _has(text, shown) else ""
+    return Markup('<a href="{}" rel="noreferrer"><bdi>{}</bdi>{}</a>').format(target, text, readable)
 
 
 def _text_link(text: str, target: str | None) -> str:
-    return f"{text}: {target}" if target else text
+    shown = _to_read(target or "") or target
+    return text if shown is None or _has(text, shown) else f"{text}: {shown}"
+
+
+def _to_read(target: str) -> str | None:
+    """The number of a tel: link, or the address of a mailto: link: somebody may read it here and use another device.
+
+    >>> _to_read("tel:+000-000;ext=1"), _to_read("mailto:it@school.example?subject=page")
+    ('+000-000', 'it@school.example')
+    >>> _to_read("https://school.example/")
+    """
+    scheme, _, rest = target.partition(":")
+    if scheme.lower() not in ("tel", "mailto"):
+        return None
+    return unquote(re.split("[;?]", rest, maxsplit=1)[0])
+
+
+def _has(text: str, shown: str) -> bool:
+    """Whether a text has this address or number in it already, however the number is written."""
+
+    def plain(written: str) -> str:
+        return re.sub(r"[\s()/.-]", "", written).casefold()
+
+    return plain(shown) in plain(text)
 
 
 def _reach(contact: str) -> str | None:

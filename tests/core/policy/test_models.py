@@ -41,7 +41,7 @@ lists:
 exceptions:
   - {domain: Appeal.example, reason: "appeal 2026-14 upheld", until: 2026-12-31}
 stop_page:
-  authority: INTERPOL
+  authority: Example Authority
   operator: Example School
   contact: it@school.example
   complaints: mailto:complaints@school.example
@@ -117,11 +117,11 @@ def test_every_key_of_a_policy_is_read() -> None:
     page = policy.stop_page
     said = (page.authority, page.operator, page.contact, page.complaints, page.legislation.name, page.legislation.link)
     assert [text.in_language("en") for text in said] == [
-        *("INTERPOL", "Example School", "it@school.example", "mailto:complaints@school.example"),
+        *("Example Authority", "Example School", "it@school.example", "mailto:complaints@school.example"),
         *("Example Act", "https://law.example/act"),
     ]
     assert [line.topic for line in page.help] == ["report", "worry", "thoughts"]
-    assert page.status == 403
+    assert (page.status, page.checked_by_police) == (403, False)
     assert policy.counts == CountsPolicy(period="hour", hide_below=20, round_to=10)
     assert policy.listen == ListenAddress("127.0.0.1", 3128)
     assert policy.tests == (
@@ -137,7 +137,7 @@ def test_the_shortest_policy_enforces_stops_no_exception_and_counts_days() -> No
     assert policy.counts == CountsPolicy(period="day", hide_below=10, round_to=5)
     assert policy.listen == ListenAddress("127.0.0.1", 8080)
     page = policy.stop_page
-    assert (page.authority.in_language("en"), page.status) == ("INTERPOL", 403)
+    assert (page.authority, page.checked_by_police, page.status) == (None, False, 403)
     assert (page.languages, page.catalogues, page.template) == (("en", "fr", "es", "ar"), (), None)
 
 
@@ -715,8 +715,21 @@ NO_SERVER = "is not a server: ldap://HOST:PORT or ldaps://HOST:PORT"
             id="typo in a line",
         ),
         pytest.param(
-            "  authority: INTERPOL",
-            "  autority: INTERPOL",
+            "  authority: Example Authority",
+            "  checked_by_police: 2",
+            "school.yaml:17: stop_page.checked_by_police: '2' is neither true nor false; "
+            "write, for example, 'checked_by_police: true'",
+            id="neither true nor false",
+        ),
+        pytest.param(
+            "  authority: Example Authority",
+            "  authority:",
+            "school.yaml:17: stop_page.authority: '' is empty; write, for example, 'authority: Example Authority'",
+            id="nobody keeps the list",
+        ),
+        pytest.param(
+            "  authority: Example Authority",
+            "  autority: Example Authority",
             "school.yaml:17: unknown key 'autority'; did you mean 'authority'?",
             id="typo in a section",
         ),
@@ -1405,7 +1418,7 @@ def test_all_faults_are_told_in_one_run_in_the_order_of_lines() -> None:
         ("    threshold: 2\n", "    threshold: 0\n"),
         ("{env: STOPLIST_KEY}", "{}"),
         ("domain: Appeal.example", "domain: example"),
-        ("  authority: INTERPOL", "  autority: INTERPOL"),
+        ("  authority: Example Authority", "  autority: Example Authority"),
         ("period: hour", "period: minute"),
         ("expect: pass", "expect: fail"),
     ]:

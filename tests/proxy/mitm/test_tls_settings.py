@@ -16,7 +16,7 @@ from stoplist.authority import CA_FILE, Source
 from stoplist.certificates import CertificateAuthority
 from stoplist.core.hosts import Host
 from stoplist.core.policy.models import CertificatePolicy
-from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, refuse
+from stoplist.proxy.mitm.tls_settings import HTTP, GateCertificate, accept, accept_quic, refuse
 
 # machine's clock: OpenSSL judges certificates by it
 
@@ -83,12 +83,20 @@ def test_no_session_with_the_gate_itself_is_kept(tmp_path: Path):
     assert not shake_hands(own.accept(), context, first.session).session_reused
 
 
-def test_each_connection_has_a_certificate_of_its_own(authority: CertificateAuthority):
-    one, other = (
-        shake_hands(accept(authority, HOST, clock.now(), HTTP), trusting(authority)).getpeercert()["serialNumber"]
-        for _ in range(2)
-    )
-    assert one != other
+def test_each_connection_of_a_week_shows_the_same_certificate(authority: CertificateAuthority, tmp_path: Path):
+    """Else "Proceed" in a browser without the CA would lead to the same warning for ever."""
+    now = clock.now()
+    other_process = Source(tmp_path, tmp_path / CA_FILE, tmp_path / CA_FILE, is_own=True).open(now)
+    shown = {
+        shake_hands(accept(each, HOST, now, HTTP), trusting(authority)).getpeercert(binary_form=True)
+        for each in (authority, authority, other_process)
+    }
+    assert len(shown) == 1
+
+
+def test_http3_shows_the_certificate_of_tls(authority: CertificateAuthority):
+    now = clock.now()
+    assert accept_quic(authority, HOST, now).certificate == authority.leaf(HOST, now)
 
 
 def test_a_refusal_is_an_alert():

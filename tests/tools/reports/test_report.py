@@ -883,7 +883,7 @@ def test_json_is_one_object_with_these_keys(sample: Report) -> None:
         "made": "2026-11-21T12:00:00Z",
         "version": __version__,
         "operator": "<script>alert(1)</script> & Söhne",
-        "authority": "INTERPOL",
+        "authority": "not named in the policy",
         "time_zone": "UTC",
         "period": "day",
         "first": "2026-11-01",

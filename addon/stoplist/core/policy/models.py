@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     model_validator,
 )
@@ -141,9 +142,14 @@ class NamedLink(Section):
 
 
 class StopPagePolicy(Section):
-    """The texts and links of the stop page. Each is one text for all languages, or one text per language."""
+    """The texts and links of the stop page. Each is one text for all languages, or one text per language. `authority`
+    keeps the list; without it, the page does not say who does. `checked_by_police` says that police of several
+    countries check each domain: write it only if that is true of the list that is in force."""
 
-    authority: SpokenText = Field(SpokenText((("", "INTERPOL"),)), examples=["INTERPOL"])
+    authority: Annotated[SpokenText | None, BeforeValidator(is_given, json_schema_input_type=SpokenText)] = Field(
+        None, examples=["Example Authority"]
+    )
+    checked_by_police: StrictBool = Field(False, examples=["true"])
     operator: SpokenText = Field(examples=["Example School"])
     contact: SpokenText = Field(examples=["it@school.example"])
     complaints: SpokenLink = Field(examples=["mailto:complaints@school.example"])

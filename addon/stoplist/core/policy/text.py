@@ -172,6 +172,7 @@ _MESSAGES = {
     "tuple_type": "is not a list",
     "model_type": "is not a set of keys and values",
     "int_type": "is not a whole number",
+    "bool_type": "is neither true nor false",
     "string_type": "is not a text",
     "too_short": "is empty",
 }

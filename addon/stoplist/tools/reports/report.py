@@ -124,11 +124,12 @@ def make(
     silent = _without(counted, _calendar(text.policy, days, counted[0].starts if counted else None))
     periods = sorted([*counted, *silent])
     policy_tests, problems = _test(policy, text.policy, now)
+    keeper = text.policy.stop_page.authority
     report = Report(
         made=now.replace(microsecond=0),
         version=__version__,
         operator=text.policy.stop_page.operator.in_language("en"),
-        authority=text.policy.stop_page.authority.in_language("en"),
+        authority=keeper.in_language("en") if keeper is not None else "not named in the policy",
         time_zone=text.policy.time_zone,
         length=text.policy.counts.period,
         disclosure=disclosure,
