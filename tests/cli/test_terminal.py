@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,37 @@ def test_a_page_of_a_trial_is_not_for_a_terminal(desk: Path) -> None:
     status, _, seen = at_terminal(desk, "trial", "gate/policy.yaml", "hosts.txt", "--format", "html", stdout=None)
     assert status == 2
     assert "HTML is not printed to a terminal; name a file: -o FILE.html" in seen
+
+
+def test_who_interrupts_a_command_sees_nothing_and_gets_130(desk: Path) -> None:
+    policy = str(init(desk))
+    with subprocess.Popen(
+        [STOPLIST, "lookup", policy, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"pass.example\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"pass.example: pass, not listed\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_what_a_terminal_cannot_show_is_escaped(desk: Path) -> None:
+    done = subprocess.run(
+        [STOPLIST, "lookup", str(init(desk)), "пример.example", "größe.example"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0].startswith(rb"\u043f\u0440\u0438\u043c\u0435\u0440.example: pass")
+    assert done.stdout.splitlines()[1].startswith("größe.example: pass".encode("latin-1"))
+
+
+def init(folder: Path) -> Path:
+    """A policy of a set that `init` made."""
+    subprocess.run([STOPLIST, "init", "gate"], cwd=folder, check=True, capture_output=True)
+    return folder / "gate" / "policy.yaml"

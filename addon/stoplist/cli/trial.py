@@ -65,6 +65,11 @@ def trial(
         raise click.UsageError("--log-format csv needs the column that holds the hosts: --column NAME")
     if output.file is None and reveal and not sys.stdout.isatty():
         raise click.UsageError("--reveal writes hosts only to a terminal or to a file that you name: -o hosts.txt")
+    swapped = next((each for each in inputs if each.endswith((".yaml", ".yml"))), None)
+    if swapped is not None and policy.suffix not in (".yaml", ".yml"):
+        raise click.UsageError(
+            f"{policy} is no policy, and {swapped} may be one; write: stoplist trial {swapped} {policy}"
+        )
     if output.file is not None and not output.file.absolute().parent.is_dir():
         raise click.UsageError(f"-o {output.file}: there is no such folder; make it, or name another")
     if inputs.count("-") > 1:
