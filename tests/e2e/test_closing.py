@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.desk import Desk
-from tests.e2e.network import SECONDS, Gate, Network, wait_until
+from tests.e2e.network import GATEWAY_ADDRESS, ORIGIN_ADDRESS, SECONDS, Gate, Network, wait_until
 from tests.e2e.ways import View, ask, get, has_ended, read_answer, read_head, secure, view
+
+_UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 
 
 @pytest.fixture
@@ -46,19 +51,42 @@ def _streaming(gate: Gate, host: bytes) -> socket.socket:
 
 def _websocket(gate: Gate, host: bytes) -> socket.socket:
     connection = gate.connect()
-    upgrade = (
-        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    )
-    connection.sendall(get(host, target=b"http://" + host + b"/ws", more=upgrade))
+    connection.sendall(get(host, target=b"http://" + host + b"/ws", more=_UPGRADE))
     assert b" 101 " in read_head(connection)
     return connection
+
+
+def _named_by_a_field(gate: Gate, host: bytes) -> socket.socket:
+    """An answer that does not end, in a tunnel to another host."""
+    tunnel = _tunnel(gate, b"other.test", 80)
+    tunnel.sendall(get(host, target=b"/stream"))
+    assert b" 200 " in read_head(tunnel)
+    return tunnel
+
+
+def _websocket_named_by_a_field(gate: Gate, host: bytes) -> socket.socket:
+    tunnel = _tunnel(gate, b"other.test", 80)
+    tunnel.sendall(get(host, target=b"/ws", more=_UPGRADE))
+    assert b" 101 " in read_head(tunnel)
+    return tunnel
+
+
+def _named_after_others(gate: Gate, host: bytes) -> socket.socket:
+    """The same, after another request on the connection."""
+    tunnel = _tunnel(gate, b"other.test", 80)
+    assert b"origin " in ask(tunnel, get(b"first.test"))
+    tunnel.sendall(get(host, target=b"/stream"))
+    assert b" 200 " in read_head(tunnel)
+    return tunnel
 
 
 OPEN: dict[str, Callable[[Gate, bytes], socket.socket]] = {
     "a tunnel": _talking,
     "an answer that does not end": _streaming,
     "a WebSocket": _websocket,
+    "an answer to a Host in a tunnel to another host": _named_by_a_field,
+    "a WebSocket of a Host in a tunnel to another host": _websocket_named_by_a_field,
+    "an answer to the second Host in a tunnel": _named_after_others,
 }
 
 
@@ -71,6 +99,25 @@ def test_a_connection_to_a_newly_listed_host_ends(net: Network, desk: Desk, own_
         wait_until(lambda: has_ended(listed), "the end of the connection")
         time.sleep(0.3)
         assert not has_ended(other)
+
+
+def test_a_redirected_answer_ends_when_its_host_is_listed(net: Network, desk: Desk, tmp_path: Path):
+    """In transparent mode the Host field is all that names the host of plain HTTP."""
+    gate = net.gate(
+        desk.policy, tmp_path / "state", "--mode", f"transparent@{GATEWAY_ADDRESS}:8290", address=GATEWAY_ADDRESS
+    )
+    with net.redirect([80], 8290), ExitStack() as stack:
+        streams = []
+        for host in (b"new.pass.test", b"www.pass.test"):
+            stream = stack.enter_context(net.client.connect(ORIGIN_ADDRESS, 80))
+            stream.sendall(get(host, target=b"/stream"))
+            assert b" 200 " in read_head(stream)
+            streams.append(stream)
+        desk.publish(["listed.test", "new.pass.test"])
+        wait_until(lambda: has_ended(streams[0]), "the end of the connection")
+        time.sleep(0.3)
+        assert not has_ended(streams[1])
+    gate.process.end()
 
 
 def test_no_packet_follows_while_a_list_is_activated(net: Network, desk: Desk, own_gate: Gate):

@@ -57,7 +57,8 @@ class RequestHooks:
             return
         client = address_of(flow.client_conn)
         target = self._judge.verdict(host, client=client)
-        verdict = strictest((target, self._judge_fields(flow.request, client), self._judge_port(port)))
+        fields, _ = self._judge_fields(flow.request, client)
+        verdict = strictest((target, fields, self._judge_port(port)))
         verdict = strictest((verdict, self.context.judge_form(flow.client_conn, host)))
         if target.action is Action.STOP and self.context.shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
@@ -93,7 +94,8 @@ class RequestHooks:
         target = flow.server_conn.address[0] if flow.server_conn.address else None
         address = address_of(client)
         names = (target, client.sni, request.data.host or None)
-        verdict = strictest((self._judge.verdict(*names, client=address), self._judge_fields(request, address)))
+        of_fields, in_fields = self._judge_fields(request, address)
+        verdict = strictest((self._judge.verdict(*names, client=address), of_fields))
         if is_multiplexed(request) and not has_plain_target(request):
             verdict = strictest((verdict, AMBIGUOUS))
         if target is None and verdict.passes:
@@ -126,22 +128,23 @@ class RequestHooks:
                 request.headers["Connection"] = "close"
             if target is None and not isinstance(client.proxy_mode, mode_specs.UpstreamMode):
                 request.headers.pop("proxy-authorization", None)  # the site is no proxy (RFC 9110, section 11.7.2)
-            self._connections.passed(client, host)
+            for judged in {host, *in_fields, *(Host.parse(name) for name in names if name)}:
+                self._connections.passed(client, judged)
             self.context.count(client, target, verdict)
 
-    def _judge_fields(self, request: http.Request, client: str) -> Verdict:
-        """The verdict for the Host fields and the :authority of a request, PASS where it has none."""
+    def _judge_fields(self, request: http.Request, client: str) -> tuple[Verdict, list[Host]]:
+        """The verdict for the Host fields and the :authority of a request, PASS where it has none; and these hosts."""
         fields = [value for name, value in request.headers.fields if name.lower() == b"host"]
         if len(fields) > 1:
-            return AMBIGUOUS
+            return AMBIGUOUS, []
         if request.data.authority:
             fields.append(request.data.authority)
         try:
             hosts = [parse_authority(value)[0] for value in fields]
         except HostError:
-            return UNREADABLE
+            return UNREADABLE, []
         agree = AMBIGUOUS if len(set(hosts)) > 1 else PASS
-        return strictest((self._judge.verdict(*hosts, client=client), agree)) if hosts else PASS
+        return (strictest((self._judge.verdict(*hosts, client=client), agree)) if hosts else PASS), hosts
 
     def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
         in_force, request = self._judge.in_force, flow.request
