@@ -205,7 +205,6 @@ CLIENT_FIRST = {
     "a ClientHello": client_hello("www.pass.test"),
     "a browser's ClientHello": browsers_hello("www.pass.test"),
     "a ClientHello for another unlisted host": client_hello("pass.example"),
-    "a ClientHello in records of one byte": in_small_records(client_hello("www.pass.test")),
     "a long ClientHello": client_hello("www.pass.test", padding=12_000),
     "a ClientHello with early data": client_hello("www.pass.test") + b"\x17\x03\x03\x01\x00" + bytes(256),
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -223,6 +222,14 @@ def test_a_tunnel_that_passes_never_comes_to_mitmproxy(lane: Lane, site: Site, o
         sending.result()
         server.sendall(data)
         assert receive(client, len(data)) == data
+        assert not site.has_visitors()
+
+
+def test_a_client_hello_in_many_records_arrives_in_one(lane: Lane, site: Site):
+    hello = client_hello("www.pass.test")
+    with lane.hands(0), lane.tunnel(site) as (client, server):
+        client.sendall(in_small_records(hello))
+        assert receive(server, len(hello)) == hello
         assert not site.has_visitors()
 
 

@@ -140,7 +140,6 @@ def test_client_certificates_arrive(net: Network, doors: Callable[[str], Door], 
 
 HELLOS = {
     "GREASE, ECH and a large key share": browsers_hello("pass.test"),
-    "records of one byte": in_small_records(client_hello("pass.test")),
     "12,000 bytes": client_hello("pass.test", padding=12_000),
 }
 CLIENT_FIRST = {
@@ -187,6 +186,15 @@ def _read(connection: socket.socket, size: int) -> bytes:
     while len(data) < size and (part := connection.recv(size - len(data))):
         data += part
     return data
+
+
+@pytest.mark.parametrize("mode", TUNNELLING)
+def test_a_client_hello_in_many_records_arrives_in_one(doors: Callable[[str], Door], mode: str):
+    """Client and server see the same handshake; proxies before servers would read it in several ways."""
+    hello = client_hello("pass.test")
+    with doors(mode).enter(b"pass.test", 17) as tunnel:
+        tunnel.sendall(in_small_records(hello))
+        assert _read(tunnel, len(hello)) == hello
 
 
 @pytest.mark.parametrize("size", [1, 7, 1400, 0], ids=lambda size: f"{size or 'all'} at a time")

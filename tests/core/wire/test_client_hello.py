@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from mitmproxy.proxy.layers.tls import parse_client_hello
 
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.wire.client_hello import MAX_HELLO, MAX_RECORDS, SERVER_NAME, HelloError, extensions_of, server_name
+from stoplist.core.wire.client_hello import (
+    MAX_HELLO,
+    MAX_RECORDS,
+    SERVER_NAME,
+    HelloError,
+    extensions_of,
+    in_one_record,
+    server_name,
+)
 from tests.e2e.ways import browsers_hello, client_hello, hello_with_names, in_small_records
 from tests.examples import examples
 from tests.pace import million_steps
@@ -263,6 +271,33 @@ def _long(length: int, size: int = 16_000) -> bytes:
     handshake = length - 5 * -(-length // (size + 5))
     padding = _extension(21, bytes(handshake - len(HELLO) - 4))
     return _records(_message(_body(NAME + padding)), *[size] * (handshake // size))
+
+
+def _as_some_proxies_read(data: bytes) -> bytes:
+    """The bytes after the header of the first record, whatever the borders of the records behind it."""
+    return data[5:]
+
+
+def test_a_hello_goes_on_in_one_record_in_which_every_reader_finds_the_same_names():
+    decoy = _extension(0xFF77, b"x" * 20 + bytes.fromhex("0000001400")) + _extension(0x1200, b"www.listed.test")
+    whole = _message(_body(decoy + NAME))
+    cut = _records(whole, whole.index(b"x" * 20) + 10)
+    assert cut.count(b"\x16\x03\x01") == 2
+    joined = in_one_record(cut)
+    assert joined == _records(whole)
+    assert _as_some_proxies_read(joined) == whole
+    assert extensions_of(joined) == extensions_of(cut)
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (4,), (1,) * 60, (50, 50)])
+def test_borders_of_records_change_nothing_but_the_records(sizes: tuple[int, ...]):
+    assert in_one_record(_records(HELLO, *sizes)) == _records(HELLO)
+
+
+def test_a_hello_that_fits_in_no_record_goes_nowhere():
+    assert in_one_record(_long(16 * 1024 + 5, 16 * 1024))
+    with pytest.raises(HelloError, match="does not fit in one record"):
+        in_one_record(_long(MAX_HELLO, 16_000))
 
 
 @pytest.mark.parametrize("size", [100, 16_000])

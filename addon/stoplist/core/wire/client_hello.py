@@ -139,6 +139,28 @@ def length_of(data: bytes) -> int | None:
     return found[1] if found is not None else None
 
 
+def in_one_record(hello: bytes) -> bytes:
+    """The records of one whole ClientHello, joined to one record. Raises HelloError if it does not fit.
+
+    Borders of records are no part of a handshake (RFC 8446, sections 4.4.1 and 5.1), so client and server notice
+    nothing. But some proxies before servers read the name of a ClientHello in several records at another place.
+
+    >>> in_one_record(bytes.fromhex("16030100020100" + "160301000400020303")).hex()
+    '1603010006010000020303'
+    >>> in_one_record(b"\\x17\\x03\\x03\\0\\x01x")
+    Traceback (most recent call last):
+    stoplist.core.wire.client_hello.HelloError: a record that is not of a handshake
+    """
+    found = _hello(hello)
+    if found is None:
+        raise HelloError("the ClientHello is cut off")
+    body, end = found
+    message = bytes([_CLIENT_HELLO]) + len(body).to_bytes(3) + body
+    if end != len(hello) or len(message) > _MAX_RECORD:
+        raise HelloError("the ClientHello does not fit in one record")
+    return hello[:3] + len(message).to_bytes(2) + message
+
+
 def _hello(data: bytes) -> tuple[bytes, int] | None:
     """The body of the ClientHello at the start of `data`, and the offset at which its records end; None if it is not
     whole.

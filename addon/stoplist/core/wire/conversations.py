@@ -22,7 +22,7 @@ from typing import Protocol
 
 from stoplist.core.decide import AMBIGUOUS, CLOSED, PROTOCOL, UNREADABLE, Verdict
 from stoplist.core.hosts import HostError
-from stoplist.core.wire.client_hello import HelloError, extensions_of, length_of
+from stoplist.core.wire.client_hello import HelloError, extensions_of, in_one_record, length_of
 from stoplist.core.wire.openings import MAX_LINE, TLS_RECORDS, RequestSearch
 from stoplist.errors import StoplistError
 
@@ -191,11 +191,19 @@ class TlsConversation:
             data, self._records = self._records + data, b""
             return data
         self._records += data
-        end = 0
+        may_go, end = b"", 0
         while (length := self._record(end)) is not None:
-            end += length
-        may_go, self._records = self._records[:end], self._records[end:]
+            unit, end = self._records[end : end + length], end + length
+            may_go += self._one_record(unit) if unit[0] == _HANDSHAKE else unit
+        self._records = self._records[end:]
         return may_go
+
+    @staticmethod
+    def _one_record(hello: bytes) -> bytes:
+        try:
+            return in_one_record(hello)
+        except HelloError:
+            raise RefusedError(AMBIGUOUS) from None
 
     def client_ended(self) -> None:
         """Do nothing: the server never received a record that is not whole."""
