@@ -181,6 +181,61 @@ def test_a_parent_proxy_is_no_clients_target(net: Network, desk: Desk, tmp_path:
         gate.process.end()
 
 
+@pytest.mark.parametrize("target", ["127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "loop.test"])
+def test_a_parent_proxy_is_no_clients_target_under_another_name(
+    net: Network, desk: Desk, tmp_path: Path, service: list[bytes], target: str
+):
+    """The policy allows its address, and so clients of another mode would reach a second proxy."""
+    with desk.policy.open("a") as policy:
+        policy.write("upstream: {allow: [127.0.0.0/8]}\n")
+    modes = ("--mode", "regular", "--mode", f"upstream:http://localhost:{PORT}@127.0.0.1:8298")
+    gate = net.gate(desk.policy, tmp_path / "state", *modes)
+    try:
+        regular, gate.port = gate.port, 8298
+        _get(gate, "www.pass.test", 80)
+        assert len(service) == 1
+        gate.port = regular
+        assert b" 403 " in _connect(gate, target, PORT)
+        assert b" 403 " in _get(gate, target, PORT)
+        assert len(service) == 1
+    finally:
+        gate.process.end()
+
+
+def test_through_a_parent_no_client_reaches_the_gate_or_that_parent(
+    net: Network, desk: Desk, tmp_path: Path, service: list[bytes]
+):
+    with desk.policy.open("a") as policy:
+        policy.write("upstream: {allow: [127.0.0.0/8]}\n")
+    parent = f"upstream:http://localhost:{PORT}@127.0.0.1:8298"
+    gate = net.gate(desk.policy, tmp_path / "state", "--mode", parent, "--mode", "socks5@127.0.0.1:8299")
+    gate.port = 8298
+    try:
+        for host, port in (("127.0.0.1", 8298), ("127.0.0.1", 8299), ("[::ffff:127.0.0.1]", 8299), ("localhost", PORT)):
+            assert b" 403 " in _connect(gate, host, port)
+            assert b" 403 " in _get(gate, host, port)
+        assert service == []
+    finally:
+        gate.process.end()
+
+
+def test_who_comes_from_the_parent_proxy_is_never_only_observed(net: Network, desk: Desk, tmp_path: Path):
+    """It may be any client that has come back through the gate."""
+    with desk.policy.open("a") as policy:
+        policy.write("observe_clients: [127.0.0.0/8]\n")
+    gate = net.gate(desk.policy, tmp_path / "state", "--mode", "regular")
+    try:
+        assert b" 200 " in _get(gate, "www.listed.test", 80)
+    finally:
+        gate.process.end()
+    parent = f"upstream:http://127.0.0.1:{PORT}@127.0.0.1:8298"
+    gate = net.gate(desk.policy, tmp_path / "other", "--mode", "regular", "--mode", parent)
+    try:
+        assert b" 403 " in _get(gate, "www.listed.test", 80)
+    finally:
+        gate.process.end()
+
+
 def test_it_listens_on_loopback_unless_told(net: Network, own_gate: Gate):
     for address in (GATEWAY_ADDRESS, OUTER_ADDRESS):
         with pytest.raises(OSError, match="refused"):

@@ -13,11 +13,12 @@ Rules
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Protocol
 
 from stoplist.core.addresses import Address
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Verdict, strictest, verdict_of
+from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Ruleset, Verdict, strictest, verdict_of
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy.models import Policy
 from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end, is_hopeless
@@ -45,6 +46,9 @@ class Judge:
     def __init__(self) -> None:
         self.store: Rulesets | None = None
         self.counter: VerdictCounter | None = None
+        self.is_forwarder: Callable[[Address], bool] = lambda _: False
+        """Whether an address is one to which the operator forwards. A client there may be any client, which has come
+        back through the gate: it is never only observed."""
 
     @property
     def in_force(self) -> InForce:
@@ -62,9 +66,12 @@ class Judge:
         `client` is the address of the client. Where it is not known, it is None: then enforced lists are enforced.
         """
         ruleset, now = self.in_force.ruleset, time.time()
-        observes = bool(ruleset.observed) and client is not None and ruleset.observes(parse_address(client))
+        observes = bool(ruleset.observed) and client is not None and self._observes(ruleset, parse_address(client))
         verdicts = [verdict_of(ruleset, name, now, observes=observes) for name in {*names} if name is not None]
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
+
+    def _observes(self, ruleset: Ruleset, client: Address) -> bool:
+        return ruleset.observes(client) and not self.is_forwarder(client)
 
     def of_head(self, head: RequestHead, *, client: str) -> Verdict:
         """The verdict for all names in the head of a request together."""

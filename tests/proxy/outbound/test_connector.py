@@ -107,7 +107,7 @@ async def installed(
     judge.counter = counted
     loop.names = {name.encode(): addresses for name, addresses in (names or {}).items()}
     connector = Outbound(judge, Faults(), listening, search)
-    connector.trusted = frozenset(trusted)
+    connector.trust(trusted)
     connector.install(loop)
     try:
         yield Gate(connector, judge, counted.verdicts, loop)

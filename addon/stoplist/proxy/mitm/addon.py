@@ -182,7 +182,7 @@ class Stoplist:
         if any(isinstance(mode, mode_specs.DnsMode) for mode in wanted):
             servers = mitmproxy_rs.dns.get_system_dns_servers()
             self.context.resolver = (servers[0], DNS_PORT) if servers else None
-        self.context.outbound.trusted = frozenset(trusted)
+        self.context.outbound.trust(trusted)
 
     def _own_addresses(self) -> list[tuple[str, int]]:
         others = self._worker.own if self._worker is not None else []

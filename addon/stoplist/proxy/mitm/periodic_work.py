@@ -28,6 +28,7 @@ class PeriodicWork:
         self._tasks = BackgroundTasks()
         self._tasks.start(self._beat())
         self._tasks.start(self._keep_authority())
+        self._tasks.start(self._know_parents())
 
     def end(self) -> None:
         self._tasks.cancel()
@@ -57,6 +58,15 @@ class PeriodicWork:
         while self._context.judge.store is not None:
             await self._look_at_authority()
             await asyncio.sleep(self._context.judge.policy.watch.poll)
+
+    async def _know_parents(self) -> None:
+        """Keep the addresses of the parent proxies known, so that no client is connected to one under another name."""
+        while self._context.outbound.trusted and self._context.judge.store is not None:
+            try:
+                await self._context.outbound.resolve_trusted()
+            except Exception as error:
+                self._context.faults.add("know_parents", error)
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _look_at_authority(self) -> None:
         try:

@@ -18,7 +18,7 @@ import errno
 import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -132,6 +132,29 @@ class Outbound:
         self._own_until = 0.0
         self._asked: dict[str, asyncio.Future[tuple[_Found, ...]]] = {}
         self.trusted: frozenset[tuple[str, int]] = frozenset()
+        self._trusted_at: dict[tuple[str, int], frozenset[Address]] = {}
+        """The addresses of each trusted host, as far as they are known."""
+
+    def trust(self, places: Iterable[tuple[str, int]]) -> None:
+        """Let the gate forward to these (host, port), whatever their addresses; clients may not be connected there."""
+        self.trusted = frozenset(places)
+        self._trusted_at = {}
+        for host, port in self.trusted:
+            with suppress(ValueError):
+                self._trusted_at[host, port] = frozenset(forms(ip_address(host)))
+
+    async def resolve_trusted(self) -> None:
+        """Look up the addresses of the trusted hosts, so that they are known whatever a client calls them."""
+        for host, port in self.trusted:
+            with suppress(OSError):
+                await self._resolve(host, port)
+
+    def is_trusted(self, address: Address, port: int | None = None) -> bool:
+        """Whether the operator forwards to this address, at this port or at any."""
+        return any(
+            port in (None, place[1]) and not known.isdisjoint(forms(address))
+            for place, known in self._trusted_at.items()
+        )
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -147,7 +170,7 @@ class Outbound:
         """Whether the gate may connect a client to this address."""
         if not self._judge.in_force.ruleset.addresses.permit(address):
             return False
-        return not self._is_own(address, port)
+        return not self._is_own(address, port) and not self.is_trusted(address, port)
 
     def permit_resolver(self, address: tuple[str, int]) -> bool:
         """Whether the gate may forward queries to this address: any address but its own."""
@@ -224,7 +247,10 @@ class Outbound:
 
     def _permitted(self, found: Iterable[_Found], host: str, port: int) -> list[_AddressInfo]:
         """Those of the addresses of a host that are permitted, with the port. Raises DeniedError."""
-        if (host, port) not in self.trusted:
+        if (host, port) in self.trusted:
+            found = list(found)
+            self._trusted_at[host, port] = frozenset(form for info in found for form in forms(info.address))
+        else:
             found = [info for info in found if self.permit(info.address, port)]
             if not found:
                 self._judge.count(DENIED)

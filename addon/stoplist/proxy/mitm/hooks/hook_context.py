@@ -10,7 +10,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.context import Context
 
 from stoplist.core.addresses import is_client
-from stoplist.core.decide import FAULT, PASS, UNREADABLE, Verdict
+from stoplist.core.decide import DENIED, FAULT, PASS, UNREADABLE, Verdict
 from stoplist.core.hosts import Host
 from stoplist.proxy.judge import Judge, parse_address
 from stoplist.proxy.log import log_allowlist
@@ -41,6 +41,7 @@ class HookContext:
         self.listening = listening
         self.connections = Connections()
         self.outbound = Outbound(self.judge, self.faults, own_addresses, search_domains())
+        self.judge.is_forwarder = self.outbound.is_trusted
         self.is_recorded = False
         """Whether something else in this process may record requests."""
         self.current_ca: CurrentCa | None = None
@@ -69,6 +70,16 @@ class HookContext:
         """UNREADABLE for a name that mitmproxy cannot send to a parent proxy, or, where it `ends_tls`, to a server."""
         is_askable = not isinstance(client.proxy_mode, mode_specs.UpstreamMode) or has_a_form_in_dns(host)
         return PASS if is_askable and (not ends_tls or has_a_form_in_certificates(host)) else UNREADABLE
+
+    def judge_parents_target(self, client: Client, host: Host, port: int | None) -> Verdict:
+        """The verdict for a target that a parent proxy is to connect to: DENIED for the gate and for that parent.
+
+        The gate connects to targets by itself in all other modes, and judges their addresses then.
+        """
+        if not isinstance(client.proxy_mode, mode_specs.UpstreamMode) or port is None:
+            return PASS
+        is_denied = host.is_address and not self.outbound.permit(parse_address(host.address), port)
+        return DENIED if is_denied or (host.address, port) in self.outbound.trusted else PASS
 
     def count(self, client: Client, target: str | None, verdict: Verdict) -> None:
         """Count a request that passes; in a tunnel that was counted when it opened, count only what it adds."""

@@ -60,6 +60,7 @@ class RequestHooks:
         fields, _ = self._judge_fields(flow.request, client)
         verdict = strictest((target, fields, self._judge_port(port)))
         verdict = strictest((verdict, self.context.judge_form(flow.client_conn, host)))
+        verdict = strictest((verdict, self.context.judge_parents_target(flow.client_conn, host, port)))
         if target.action is Action.STOP and self.context.shows_pages():
             # Not counted yet: a browser may open a tunnel and never ask for anything in it.
             self._connections.end_here(flow.client_conn)
@@ -101,6 +102,7 @@ class RequestHooks:
         if target is None and verdict.passes:
             host = Host.parse(request.data.host)
             verdict = strictest((verdict, self.context.judge_form(client, host, ends_tls=request.scheme == "https")))
+            verdict = strictest((verdict, self.context.judge_parents_target(client, host, request.port)))
         if verdict.action is Action.STOP:
             if not has_short_body(request):
                 self._judge.count(verdict)
