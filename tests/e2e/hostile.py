@@ -77,6 +77,13 @@ _RAW = [
     "CONNECT xn--{t}-\xe9:443 HTTP/1.1\r\n\r\n",
     "CONNECT [{t}]:443 HTTP/1.1\r\n\r\n",
     f"CONNECT {{p}}:443 HTTP/1.1\r\n\r\n{_HELLO}",
+    # What only the gate itself answers
+    "GET ftp://{t}.pass.test/{t} HTTP/1.1\r\nHost: {p}\r\nAccept: text/html\r\nAccept-Language: {t}\r\n{h}\r\n",
+    "GET {t}://{l}/{t} HTTP/1.1\r\nHost: {l}\r\nAccept: text/html\r\n{h}\r\n",
+    "GET http://{t}.gone.test/{t} HTTP/1.1\r\nAccept: text/html\r\nAccept-Language: {t}\r\n{h}\r\n",
+    "GET /{t} HTTP/1.1\r\nHost: {t}.gone.test\r\nAccept: text/html\r\n{h}\r\n",
+    "GET / HTTP/1.0\r\nAccept: text/html\r\n{h}\r\n",
+    "CONNECT {t}.gone.test:443 HTTP/1.1\r\n{h}\r\n",
     "\x16\x03\x01\x02\x00\x01{t}{t}{t}{t}{t}{t}{t}{t}{t}{t}",
 ]
 

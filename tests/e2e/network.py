@@ -58,6 +58,8 @@ RECORDS = {
     "two.test": [DEAD_ADDRESS, ORIGIN_ADDRESS],
 }
 """Names that resolve to something else than the origin's address, in the order of the answer."""
+NO_ADDRESS = "gone.test"
+"""A name that does not exist (NXDOMAIN), with all names below it."""
 STOPLIST = Path(sys.executable).parent / "stoplist"
 MITMDUMP = Path(sys.executable).parent / "mitmdump"
 SECONDS = 60
@@ -535,7 +537,7 @@ def _serve(world: Space, folder: Path) -> None:
         *("dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--user=root"),
         *(f"--listen-address={ORIGIN_ADDRESS}", "--bind-interfaces", "--pid-file=", "--log-queries"),
         *(f"--address=/{name}/{address}" for name, addresses in names.items() for address in reversed(addresses)),
-        f"--log-facility={folder}/dns.log",
+        *(f"--local=/{NO_ADDRESS}/", f"--log-facility={folder}/dns.log"),
     )
     origin = world.start(
         *(sys.executable, str(Path(__file__).parent / "origin.py"), f"{folder}/origin.pem"),

@@ -20,7 +20,7 @@ from stoplist.page import languages
 from tests.e2e import layout
 from tests.e2e.browser import chromium
 from tests.e2e.desk import Desk
-from tests.e2e.network import LATE_SECONDS, SECONDS, Gate, Network, need
+from tests.e2e.network import LATE_SECONDS, NO_ADDRESS, SECONDS, Gate, Network, need
 
 LISTED = "https://listed.test/some/page?with=query"
 CHECK = "https://check.stoplist.invalid/"
@@ -394,6 +394,36 @@ def test_script_of_another_site_can_read_why(tab: Callable[..., Page]):
     assert got["problem"]["title"] == "Access to this site was stopped"
     assert got["problem"]["complaints"] == COMPLAINTS
     assert "listed.test" not in json.dumps(got)
+
+
+OWN = {
+    f"http://www.{NO_ADDRESS}/": "This site cannot be found",
+    "http://down.test:4444/": "This site does not answer",
+    "http://169.254.7.7/": "This address is closed",
+}
+"""Pages of the gate itself."""
+
+
+@pytest.mark.parametrize("language", ["en", "uk", "ar"])
+@pytest.mark.parametrize("url", OWN)
+def test_a_page_of_the_gate_itself_speaks_the_language_of_the_browser(
+    tab: Callable[..., Page], all_languages: Gate, url: str, language: str
+):
+    for width in (320, 768, 1280):
+        page = tab(proxy={"server": all_languages.url}, locale=language, viewport={"width": width, "height": 640})
+        page.goto(url)
+        assert page.locator("h1").inner_text() == page.title() == _said(OWN[url], language)
+        assert page.locator("html").get_attribute("dir") == DIRECTIONS.get(language, "ltr")
+        assert layout.faults(page) == []
+    assert not _violations(page)
+
+
+def test_the_gate_itself_says_what_it_is_and_links_nothing(tab: Callable[..., Page], all_languages: Gate):
+    page = tab(proxy={"server": "http://127.0.0.1:9", "bypass": "127.0.0.1"}, locale="de")
+    assert page.goto(all_languages.url).status == 200
+    assert page.locator("h1").inner_text() == "Das ist ein Webfilter"
+    assert page.get_by_role("link").count() == 0
+    assert not _violations(page)
 
 
 @pytest.mark.parametrize("url", URLS[:2])

@@ -176,6 +176,6 @@ def test_what_came_for_a_page_is_not_forwarded_when_its_host_is_taken_off_the_li
             secured.sendall(get(b"www.listed.test"))
             answer = read_answer(secured)
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"the list has changed, load the page again" in answer
+    assert b"The list of the filter has just changed." in answer
     with own_gate.connect() as connection:
         assert view(ask(connection, get(b"www.listed.test", target=b"http://www.listed.test/"))) is View.ORIGIN

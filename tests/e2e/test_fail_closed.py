@@ -52,6 +52,7 @@ AFTER = {
     *("tunnel:Tunnel._ended", "tunnel:Tunnel._forget", "epoll:_Epoll.close", "epoll:_Epoll.remove_reader"),
     *("connector:Opened.close", "epoll:_Epoll._remove", "relay:Relay.end", "relay:_Way._end"),
     "conversations:TlsConversation.held_back",  # asked for when the server has ended
+    "conversations:TlsConversation.client_ended",  # these clients end when they have their answer
     "connector:Outbound._answered",  # forgets a lookup that has ended, whatever came of it
     *(
         "connection_hooks:ConnectionHooks.client_disconnected",

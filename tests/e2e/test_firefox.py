@@ -10,8 +10,8 @@ import pytest
 
 from stoplist.page import languages
 from tests.e2e.desk import Desk
-from tests.e2e.firefox import Firefox, firefox
-from tests.e2e.network import Gate, Network
+from tests.e2e.firefox import Firefox, FirefoxError, firefox
+from tests.e2e.network import NO_ADDRESS, Gate, Network
 
 LISTED = "https://listed.test/some/page"
 IN_VIEW = """
@@ -40,6 +40,37 @@ def browser(net: Network, web: Gate, tmp_path_factory: pytest.TempPathFactory) -
     with firefox(net, home, web, trusted=(web.ca, net.origin_ca)) as browser:
         browser.command("WebDriver:SetWindowRect", width=360, height=740)
         yield browser
+
+
+OWN = {
+    f"http://www.{NO_ADDRESS}/": "This site cannot be found",
+    "http://down.test:4444/": "This site does not answer",
+}
+
+
+@pytest.mark.parametrize("language", ["en", "ru", "ar"])
+@pytest.mark.parametrize("url", OWN)
+def test_a_page_of_the_gate_itself_speaks_the_language_of_the_browser(browser: Firefox, url: str, language: str):
+    browser.set_language(language)
+    browser.open(url)
+    assert browser.script("return [document.documentElement.lang, document.title]") == [
+        language,
+        _said(OWN[url], language),
+    ]
+    assert browser.script(IN_VIEW, ".lead")
+    assert browser.script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_the_gate_itself_says_what_it_is_and_links_nothing(browser: Firefox, web: Gate):
+    browser.set_language("it")
+    browser.open(web.url)
+    assert browser.script("return [document.title, document.links.length]") == ["Questo è un filtro web", 0]
+
+
+def test_a_tunnel_that_leads_nowhere_shows_the_browsers_own_page(browser: Firefox):
+    """A page over HTTPS would need a certificate for a host that is not listed."""
+    with pytest.raises(FirefoxError, match="neterror"):
+        browser.open(f"https://www.{NO_ADDRESS}/")
 
 
 def _said(message: str, language: str) -> str:

@@ -27,7 +27,7 @@ from tests.e2e.hostile import Door
 from tests.e2e.network import MITMDUMP, SECONDS, STOPLIST, Gate, Network, Process, counted, need
 from tests.e2e.processes import workers_of
 
-REQUESTS = 2000
+REQUESTS = 2600
 DOORS = {Door.HTTP: ("127.0.0.1", 0), Door.SOCKS: ("127.0.0.2", 0), Door.DNS: ("127.0.0.3", 5353)}
 OBSERVED = "127.192.0.0/10"
 """A quarter of the clients is only observed."""

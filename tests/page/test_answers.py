@@ -7,7 +7,7 @@ import pytest
 from stoplist.page.answers import StopPage
 from stoplist.page.asker import Asker, Kind
 
-PAGE = StopPage(("en", "fr", "pt-BR", "zh-Hant"), frozenset({"CH", "BR"}), {})
+PAGE = StopPage(("en", "fr", "pt-BR", "zh-Hant"), frozenset({"CH", "BR"}), {}, {})
 
 
 @pytest.mark.parametrize(

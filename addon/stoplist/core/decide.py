@@ -44,6 +44,7 @@ class Reason(StrEnum):
     CHECK_HOST = "the check host"
     UNREADABLE = "a host that cannot be read"
     AMBIGUOUS = "names or framing that can be read in two ways"
+    SCHEME = "a scheme that is neither http nor https"
     DENIED = "an address that no client may reach"
     PROTOCOL = "a protocol that a web server could take for its own"
     CLOSED = "a port or protocol that the policy closes for tunnels"
@@ -75,6 +76,7 @@ PASS_ADDRESS = Verdict(Action.PASS, Reason.ADDRESS)
 PASS_EXCEPTION = Verdict(Action.PASS, Reason.EXCEPTION)
 UNREADABLE = Verdict(Action.REFUSE, Reason.UNREADABLE)
 AMBIGUOUS = Verdict(Action.REFUSE, Reason.AMBIGUOUS)
+SCHEME = Verdict(Action.REFUSE, Reason.SCHEME)
 DENIED = Verdict(Action.REFUSE, Reason.DENIED)
 PROTOCOL = Verdict(Action.REFUSE, Reason.PROTOCOL)
 CLOSED = Verdict(Action.REFUSE, Reason.CLOSED)

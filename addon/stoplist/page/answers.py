@@ -1,5 +1,7 @@
 """StopPage: every answer there is under one policy, made when the policy is loaded, and the right one for an asker.
 
+The answers are those to requests that are stopped, and those of the gate itself (refusals.py).
+
 Rules
   - An answer is bytes that were made before anybody asked. A request chooses one of them, and adds nothing to it but
     the age of a list.
@@ -61,6 +63,8 @@ class StopPage:
     languages: tuple[str, ...]
     countries: frozenset[str]
     answers: Mapping[Key, Answer]
+    refusals: Mapping[tuple[StrEnum, str], Answer]
+    """The pages of the gate itself, by cause (see refusals.py) and language."""
 
     def answer(self, asker: Asker, subject: Subject = Subject.STOPPED, age: int | None = None) -> Answer:
         """The answer for `asker`. `age` is the age of the list, in days, for the check host."""
@@ -73,6 +77,12 @@ class StopPage:
             if key in self.answers:
                 return _aged(self.answers[key], age)
         return self.answers[Subject.STOPPED, asker.kind, None, None]
+
+    def refusal(self, cause: StrEnum, asker: Asker) -> Answer | None:
+        """The page of the gate itself for somebody who opens a page; None for a program."""
+        if asker.kind not in (Kind.PAGE, Kind.FRAME):
+            return None
+        return self.refusals.get((cause, self.language(asker)))
 
     def language(self, asker: Asker) -> str:
         """The best language for `asker`, by lookup (RFC 4647, section 3.4)."""

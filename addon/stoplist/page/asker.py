@@ -18,6 +18,11 @@ _MAX_RANGES = 32
 """How many entries of a header the module looks at."""
 
 
+MAX_SEARCHED = 16 * 1024
+"""How many bytes `asker_in` searches."""
+_LINES = re.compile(rb"^(accept|accept-language|sec-fetch-dest):([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+
+
 class Kind(StrEnum):
     """The kind of answer that is of use to the client."""
 
@@ -81,6 +86,19 @@ class Asker:
     @classmethod
     def of(cls, method: str, path: str, fields: Fields) -> Asker:
         return cls(_kind(method, fields), _languages(fields.get("accept-language", "")), switch_of(path))
+
+
+def asker_in(data: bytes) -> Asker:
+    """The asker of a request whose head cannot be parsed, or not yet: by the lines that say it, wherever they are.
+
+    >>> asker_in(b"GET ftp://site.test/ HTTP/1.1\\r\\nAccept: text/html\\r\\nAccept-Language: de\\r\\n\\r\\n")
+    Asker(kind=<Kind.PAGE: 'page'>, languages=('de',), switched_to=None)
+    """
+    found = {
+        name.decode().lower(): value.decode("latin-1").strip()
+        for name, value in _LINES.findall(data.partition(b"\n\r\n")[0], 0, MAX_SEARCHED)
+    }
+    return Asker.of("GET", "", found)
 
 
 def switch_of(path: str) -> str | None:

@@ -21,7 +21,16 @@ from jinja2.ext import babel_extract
 from stoplist.errors import StoplistError
 
 SOURCE = "en"
-TEMPLATES = ("base.html", "stop.html", "check.html", "frame.html", "stop.txt", "check.txt", "problem.txt")
+TEMPLATES = (
+    "base.html",
+    "stop.html",
+    "check.html",
+    "frame.html",
+    "refusal.html",
+    "stop.txt",
+    "check.txt",
+    "problem.txt",
+)
 MAX_CATALOGUE_SIZE = 256 * 1024
 """Largest catalogue, in bytes."""
 _FOLDER = resources.files("stoplist.page")
@@ -41,6 +50,7 @@ def locale(language: str) -> Locale:
         raise StoplistError(f"'{language}' is no language", hint="write a tag such as 'de' or 'pt-BR'") from None
 
 
+@functools.cache
 def of_package(language: str) -> gettext.NullTranslations:
     """The translations of one of the package's languages. Raises StoplistError."""
     if language == SOURCE:

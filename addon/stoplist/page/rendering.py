@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -18,11 +19,13 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
+from stoplist.core.decide import Reason
 from stoplist.core.policy.models import HelpLine, Policy, StopPagePolicy
 from stoplist.core.policy.values import SpokenText
 from stoplist.page import languages, template
 from stoplist.page.answers import AGE_MARK, PROXY_NAME, Answer, Headers, Key, StopPage, Subject
 from stoplist.page.asker import SWITCH, Kind
+from stoplist.page.refusals import Cause, Obstacle, refusal
 
 TYPE = "tag:stoplist.invalid,2026:stopped"
 TYPE_OF_CHECK = "tag:stoplist.invalid,2026:works"
@@ -32,6 +35,10 @@ _COLUMNS = 100
 _FOLDER = resources.files("stoplist.page")
 _MOST_LANGUAGES_IN_VIEW = 4
 """How many languages the page lists; of more, it shows the names when somebody opens them."""
+_CAUSES: tuple[Cause, ...] = (
+    *(Reason.UNREADABLE, Reason.AMBIGUOUS, Reason.SCHEME, Reason.DENIED, Reason.PROTOCOL, Reason.CLOSED),
+    *(Reason.NOT_FORWARDED, Reason.EXPIRED, Reason.FAULT, *Obstacle),
+)
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 _RETRY = b"retry: 86400000\n\n"
@@ -50,13 +57,16 @@ def render(
     """
     page = policy.stop_page
     answers: dict[Key, Answer] = dict(_fixed(policy))
+    refusals: dict[tuple[StrEnum, str], Answer] = {}
     countries = {line.country for line in page.help if line.country is not None}
     for language, translated in translations.items():
+        general = _Voice(policy, language, None, translated, tuple(translations), own)
+        refusals |= {(cause, language): answer for cause, answer in general.refusals()}
         for country in (None, *sorted(countries)):
             voice = _Voice(policy, language, country, translated, tuple(translations), own)
             for subject in Subject:
                 answers |= {(subject, kind, language, country): answer for kind, answer in voice.answers(subject)}
-    return StopPage(tuple(translations), frozenset(countries), answers)
+    return StopPage(tuple(translations), frozenset(countries), answers, refusals)
 
 
 def _fixed(policy: Policy) -> Iterator[tuple[Key, Answer]]:
@@ -107,6 +117,25 @@ class _Voice:
         yield Kind.PROBLEM, self._problem(subject, title, detail)
         for kind in (Kind.GRPC, Kind.GRPC_WEB):
             yield kind, self._grpc(kind, f"{title} ({self._said.operator.in_language(self.language)})")
+
+    def refusals(self) -> Iterator[tuple[Cause, Answer]]:
+        """The pages of the gate itself, by cause."""
+        values = self._context(Subject.STOPPED, is_html=True)
+        values["languages"] = []  # their links would go to the site
+        page = _environment(True).get_template("refusal.html")
+        headers: Headers = (
+            (b"Content-Type", b"text/html; charset=utf-8"),
+            (b"Content-Language", self.language.encode()),
+            (b"Vary", b"Accept, Accept-Language, Sec-Fetch-Dest"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            (b"Referrer-Policy", b"no-referrer"),
+            *template.security_policy(page.render(values | {"cause": Obstacle.GATE.name})),  # one style for all of them
+        )
+        for cause in _CAUSES:
+            contact = _isolated(self._said.contact.in_language(self.language))  # the page of the gate links nothing
+            own = {"contact": contact} if cause is Obstacle.GATE else {}
+            html, plain = page.render(values | {"cause": cause.name} | own), refusal(cause)
+            yield cause, Answer(plain.status, headers + plain.headers[1:], html.encode())
 
     @property
     def _said(self) -> StopPagePolicy:

@@ -18,13 +18,14 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from stoplist.core.addresses import Address
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE, Action, Ruleset, Verdict, strictest, verdict_of
+from stoplist.core.decide import AMBIGUOUS, SCHEME, UNREADABLE, Action, Ruleset, Verdict, strictest, verdict_of
 from stoplist.core.hosts import Host, HostError
 from stoplist.core.policy.models import Policy
-from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, find_end, is_hopeless
+from stoplist.core.wire.heads import MAX_HEAD, HeadError, RequestHead, SchemeError, find_end, is_hopeless
 from stoplist.errors import StoplistError
 from stoplist.page.answers import Answer
-from stoplist.page.refusals import refusal
+from stoplist.page.asker import Asker
+from stoplist.page.refusals import Cause, refusal
 from stoplist.proxy.counting.verdict_counter import VerdictCounter
 from stoplist.proxy.reload.ruleset_store import InForce
 
@@ -90,6 +91,8 @@ class Judge:
             head = RequestHead.parse(data[:end])
         except HostError:
             return UNREADABLE
+        except SchemeError:
+            return SCHEME
         except HeadError:
             return AMBIGUOUS
         return head if head.agrees or self.of_head(head, client=client).action is Action.STOP else AMBIGUOUS
@@ -104,10 +107,15 @@ class Judge:
         if verdict != before and verdict.action is not Action.PASS:
             self.count(verdict)
 
-    def refuse(self, verdict: Verdict) -> Answer:
-        """Count a refusal. Returns the answer for it."""
+    def refuse(self, verdict: Verdict, asker: Asker | None = None) -> Answer:
+        """Count a refusal. Returns the answer for it, for a program if no `asker` is given."""
         self.count(verdict)
-        return refusal(verdict.reason)
+        return self.answer(verdict.reason, asker)
+
+    def answer(self, cause: Cause, asker: Asker | None) -> Answer:
+        """The answer of the gate itself: a page in the language of the asker, or one line of text for a program."""
+        page = self.in_force.page.refusal(cause, asker) if asker is not None and self.store is not None else None
+        return page or refusal(cause)
 
 
 def parse_address(client: str) -> Address:

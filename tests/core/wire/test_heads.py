@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoplist.core.hosts import Host, HostError
-from stoplist.core.wire.heads import HeadError, RequestHead, find_end
+from stoplist.core.wire.heads import HeadError, RequestHead, SchemeError, find_end
 from tests.examples import examples
 from tests.pace import million_steps
 
@@ -782,3 +782,28 @@ def test_a_head_made_to_be_slow_is_refused_at_once(data: bytes) -> None:
             RequestHead.parse(data)
 
     assert million_steps(read) < 12
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://site.test/", "GOPHER://site.test", "ws://site.test/", "httpx://site.test/", "a+b.c-1://x"]
+)
+def test_a_scheme_that_is_not_served_is_told_apart(target: str):
+    with pytest.raises(SchemeError):
+        RequestHead.parse(f"GET {target} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http:site.test",
+        "https:/site.test/",
+        "site.test",
+        "1tp://site.test/",
+        "mailto:a@site.test",
+        "http:\\\\site.test",
+    ],
+)
+def test_a_target_without_a_scheme_is_malformed(target: str):
+    with pytest.raises(HeadError) as caught:
+        RequestHead.parse(f"GET {target} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
+    assert not isinstance(caught.value, SchemeError)

@@ -33,6 +33,7 @@ _FIELDS = re.compile(rb"(?:" + _ONE_FIELD + rb")*+(?:\r?\n)*+\r?")
 _FRAMING = re.compile(rb"^(?:content-length|transfer-encoding):", re.IGNORECASE | re.MULTILINE)
 _TAB_AT_HOST = re.compile(rb"^host:[^\n]*\t", re.IGNORECASE | re.MULTILINE)
 _ABSOLUTE = re.compile(rb"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#\\]*)(?P<path>(?:[/?].*)?)", re.DOTALL)
+_OTHER_SCHEME = re.compile(rb"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*+")
 _END = re.compile(rb"\n\r?\n")
 _PORTS = {b"http": 80, b"https": 443}
@@ -40,6 +41,10 @@ _PORTS = {b"http": 80, b"https": 443}
 
 class HeadError(StoplistError):
     """A head that is malformed, or that could be read in two ways. The gate refuses the request."""
+
+
+class SchemeError(HeadError):
+    """The target is a URL of another scheme than http and https."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,6 +141,8 @@ def _target(method: bytes, target: bytes) -> tuple[bytes, Host | None, int, byte
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return b"", None, 0, target
     match = _ABSOLUTE.fullmatch(target)
+    if not match and _OTHER_SCHEME.match(target):
+        raise SchemeError("the scheme of the target is neither http nor https")
     if not match:
         raise HeadError("the target is neither a path nor an http or https URL")
     scheme = match["scheme"].lower()

@@ -28,13 +28,13 @@ from stoplist.core.hosts import Host, HostError
 from stoplist.core.wire.client_hello import extensions_of, server_name
 from stoplist.core.wire.conversations import Conversation, RefusedError
 from stoplist.core.wire.heads import RequestHead, find_end
-from stoplist.page.refusals import UNREACHABLE, refusal
+from stoplist.page.refusals import Obstacle, refusal
 from stoplist.proxy.counting.shared_counters import Number
 from stoplist.proxy.lane.first_bytes import FirstBytes
 from stoplist.proxy.lane.lane import Lane
 from stoplist.proxy.lane.relay import Relay
 from stoplist.proxy.lane.steps import step
-from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, Opened
+from stoplist.proxy.outbound.connector import CONNECT_SECONDS, DeniedError, NoAddressError, Opened
 from stoplist.proxy.reload.ruleset_store import InForce
 
 _PIECE = 64 * 1024
@@ -213,7 +213,8 @@ class Tunnel:
             self._answer(TimeoutError())
 
     def _answer(self, error: OSError) -> None:
-        answer = refusal(Reason.DENIED) if isinstance(error, DeniedError) else UNREACHABLE
+        unreachable = Obstacle.NO_ADDRESS if isinstance(error, NoAddressError) else Obstacle.SILENT
+        answer = refusal(Reason.DENIED if isinstance(error, DeniedError) else unreachable)
         with suppress(OSError):  # the client is gone
             self.client.send(answer.as_http1())
         self.end()

@@ -13,12 +13,15 @@ from mitmproxy.proxy.layers.http._base import HttpEvent as HttpEvent
 from mitmproxy.proxy.layers.http._base import ReceiveHttp as ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode as ErrorCode
 from mitmproxy.proxy.layers.http._events import RequestHeaders as RequestHeaders
+from mitmproxy.proxy.layers.http._events import RequestProtocolError as RequestProtocolError
+from mitmproxy.proxy.layers.http._events import ResponseEndOfMessage as ResponseEndOfMessage
 from mitmproxy.proxy.layers.http._events import ResponseProtocolError as ResponseProtocolError
 from mitmproxy.proxy.layers.http._hooks import HttpConnectedHook as HttpConnectedHook
 from mitmproxy.proxy.layers.http._hooks import HttpConnectErrorHook as HttpConnectErrorHook
 from mitmproxy.proxy.layers.http._hooks import HttpConnectHook as HttpConnectHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server as Http1Server
 from mitmproxy.proxy.layers.http._http1 import make_body_reader as make_body_reader
+from mitmproxy.proxy.layers.http._http2 import Http2Server as Http2Server
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy as HttpUpstreamProxy
 from mitmproxy.proxy.layers.quic._stream_layers import (
     SUPPORTED_QUIC_VERSIONS_SERVER as SUPPORTED_QUIC_VERSIONS_SERVER,

@@ -47,6 +47,10 @@ HAPPY_EYEBALLS_SECONDS = 0.25
 """How long the gate tries one address alone (RFC 8305, section 5)."""
 
 
+NO_ADDRESS = "the name has no address"
+OWN_ADDRESS = "the gate itself"
+"""Texts of errors. mitmproxy keeps nothing of an error but its text."""
+
 type _AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """Family, type, protocol, canonical name, socket address."""
 
@@ -73,6 +77,21 @@ class DeniedError(PermissionError):
 
     def __init__(self) -> None:
         super().__init__(Reason.DENIED.value)
+
+
+class OwnAddressError(DeniedError):
+    """The host is the gate itself. The refusal was counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = (f"{Reason.DENIED.value}: {OWN_ADDRESS}",)
+
+
+class NoAddressError(socket.gaierror):
+    """The name of the host has no address."""
+
+    def __init__(self) -> None:
+        super().__init__(NO_ADDRESS)
 
 
 @dataclass(slots=True, repr=False)
@@ -170,13 +189,14 @@ class Outbound:
         """Whether the gate may connect a client to this address."""
         if not self._judge.in_force.ruleset.addresses.permit(address):
             return False
-        return not self._is_own(address, port) and not self.is_trusted(address, port)
+        return not self.is_own(address, port) and not self.is_trusted(address, port)
 
     def permit_resolver(self, address: tuple[str, int]) -> bool:
         """Whether the gate may forward queries to this address: any address but its own."""
-        return not self._is_own(ip_address(address[0]), address[1])
+        return not self.is_own(ip_address(address[0]), address[1])
 
-    def _is_own(self, address: Address, port: int) -> bool:
+    def is_own(self, address: Address, port: int) -> bool:
+        """Whether the gate listens at this address."""
         now = self._loop.time()
         if now >= self._own_until:
             self._own, self._own_until = tuple(self._listening()), now + OWN_SECONDS
@@ -245,16 +265,16 @@ class Outbound:
         found = (_literal(name.address),) if name.is_address else await self._look_up(name.address)
         return self._permitted(found, host, port)
 
-    def _permitted(self, found: Iterable[_Found], host: str, port: int) -> list[_AddressInfo]:
+    def _permitted(self, found: Collection[_Found], host: str, port: int) -> list[_AddressInfo]:
         """Those of the addresses of a host that are permitted, with the port. Raises DeniedError."""
         if (host, port) in self.trusted:
-            found = list(found)
             self._trusted_at[host, port] = frozenset(form for info in found for form in forms(info.address))
         else:
-            found = [info for info in found if self.permit(info.address, port)]
-            if not found:
+            permitted = [info for info in found if self.permit(info.address, port)]
+            if not permitted:
                 self._judge.count(DENIED)
-                raise DeniedError
+                raise OwnAddressError if any(self.is_own(info.address, port) for info in found) else DeniedError
+            found = permitted
         return [info.at(port) for info in found]
 
     async def _look_up(self, name: str) -> tuple[_Found, ...]:
@@ -284,7 +304,12 @@ class Outbound:
 
     async def _ask(self, name: str) -> tuple[_Found, ...]:
         # As bytes: Python would encode a str by IDNA 2003, whose names differ from those of the Web.
-        infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
+        try:
+            infos = await self._loop.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+                raise NoAddressError from None
+            raise
         found = self._resolved[name] = tuple(
             _Found(ip_address(info[4][0].partition("%")[0]), int(info[0]), int(info[1]), info[2], info[4])
             for info in infos

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from mitmproxy import http, tls
@@ -15,6 +16,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from stoplist.core.decide import FAULT
 from stoplist.page.refusals import refusal
 from stoplist.proxy.mitm.hooks.hook_context import HookContext
+from stoplist.proxy.mitm.hooks.request_checks import asker_of
 from stoplist.proxy.mitm.layers.http_layer import answer
 from stoplist.proxy.mitm.layers.next_layers import Refused
 
@@ -29,8 +31,12 @@ class HasContext(Protocol):
 
 def guarded[H: HasContext, D](
     refuse: Callable[[D], None],
+    explain: Callable[[HookContext, D], None] | None = None,
 ) -> Callable[[Callable[[H, D], None]], Callable[[H, D], None]]:
-    """Make a hook fail closed: when it raises, count a fault and call `refuse` instead."""
+    """Make a hook fail closed: when it raises, count a fault and call `refuse` instead.
+
+    `explain` may then put a better answer in place of the refusal. What broke the hook may break it as well.
+    """
 
     def decorate(hook: Callable[[H, D], None]) -> Callable[[H, D], None]:
         @functools.wraps(hook)
@@ -42,6 +48,9 @@ def guarded[H: HasContext, D](
             except Exception as error:
                 self.context.faults.add(hook.__name__, error)
                 refuse(data)
+                if explain is not None:
+                    with suppress(Exception):  # it is refused already
+                        explain(self.context, data)
                 self.context.count_fault()
                 raise AddonHalt from None  # no other add-on may change a refusal
 
@@ -60,6 +69,11 @@ def refuse_layer(nextlayer: NextLayer) -> None:
 
 def refuse_flow(flow: http.HTTPFlow) -> None:
     answer(flow, refusal(FAULT.reason))
+
+
+def explain_fault(context: HookContext, flow: http.HTTPFlow) -> None:
+    """The same refusal, as a page in the language of somebody who opens a page."""
+    answer(flow, context.judge.answer(FAULT.reason, asker_of(flow.request)))
 
 
 def kill_flow(flow: http.HTTPFlow) -> None:

@@ -7,6 +7,7 @@ import re
 from mitmproxy import http
 
 from stoplist.core.hosts import Host
+from stoplist.page.asker import Asker
 
 MAX_STOPPED_BODY = 1024 * 1024
 """Longest body of a stopped request that mitmproxy reads to its end before it answers, in bytes.
@@ -47,6 +48,10 @@ def has_plain_target(request: http.Request) -> bool:
 def is_asked_for_a_password(flow: http.HTTPFlow) -> bool:
     """Whether mitmproxy's own add-on has asked for a password: by 407, or by 401 where it is not asked as a proxy."""
     return flow.response is not None and flow.response.status_code in (401, 407)
+
+
+def asker_of(request: http.Request) -> Asker:
+    return Asker.of(request.method, request.path, request.headers)
 
 
 def remove_upgrade_to_http2(request: http.Request) -> None:

@@ -10,7 +10,6 @@ from stoplist import clock
 from stoplist.core.decide import (
     AMBIGUOUS,
     CLOSED,
-    DENIED,
     NOT_FORWARDED,
     PASS,
     UNREADABLE,
@@ -21,22 +20,24 @@ from stoplist.core.decide import (
 )
 from stoplist.core.hosts import Host, HostError, parse_authority
 from stoplist.page.answers import Subject
-from stoplist.page.asker import Asker
-from stoplist.page.refusals import UNREACHABLE, refusal
+from stoplist.page.refusals import Obstacle, refusal
+from stoplist.proxy.judge import parse_address
 from stoplist.proxy.mitm.hooks.hook_context import HookContext, address_of
 from stoplist.proxy.mitm.hooks.hook_guard import (
+    explain_fault,
     guarded,
     kill_flow,
     refuse_flow,
 )
 from stoplist.proxy.mitm.hooks.request_checks import (
+    asker_of,
     has_body,
     has_plain_target,
     has_short_body,
     is_asked_for_a_password,
     remove_upgrade_to_http2,
 )
-from stoplist.proxy.mitm.layers.http_layer import answer, established, is_multiplexed, is_refused
+from stoplist.proxy.mitm.layers.http_layer import answer, answer_of_gate, cause_of, established, is_multiplexed
 
 
 class RequestHooks:
@@ -46,9 +47,10 @@ class RequestHooks:
         self.context = context
         self._judge, self._connections = context.judge, context.connections
 
-    @guarded(refuse_flow)
+    @guarded(refuse_flow, explain_fault)
     def http_connect(self, flow: http.HTTPFlow) -> None:
         if is_asked_for_a_password(flow):
+            self._explain_password(flow)
             return
         try:
             host, port = parse_authority(flow.request.data.authority)
@@ -74,7 +76,7 @@ class RequestHooks:
             self._connections.passed(flow.client_conn, host)
             self._judge.count(verdict)
 
-    @guarded(refuse_flow)
+    @guarded(refuse_flow, explain_fault)
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         """End a connection on which a CONNECT after other requests led nowhere.
 
@@ -82,14 +84,15 @@ class RequestHooks:
         """
         if flow.response is not None and flow.response.status_code == 502:
             _, _, error = (flow.response.text or "").partition(": ")
-            answer(flow, refusal(DENIED.reason) if is_refused(error) else UNREACHABLE)
+            answer(flow, refusal(cause_of(error)))
 
     def _judge_port(self, port: int | None) -> Verdict:
         return PASS if port is None or self._judge.policy.tunnels.permits(port) else CLOSED
 
-    @guarded(refuse_flow)
+    @guarded(refuse_flow, explain_fault)
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if is_asked_for_a_password(flow):
+            self._explain_password(flow)
             return
         request, client = flow.request, flow.client_conn
         target = flow.server_conn.address[0] if flow.server_conn.address else None
@@ -113,6 +116,9 @@ class RequestHooks:
                 # The host may be off the list a moment later: the client must ask again from the start.
                 assert flow.response is not None
                 flow.response.headers["Connection"] = "close"
+        elif verdict.action is Action.REFUSE and target is None and self._is_for_gate(request, verdict):
+            self._judge.count(verdict)
+            answer(flow, answer_of_gate(self._judge, asker_of(request), request.data.path))
         elif verdict.action is Action.REFUSE:
             self._refuse(flow, verdict)
         elif self._connections.ends_here(client):
@@ -150,7 +156,7 @@ class RequestHooks:
 
     def _stop(self, flow: http.HTTPFlow, verdict: Verdict, *, page: bool) -> None:
         in_force, request = self._judge.in_force, flow.request
-        asker = Asker.of(request.method, request.path, request.headers)
+        asker = asker_of(request)
         if not in_force.page.is_switch(asker):
             self._judge.count(verdict, page=page)
         if verdict.reason is Reason.CHECK_HOST:
@@ -160,7 +166,25 @@ class RequestHooks:
             answer(flow, in_force.page.answer(asker, subject))
 
     def _refuse(self, flow: http.HTTPFlow, verdict: Verdict) -> None:
-        answer(flow, self._judge.refuse(verdict))
+        answer(flow, self._judge.refuse(verdict, asker_of(flow.request)))
+
+    def _is_for_gate(self, request: http.Request, verdict: Verdict) -> bool:
+        """Whether a refused request is for an address of the gate itself, to which the gate never connects."""
+        if verdict.reason is not Reason.DENIED:
+            return False
+        host = Host.parse(request.data.host)
+        return host.is_address and self.context.outbound.is_own(parse_address(host.address), request.data.port)
+
+    def _explain_password(self, flow: http.HTTPFlow) -> None:
+        """Put the gate's own page and question in place of mitmproxy's. The status stays mitmproxy's."""
+        asked = flow.response
+        assert asked is not None
+        answer(flow, self._judge.answer(Obstacle.PASSWORD, asker_of(flow.request)))
+        assert flow.response is not None
+        flow.response.status_code, flow.response.reason = asked.status_code, asked.reason
+        flow.response.headers.pop("Connection", None)  # a client tries again on the same connection
+        question = "Proxy-Authenticate" if asked.status_code == 407 else "WWW-Authenticate"
+        flow.response.headers[question] = 'Basic realm="proxy"'  # a browser shows the realm
 
     @guarded(kill_flow)
     def responseheaders(self, flow: http.HTTPFlow) -> None:

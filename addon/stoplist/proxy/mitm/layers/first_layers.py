@@ -29,13 +29,14 @@ from mitmproxy.proxy.layer import CommandGenerator, Layer
 from mitmproxy.proxy.layers import ClientTLSLayer, DNSLayer, modes
 from mitmproxy.proxy.layers.http import HTTPMode
 
-from stoplist.core.decide import CLOSED, Action, Reason, Verdict, strictest
+from stoplist.core.decide import CLOSED, Action, Verdict, strictest
 from stoplist.core.hosts import Host
 from stoplist.core.wire.heads import MAX_HEAD, RequestHead, find_end
-from stoplist.page.refusals import UNREACHABLE, refusal
+from stoplist.page.asker import asker_in
+from stoplist.page.refusals import refusal
 from stoplist.proxy.judge import Judge
 from stoplist.proxy.mitm.layers.dns_layer import Dns
-from stoplist.proxy.mitm.layers.http_layer import established, http_layer, is_refused, request, response
+from stoplist.proxy.mitm.layers.http_layer import answer_of_gate, cause_of, established, http_layer, request, response
 from stoplist.proxy.mitm.layers.next_layers import ProtocolDetection, Refused, when_whole
 from stoplist.proxy.mitm.private_names import (
     HttpConnectedHook,
@@ -77,7 +78,7 @@ class Explicit(Layer):
         if head is None:
             return
         if isinstance(head, Verdict):
-            yield from self._answer(response(self._judge.refuse(head)))
+            yield from self._answer(response(self._judge.refuse(head, asker_in(self._data))))
         elif head.method == b"CONNECT":
             yield from self._connect(head)
         else:
@@ -154,7 +155,7 @@ class _Connect(Layer):
             child: Layer = ProtocolDetection(self.context)
             yield HttpConnectedHook(self._flow)
         else:  # a refusal was counted where it was made
-            self._flow.response = response(refusal(Reason.DENIED) if is_refused(error) else UNREACHABLE)
+            self._flow.response = response(refusal(cause_of(error)))
             child = Refused(self.context)
             yield HttpConnectErrorHook(self._flow)
         yield commands.SendData(self.context.client, assemble_response(self._flow.response))
@@ -178,6 +179,25 @@ class Socks5(modes.Socks5Proxy, _Tunnel):
     def __init__(self, context: Context, judge: Judge) -> None:
         super().__init__(context)
         self._judge = judge
+
+    def _greet(self) -> CommandGenerator[None]:
+        """Answer a browser that opens the address of the gate. SOCKS itself begins with no letter."""
+        if not self.buf[:1].isalpha():
+            yield from self.state_greet()
+            return
+        head = self._judge.read_head(self.buf, client=self.context.client.peername[0])
+        if head is None:
+            return
+        asker = asker_in(self.buf)
+        if isinstance(head, Verdict):
+            answer = self._judge.refuse(head, asker)
+        else:
+            answer = answer_of_gate(self._judge, asker, head.path if head.target is None else b"")
+        yield commands.SendData(self.context.client, answer.as_http1())
+        yield commands.CloseConnection(self.context.client)
+        self._handle_event = self.done
+
+    state = _greet
 
     def finish_start(self) -> CommandGenerator[str | None]:
         error = yield from self._open()
