@@ -66,11 +66,12 @@ def started() -> Iterator[list[Process]]:
 def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Process]):
     """Every command of the tour, in order, in a network of its own; only the clone is this checkout."""
     _, _, demo, own, edit = _blocks()
-    assert [len(demo), len(own), len(edit)] == [4, 5, 5]
+    assert [len(demo), len(own), len(edit)] == [4, 6, 7]
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
 
     def command(line: str, folder: Path) -> list[str]:
-        return net.enter("env", f"HOME={tmp_path}", "bash", "-c", f"cd '{folder}' && {line}")
+        path = f"PATH={tmp_path}/.venv/bin:{os.environ['PATH']}"
+        return net.enter("env", f"HOME={tmp_path}", path, "bash", "-c", f"cd '{folder}' && {line}")
 
     def run(line: str, folder: Path) -> str:
         done = subprocess.run(command(line, folder), capture_output=True, text=True, timeout=60, check=False)
@@ -92,14 +93,15 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     assert run(demo[3] + control, tmp_path).startswith("STOPLIST OK")
     gate.end()
 
-    run(own[0], tmp_path)
-    assert own[1] == "cd my-gate"
+    assert own[0] == 'export PATH="$PWD/.venv/bin:$PATH"'
+    run(own[1], tmp_path)
+    assert own[2] == "cd ~/my-gate"
     folder = tmp_path / "my-gate"
-    assert "fine" in run(own[2], folder)
-    assert "www.listed.example: stop, listed" in run(own[3], folder)
+    assert "fine" in run(own[3], folder)
+    assert "www.listed.example: stop, listed" in run(own[4], folder)
     policy = folder / "policy.yaml"
     policy.write_text("watch: {poll: 1h}\n" + policy.read_text())  # what is in force at once is so by an event
-    gate = start(own[4], folder, 8081)
+    gate = start(own[5], folder, 8081)
     run(edit[0], folder)
     assert "4 domains" in run(edit[1], folder)
     gate.wait_for("serial 2 in force")
@@ -107,12 +109,15 @@ def test_the_tour_goes_as_it_says(net: Network, tmp_path: Path, started: list[Pr
     run(edit[3], folder)
     gate.wait_for(r"a list is refused; the last good one stays in force\\n.*ask the publisher")
     assert stopped in run(edit[4], folder)
+    run(edit[5], folder)
+    gate.wait_for("serial 3 in force")
+    assert "serial 3" in run(edit[6], folder)
     policy.write_text(policy.read_text().replace("mode: enforce", "mode: observe", 1))
     gate.wait_for("test 2 fails: www.listed.example is 'observe' .listed., expected 'stop'")
     policy.write_text(
         policy.read_text().replace("www.listed.example, expect: stop", "www.listed.example, expect: observe")
     )
-    gate.wait_for(r"serial 2 in force \(observe\)")
+    gate.wait_for(r"serial 3 in force \(observe\)")
     gate.end()
 
 
