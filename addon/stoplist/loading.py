@@ -179,7 +179,8 @@ class _Loading:
         ruleset = Ruleset.of(text.policy, verified)
         self._test(text, ruleset)
         self._observed(text)
-        self._placeholders(text)
+        if not is_loopback(text.policy.listen.host):
+            self.warnings += placeholder_warnings(text)
         if self.problems or page is None:
             raise Problems(self.problems)
         return Loaded(ruleset, page, tuple(self.fresh), tuple(self.faults), tuple(self.warnings))
@@ -193,20 +194,6 @@ class _Loading:
                     f"fewer than {FEW_ADDRESSES} addresses are observed, so their counts can tell about single devices",
                     hint="observe a whole network, such as 10.7.0.0/24",
                     place=text.place("observe_clients"),
-                )
-            )
-
-    def _placeholders(self, text: PolicyText) -> None:
-        """Warn of contacts that are for examples, if the gate listens for others than this machine."""
-        host = text.policy.listen.host
-        if host == "localhost" or (Host.parse(host).is_address and ip_address(host).is_loopback):
-            return
-        for path, value in placeholders(text.policy.stop_page):
-            self.warnings.append(
-                StoplistError(
-                    f"stop_page: '{value}' is for examples, and reaches nobody",
-                    hint="write your own: the gate serves others than this machine",
-                    place=text.place("stop_page", *path),
                 )
             )
 
@@ -360,6 +347,23 @@ class _Loading:
                         place=text.place("tests", number),
                     )
                 )
+
+
+def placeholder_warnings(text: PolicyText) -> list[StoplistError]:
+    """A warning of each contact that is for examples, for a gate that listens for others than this machine."""
+    return [
+        StoplistError(
+            f"stop_page: '{value}' is for examples, and reaches nobody",
+            hint="write your own: the gate serves others than this machine",
+            place=text.place("stop_page", *path),
+        )
+        for path, value in placeholders(text.policy.stop_page)
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at this name or address."""
+    return host == "localhost" or (Host.parse(host).is_address and ip_address(host).is_loopback)
 
 
 def list_file(policy: Path, wanted: ListPolicy) -> Path:

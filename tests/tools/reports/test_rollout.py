@@ -15,7 +15,7 @@ from stoplist.tools.output import rollout_formats
 from stoplist.tools.reports import report as reporting
 from stoplist.tools.reports import rollout as rolling
 from tests.fixed_time import NOW
-from tests.tools.reports.test_report import STOPPED, Site, counted, days, site
+from tests.tools.reports.test_report import STOPPED, Site, counted, days, parsed, site
 
 __all__ = ["site"]
 
@@ -63,6 +63,22 @@ def test_the_numbers_are_those_of_the_report(site: Site) -> None:
     for exact in ("1237", "1,237", "77", "900"):
         assert exact not in said
         assert exact not in rollout_formats.as_json(made).decode()
+
+
+def test_the_page_says_the_same_and_no_exact_number(site: Site) -> None:
+    one, two, three = days("2026-11-01", 3)
+    site.add([counted(one, 1237, WORST), counted(two, 4, WORST), counted(three, 40, WORST), counted(one, 20, OWN)])
+    page = rollout_formats.as_html(rollout(site)).decode()
+    tree = parsed(page)
+    read = " ".join(" ".join(tree.itertext()).split())
+    for sentence in ("about 1,275 requests", "in 1 number that is hidden", "all that was observed", "Range"):
+        assert sentence in read
+    assert [cell.text for row in tree.iter("tr") for cell in row][:4] == ["Day", "Serials", "Would be stopped", "Hours"]
+    assert not re.search(r"1,?237", page)
+    tags = {element.tag for element in tree.iter()}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "a", "form", "use", "image", "base"}
+    bars = [each.get("class") for each in tree.iter("rect") if each.get("class") in ("observed", "hidden")]
+    assert (bars.count("observed"), bars.count("hidden")) == (3 + 2, 1 + 2)  # with the legend of each list
 
 
 def test_it_says_over_which_periods_nothing_was_observed(site: Site) -> None:

@@ -92,6 +92,8 @@ class Gate:
             modes.check_passwords_can_be_asked(self.placed)
         os.umask(0o077)
         faults = log_allowlist.Faults()
+        if not task:
+            self._warn_of_placeholders()
         if "check" in task:
             self._check({(host, port) for host, port in task["check"]})
         elif "worker" in task:
@@ -104,6 +106,15 @@ class Gate:
                 self.path, modes.shared(self.placed), self.state_dir, self.workers, self.drain, faults
             )
             asyncio.run(supervisor.run(task.get("kept")))
+
+    def _warn_of_placeholders(self) -> None:
+        """Warn of contacts that are for examples, where the policy says that the gate serves this machine alone and the
+        command line does not."""
+        listening = [mode for mode in map(modes.parse, self.placed) if mode.default_port is not None]
+        is_open = any(not loading.is_loopback(mode.listen_host()) for mode in listening)
+        if is_open and loading.is_loopback(self.policy.listen.host):
+            for warning in loading.placeholder_warnings(loading.read_policy(self.path)):
+                log_allowlist.write(records.Warned(warning), self.log)
 
     def _check(self, held: Collection[SocketAddress]) -> None:
         """Check that this gate would start beside one that listens at the places `held`. Raises StoplistError."""
