@@ -151,6 +151,8 @@ def in_one_record(hello: bytes) -> bytes:
     Traceback (most recent call last):
     stoplist.core.wire.client_hello.HelloError: a record that is not of a handshake
     """
+    if hello[:1] == bytes([_HANDSHAKE]) and 5 + int.from_bytes(hello[3:5]) == len(hello):
+        return hello
     found = _hello(hello)
     if found is None:
         raise HelloError("the ClientHello is cut off")
