@@ -1,6 +1,6 @@
 """HTTP/3, both ends of it.
 
-python http3.py serve CERTIFICATE JOURNAL     on UDP port 443, noting each request
+python http3.py serve CERTIFICATE JOURNAL     on UDP ports 443 and 4433, noting each request
 python http3.py get ADDRESS NAME CA           one request; prints the status and the body
 """
 
@@ -16,7 +16,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 
-PORT = 443
+PORT, OTHER_PORT = 443, 4433
 SECONDS = 60
 
 
@@ -71,7 +71,8 @@ async def main(command: str, *arguments: str) -> None:
         configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
         configuration.load_cert_chain(certificate, certificate)
         Server.journal = Path(journal)
-        await serve("0.0.0.0", PORT, configuration=configuration, create_protocol=Server)
+        for port in (PORT, OTHER_PORT):
+            await serve("0.0.0.0", port, configuration=configuration, create_protocol=Server)
         print("ready", flush=True)
         await asyncio.Event().wait()
     address, name, ca = arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -17,10 +18,12 @@ import dns.rcode
 import pytest
 
 from stoplist.core.counts import Outcome
+from tests.core.wire.test_dtls_hello import body, fragment, record
 from tests.e2e.desk import Desk
-from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, need, wait_until
+from tests.e2e.http3_connection import Http3Connection
+from tests.e2e.network import ORIGIN_ADDRESS, SECONDS, Gate, Network, Space, need, wait_until
 from tests.e2e.ways import ask, ask_inside_tls, get
-from tests.proxy.mitm.layers.test_quic_layer import first_datagrams
+from tests.proxy.mitm.layers.test_quic_layer import first_datagrams, hello, initial
 
 HTTP3 = str(Path(__file__).parent / "http3.py")
 DEVICE = "stoplist0"
@@ -118,17 +121,24 @@ def test_other_udp_passes(net: Network, gate: Gate):
             assert client.recv(100) == b"HELLO"
 
 
-@pytest.fixture(scope="module")
-def dtls_server(net: Network) -> Iterator[int]:
-    """The port of a server of DTLS that has a certificate for any name."""
+@contextmanager
+def dtls_server_on(net: Network, port: int) -> Iterator[None]:
+    """A server of DTLS that has a certificate for any name."""
     need("openssl")
-    port, certificate = 6007, f"{net.folder}/origin.pem"
+    certificate = f"{net.folder}/origin.pem"
     command = ("openssl", "s_server", "-4", "-dtls", "-accept", str(port), "-cert", certificate, "-key", certificate)
     server = net.world.start(*command, "-cipher", "ALL:@SECLEVEL=0", "-quiet")
     wait_until(lambda: f":{port} " in net.world.run("ss", "-lun"), "a server of DTLS")
-    yield port
+    yield
     server.send(signal.SIGKILL)
     server.wait()
+
+
+@pytest.fixture(scope="module")
+def dtls_server(net: Network) -> Iterator[int]:
+    """The port of a server of DTLS."""
+    with dtls_server_on(net, 6007):
+        yield 6007
 
 
 @pytest.mark.parametrize("version", ["-dtls", "-dtls1_2", "-dtls1"])
@@ -148,6 +158,70 @@ def test_the_name_in_dtls_is_judged(net: Network, gate: Gate, dtls_server: int, 
         process.send(signal.SIGTERM)
     process.wait()
     assert ("BEGIN CERTIFICATE" in "".join(process.out)) is passes
+
+
+@contextmanager
+def udp(space: Space) -> Iterator[socket.socket]:
+    """A UDP socket in a network."""
+    with space.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as made:
+        yield made
+
+
+def is_answered(client: socket.socket, port: int, *datagrams: bytes, seconds: float = SECONDS) -> bool:
+    for datagram in datagrams:
+        client.sendto(datagram, (ORIGIN_ADDRESS, port))
+    client.settimeout(seconds)
+    with suppress(TimeoutError):
+        return bool(client.recv(65536))
+    return False
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b"\x16\xfe\xff" + bytes(8) + b"\xff\xff", id="too long"),
+        pytest.param(b"\x16\x03\x03" + bytes(8) + b"\0\0", id="of another version"),
+        pytest.param(b"\x63" + bytes(12), id="of no type"),
+        pytest.param(b"\x17\xfe\xfd" + bytes(8) + b"\xff\xff", id="of application data"),
+    ],
+)
+def test_a_hello_behind_the_header_of_an_invalid_record_reaches_no_server(net: Network, gate: Gate, header: bytes):
+    """OpenSSL drops the 13 bytes of the header alone."""
+    hidden = header + record(fragment(body("www.listed.test")))
+    with dtls_server_on(net, 6008), udp(net.gateway) as beside:
+        assert is_answered(beside, 6008, hidden), "the server reads it"
+    with dtls_server_on(net, 6009), udp(net.client) as client:
+        assert not is_answered(client, 6009, hidden, seconds=1)
+        assert is_answered(client, 6009, record(fragment(body("www.pass.test")))), "the flow goes on"
+
+
+@pytest.mark.parametrize("first", [[], [b"\0"]], ids=["a flow of QUIC", "another flow"])
+def test_a_server_is_not_heard_before_the_gate_has_judged_a_hello(net: Network, gate: Gate, first: list[bytes]):
+    """Its answer would tell the connection id to which the ClientHello can go in another flow."""
+    without_hello = initial((0, b""), keys=os.urandom(9))
+    with udp(net.gateway) as beside:
+        assert is_answered(beside, 4433, without_hello), "the server answers it"
+    with udp(net.client) as client:
+        assert not is_answered(client, 4433, *first, initial((0, b""), keys=os.urandom(9)), seconds=1)
+    with udp(net.client) as client:
+        assert is_answered(client, 4433, *first, initial((0, hello("www.pass.test")), keys=os.urandom(9)))
+
+
+@pytest.mark.parametrize("port", [443, 4433])
+def test_a_connection_made_on_another_network_does_not_go_on_through_the_gate(net: Network, gate: Gate, port: int):
+    server = (ORIGIN_ADDRESS, port)
+    moved, decoy = Http3Connection("www.listed.test", server), Http3Connection("www.pass.test", server)
+    with udp(net.gateway) as beside, udp(net.client) as client:
+        assert moved.ask(beside, SECONDS) == b"origin www.listed.test\n"
+        moved.carry(beside, 0.5)
+        assert decoy.ask(client, SECONDS) == b"origin www.pass.test\n"
+        assert moved.ask(client, 1) == b""
+        moved.quic.change_connection_id()
+        assert moved.ask(client, 1) == b""
+        assert decoy.ask(client, SECONDS) == b"origin www.pass.test\n", "the flow goes on"
+        for connection, own in ((moved, beside), (decoy, client)):
+            connection.quic.close()
+            connection.send(own)
 
 
 def test_a_second_connection_of_a_flow_is_judged(net: Network, gate: Gate):
@@ -193,6 +267,30 @@ def _source_of(datagram: bytes) -> bytes:
 def test_what_is_no_readable_http3_on_its_port_goes_nowhere(net: Network, gate: Gate, data: bytes):
     with net.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as client, net.nothing_reaches_the_origin():
         client.sendto(data, (ORIGIN_ADDRESS, 443))
+
+
+def test_a_connection_ends_with_its_listing_whatever_its_flow_has_carried(net: Network, gate: Gate, desk: Desk):
+    """Seventy other names in its flow do not make the gate forget it, and no other flow carries it on."""
+    with udp(net.client) as one, udp(net.client) as two, udp(net.client) as another:
+        live = {}
+        for port, client in ((443, one), (4433, two)):
+            server = (ORIGIN_ADDRESS, port)
+            live[port] = Http3Connection("soon.test", server), client
+            assert live[port][0].ask(client, SECONDS) == b"origin soon.test\n"
+            for number in range(70):
+                client.sendto(initial((0, hello(f"other{number}.test")), keys=b"%05d %03d" % (port, number)), server)
+            assert live[port][0].ask(client, SECONDS) == b"origin soon.test\n"
+            live[port][0].carry(client, 0.5)  # acknowledges all, so that the server sends nothing again
+        in_force = gate.log().count("in force")
+        desk.publish(["listed.test", "stopped.example", "soon.test"])
+        wait_until(lambda: gate.log().count("in force") > in_force, "the list is in force")
+        asked = net.requests()
+        for connection, client in live.values():
+            assert connection.ask(client, 1) == b""
+            assert connection.ask(another, 1) == b""
+            connection.quic.change_connection_id()
+            assert connection.ask(another, 1) == b""
+        assert net.requests() == asked
 
 
 def test_where_https_is_refused_http3_is_refused_and_counted(net: Network, gate: Gate, desk: Desk, tmp_path: Path):

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     PROTOCOL = "a protocol that a web server could take for its own"
     CLOSED = "a port or protocol that the policy closes for tunnels"
     NOT_FORWARDED = "a tunnel that ends at the gate, and must not be forwarded"
+    TOO_MANY = "a connection with too many hosts"
     EXPIRED = "a list that has expired"
     FAULT = "a fault of the gate"
 
@@ -81,6 +82,7 @@ DENIED = Verdict(Action.REFUSE, Reason.DENIED)
 PROTOCOL = Verdict(Action.REFUSE, Reason.PROTOCOL)
 CLOSED = Verdict(Action.REFUSE, Reason.CLOSED)
 NOT_FORWARDED = Verdict(Action.REFUSE, Reason.NOT_FORWARDED)
+TOO_MANY = Verdict(Action.REFUSE, Reason.TOO_MANY)
 EXPIRED = Verdict(Action.REFUSE, Reason.EXPIRED)
 FAULT = Verdict(Action.REFUSE, Reason.FAULT)
 

@@ -50,6 +50,7 @@ _REFUSALS: dict[Cause, Answer] = {
         (Reason.PROTOCOL, 403, "no server may take this protocol for HTTP", "http_request_denied"),
         (Reason.CLOSED, 403, "its policy closes this port, or this protocol, for tunnels", "http_request_denied"),
         (Reason.NOT_FORWARDED, 503, "the list has changed, load the page again", "http_request_denied"),
+        (Reason.TOO_MANY, 503, "this connection has had too many hosts, open another one", "http_request_denied"),
         (Reason.EXPIRED, 503, "its list has expired, and the policy refuses all", "proxy_configuration_refused"),
         (Reason.FAULT, 503, "the gate has a fault", "proxy_internal_error"),
         (Obstacle.PASSWORD, 407, "a name and a password are needed", "http_request_denied"),

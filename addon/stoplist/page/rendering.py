@@ -37,7 +37,7 @@ _MOST_LANGUAGES_IN_VIEW = 4
 """How many languages the page lists; of more, it shows the names when somebody opens them."""
 _CAUSES: tuple[Cause, ...] = (
     *(Reason.UNREADABLE, Reason.AMBIGUOUS, Reason.SCHEME, Reason.DENIED, Reason.PROTOCOL, Reason.CLOSED),
-    *(Reason.NOT_FORWARDED, Reason.EXPIRED, Reason.FAULT, *Obstacle),
+    *(Reason.NOT_FORWARDED, Reason.TOO_MANY, Reason.EXPIRED, Reason.FAULT, *Obstacle),
 )
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""

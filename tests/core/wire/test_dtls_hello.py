@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoplist.core.decide import AMBIGUOUS, PASS, UNREADABLE, Action, Reason, Verdict
+from stoplist.core.decide import AMBIGUOUS, PASS, PROTOCOL, UNREADABLE, Action, Reason, Verdict
 from stoplist.core.wire.client_hello import server_name
 from stoplist.core.wire.conversations import RefusedError
-from stoplist.core.wire.dtls_hello import MAX_HELLOS, MAX_WAITING, DtlsHellos, is_dtls
+from stoplist.core.wire.dtls_hello import MAX_HELLOS, MAX_WAITING, DtlsHellos, is_dtls, is_whole_dtls
 
 STOPPED = Verdict(Action.STOP, Reason.LISTED, "worst-of", 1)
 VERSIONS = [b"\xfe\xff", b"\xfe\xfd", b"\xfe\xfc", b"\x01\x00"]
@@ -24,7 +24,7 @@ def counted(data: bytes, size: int = 2) -> bytes:
     return len(data).to_bytes(size) + data
 
 
-def body(name: str, *, cookie: bytes = b"", random: bytes = bytes(32)) -> bytes:
+def body(name: str, *, cookie: bytes = b"", random: bytes = b"\7" * 32) -> bytes:
     """A ClientHello without its handshake header."""
     names = counted(b"\0" + counted(name.encode()))
     extensions = b"\0\0" + counted(names)
@@ -155,13 +155,98 @@ def test_what_is_no_hello_for_one_name_ends_the_flow(datagram: bytes, verdict: V
         pytest.param(b"\x16\xfe", id="a cut header"),
         pytest.param(record(fragment(LISTED), epoch=1), id="a record that is encrypted"),
         pytest.param(record(fragment(LISTED, kind=2)), id="a message of another type"),
-        pytest.param(record(fragment(LISTED))[:-1], id="a record that is cut off, which a server drops"),
         pytest.param(b"\x16\x03\x03" + record(fragment(LISTED))[3:], id="another version"),
         pytest.param(bytes(range(256)), id="another protocol"),
     ],
 )
 def test_what_is_no_hello_passes(datagram: bytes):
     assert hellos().take(datagram) == [datagram]
+
+
+INVALID_HEADERS = [
+    pytest.param(b"\x16\xfe\xff" + bytes(8) + b"\xff\xff", id="a length beyond the maximum"),
+    pytest.param(b"\x17\xfe\xfd" + bytes(8) + b"\xff\xff", id="application data of such a length"),
+    pytest.param(b"\x16\x03\x03" + bytes(8) + b"\0\0", id="the version of TLS"),
+    pytest.param(b"\x63\0\0" + bytes(8) + b"\0\0", id="no type and no version"),
+    pytest.param(record() + b"\x16\xfe\xff" + bytes(8) + b"\xff\xff", id="an empty record, then such a length"),
+    pytest.param(b"\0", id="one byte"),
+]
+
+
+@pytest.mark.parametrize("header", INVALID_HEADERS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_hello_behind_bytes_that_a_server_may_drop_goes_nowhere(header: bytes, version: bytes):
+    """OpenSSL drops 13 bytes, and reads the rest of the datagram."""
+    reader = hellos()
+    assert reader.take(header + record(fragment(LISTED), version=version)) == []
+    assert reader.take(record(fragment(PASSES))) == [record(fragment(PASSES))], "the flow goes on"
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        pytest.param(record(record(fragment(LISTED)), kind=23, version=b"\xfe\xff"), id="of another version"),
+        pytest.param(record(record(fragment(LISTED)) + bytes(18500), kind=23), id="that is too long"),
+        pytest.param(record(record(fragment(LISTED)), kind=22, epoch=1), id="that is encrypted"),
+    ],
+)
+def test_a_hello_inside_a_record_that_a_server_may_drop_goes_nowhere(datagram: bytes):
+    assert hellos().take(datagram) == []
+
+
+@pytest.mark.parametrize("behind", [b"x", b"\x16", record(b"x")[:-1], bytes(13)])
+def test_a_hello_before_what_is_no_whole_record_goes_nowhere(behind: bytes):
+    assert hellos().take(record(fragment(PASSES)) + behind) == []
+
+
+def test_a_hello_that_is_cut_off_goes_nowhere():
+    assert hellos().take(record(fragment(LISTED))[:-1]) == []
+
+
+ANSWERS = [
+    pytest.param(record(fragment(b"\xfe\xfd" + bytes(40), kind=2)), id="ServerHello"),
+    pytest.param(record(fragment(b"\xfe\xff\x14" + bytes(20), kind=3)), id="HelloVerifyRequest"),
+    pytest.param(record(fragment(bytes(90), 0, 40, kind=2)), id="a part of a ServerHello"),
+    pytest.param(record(b"\1\0", kind=21) + record(fragment(bytes(40), kind=2)), id="behind an alert"),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_to_a_hello_that_nobody_judged_ends_the_flow(answer: bytes):
+    reader = hellos()
+    assert reader.take(b"junk") == [b"junk"]
+    assert refusal(lambda: reader.hear(answer)) == PROTOCOL
+    assert reader.take(record(fragment(PASSES, 0, 30))) == []
+    assert refusal(lambda: reader.hear(answer)) == PROTOCOL
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_to_a_hello_that_passed_is_heard(answer: bytes):
+    reader = hellos()
+    reader.take(record(fragment(PASSES)))
+    reader.hear(answer)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), id="STUN"),
+        pytest.param(b"\x80\x60" + bytes(range(160)), id="RTP"),
+        pytest.param(record(fragment(PASSES)), id="a peer that is the client of DTLS, as in WebRTC"),
+        pytest.param(record(fragment(bytes(40), kind=2), epoch=1), id="a record that is encrypted"),
+        pytest.param(record(bytes(40), kind=23, epoch=1), id="application data"),
+    ],
+)
+def test_what_answers_no_hello_is_heard(datagram: bytes):
+    hellos().hear(datagram)
+
+
+def test_whole_records_are_told_from_other_datagrams():
+    assert is_whole_dtls(record(b"x", kind=23) + record(b"y", kind=23, epoch=1))
+    assert not is_whole_dtls(record(b"x", kind=23) + b"\0")
+    assert not is_whole_dtls(record(b"x", kind=0x40))
+    assert not is_whole_dtls(b"")
 
 
 def test_what_waits_is_bounded():

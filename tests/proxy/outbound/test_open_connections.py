@@ -11,7 +11,9 @@ import pytest
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server import ConnectionIO
 
+from stoplist.core.decide import TOO_MANY
 from stoplist.core.hosts import Host
+from stoplist.core.wire.conversations import RefusedError
 from stoplist.proxy.event_loop import new_event_loop
 from stoplist.proxy.outbound.open_connections import MAX_HOSTS, Connections, close_left
 from tests.e2e.network import SECONDS
@@ -33,15 +35,17 @@ def test_a_connection_that_mitmproxy_forgets_to_close_is_closed(new_loop):
         assert runner.run(forget()) == b""
 
 
-def test_of_the_hosts_of_a_connection_the_last_64_are_kept_and_none_when_it_is_gone():
+def test_no_host_of_a_connection_is_forgotten_and_one_too_many_is_refused():
     connections = Connections()
     client = Client(peername=("198.51.100.2", 50000), sockname=("198.51.100.1", 8080))
-    hosts = [Host.parse(f"host{number}.test") for number in range(100)]
+    hosts = [Host.parse(f"host{number}.test") for number in range(MAX_HOSTS)]
     for host in (*hosts, hosts[40]):
         connections.passed(client, host)
+    with pytest.raises(RefusedError, match=TOO_MANY.reason.value):
+        connections.passed(client, Host.parse("other.test"))
+    connections.passed(client, hosts[0])
     (kept,) = connections._passed.values()
-    assert list(kept) == [*hosts[36:40], *hosts[41:], hosts[40]]
-    assert len(kept) == MAX_HOSTS == 64
+    assert kept == set(hosts)
     del client
     gc.collect()
     assert not connections._passed

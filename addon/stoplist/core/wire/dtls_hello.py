@@ -6,14 +6,20 @@ over several datagrams, and again after a HelloVerifyRequest, or for another con
 Rules
   - Every ClientHello is judged before the server gets its last fragment. Fragments that contradict earlier ones end the
     flow: a server could put them together in another way.
+  - A handshake record may stand only where every reader finds it: in a datagram that consists of whole records. A
+    server may drop an invalid record (RFC 6347, section 4.1.2.7), but the RFC does not say how many bytes that takes:
+    OpenSSL goes on after the 13 bytes of its header. So the gate looks for such a record at every offset, and drops the
+    datagram where it is anywhere else.
+  - A server that answers a ClientHello which the gate has not judged is not heard.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
-from stoplist.core.decide import AMBIGUOUS, UNREADABLE
+from stoplist.core.decide import AMBIGUOUS, PROTOCOL, UNREADABLE
 from stoplist.core.hosts import HostError
 from stoplist.core.wire.client_hello import MAX_HELLO, RANDOM_END, HelloError, Pieces, extensions_of_body
 from stoplist.core.wire.conversations import Judged, RefusedError
@@ -27,9 +33,17 @@ _RECORD = struct.Struct("!B2sH6sH")
 """Type, version, epoch, sequence number, length."""
 _FRAGMENT_SIZE = 12
 _HANDSHAKE = 22
+_KINDS = [bytes([kind]) for kind in range(20, 27)]
+"""The types of records (RFC 5246, section 6.2.1; RFC 6520, section 3; RFC 9146, section 3; RFC 9147, section 4.1)."""
+_MAX_RECORD = 16 * 1024 + 2048
+"""Longest body of a record, in bytes (RFC 6347, section 4.1)."""
 _CLIENT_HELLO = 1
+_ANSWERS = (b"\2", b"\3")
+"""ServerHello, which a HelloRetryRequest is as well, and HelloVerifyRequest (RFC 6347, section 4.3.2)."""
 _MAJOR_VERSION = b"\xfe"
 _VERSION_BEFORE_THE_STANDARD = b"\x01\x00"
+_PLAIN_HANDSHAKE = re.compile(rb"\x16(?:\xfe.|\x01\x00)\x00\x00", re.DOTALL)
+"""How a record of a handshake in the clear begins: its type, any version that a server takes, and the epoch 0."""
 
 
 def is_dtls(datagram: bytes) -> bool:
@@ -43,6 +57,17 @@ def is_dtls(datagram: bytes) -> bool:
     return datagram[:1] == bytes([_HANDSHAKE]) and _has_version(datagram)
 
 
+def is_whole_dtls(datagram: bytes) -> bool:
+    """Whether a datagram consists of whole records of DTLS up to version 1.2, and nothing else.
+
+    >>> is_whole_dtls(bytes.fromhex("17 fefd 0001 000000000007 0002 abcd"))
+    True
+    >>> is_whole_dtls(bytes.fromhex("17 fefd 0001 000000000007 0002 ab"))
+    False
+    """
+    return datagram[:1] in _KINDS and _ends_of(datagram)[-1:] == [len(datagram)]
+
+
 class DtlsHellos:
     """Finds the ClientHellos in the datagrams of one client to one server. `judged` gives the verdict for each."""
 
@@ -53,8 +78,12 @@ class DtlsHellos:
 
     def take(self, datagram: bytes) -> list[bytes]:
         """Take a datagram; return the datagrams that may pass now, in the order they came in. Raises RefusedError."""
-        if not _has_version(datagram):
+        handshakes = {found.start() for found in _PLAIN_HANDSHAKE.finditer(datagram)}
+        if not handshakes:
             return [datagram]
+        ends = _ends_of(datagram)
+        if ends[-1:] != [len(datagram)] or not handshakes <= {0, *ends}:
+            return []
         try:
             are_whole = [self._read(fragment) for fragment in _fragments(datagram)]
         except HelloError:
@@ -68,6 +97,15 @@ class DtlsHellos:
             return []
         may_go, self._waiting = [*self._waiting, datagram], []
         return may_go
+
+    def hear(self, datagram: bytes) -> None:
+        """Take a datagram of the server. Raises RefusedError if it answers a ClientHello that was not judged."""
+        if any(message.is_judged for message in self._messages.values()):
+            return
+        for start in (0, *_ends_of(datagram)):
+            message = start + _RECORD.size
+            if _PLAIN_HANDSHAKE.match(datagram, start) and datagram[message : message + 1] in _ANSWERS:
+                raise RefusedError(PROTOCOL)
 
     def _read(self, fragment: bytes) -> bool:
         """Add a fragment to its message, and judge the message once it is whole. False if it is not whole yet."""
@@ -113,22 +151,30 @@ def _has_version(datagram: bytes) -> bool:
     return datagram[1:2] == _MAJOR_VERSION or datagram[1:3] == _VERSION_BEFORE_THE_STANDARD
 
 
+def _ends_of(datagram: bytes) -> list[int]:
+    """The offsets at which the records end that stand one after the other from the start of a datagram."""
+    ends, start = [], 0
+    while len(datagram) >= start + _RECORD.size and _has_version(datagram[start : start + 3]):
+        length = _RECORD.unpack_from(datagram, start)[-1]
+        start += _RECORD.size + length
+        if length > _MAX_RECORD or start > len(datagram):
+            break
+        ends.append(start)
+    return ends
+
+
 def _fragments(datagram: bytes) -> Iterator[bytes]:
     """The fragments of handshake messages in the clear, each with its header of 12 bytes. Raises HelloError."""
     start = 0
-    while len(datagram) >= start + _RECORD.size:
-        kind, _, epoch, _, length = _RECORD.unpack_from(datagram, start)
-        start += _RECORD.size
-        record = datagram[start : start + length]
-        start += length
-        if len(record) < length:
-            return  # a server drops it
+    for end in _ends_of(datagram):
+        kind, _, epoch, _, _ = _RECORD.unpack_from(datagram, start)
+        record, start = datagram[start + _RECORD.size : end], end
         while kind == _HANDSHAKE and epoch == 0 and record:
-            end = _FRAGMENT_SIZE + int.from_bytes(record[9:12])
-            if len(record) < max(end, _FRAGMENT_SIZE):
+            size = _FRAGMENT_SIZE + int.from_bytes(record[9:12])
+            if len(record) < max(size, _FRAGMENT_SIZE):
                 raise HelloError("a fragment that is cut off")
-            yield record[:end]
-            record = record[end:]
+            yield record[:size]
+            record = record[size:]
 
 
 def _without_cookie(hello: bytes) -> bytes:

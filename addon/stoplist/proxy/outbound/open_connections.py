@@ -4,7 +4,8 @@ An open tunnel must end when its host becomes listed. For this only, the gate ke
 passed. It keeps them in memory, as long as the connection itself.
 
 Rules
-  - These names are never written, and never outlive their connection.
+  - These names are never written, and never outlive their connection. None is forgotten before that: a connection that
+    has too many ends, or gets no further one.
   - A search through all connections yields to the event loop often: no request waits for it.
 """
 
@@ -15,12 +16,13 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from stoplist.core.decide import PASS, Action
+from stoplist.core.decide import PASS, TOO_MANY, Action
 from stoplist.core.hosts import Host
+from stoplist.core.wire.conversations import RefusedError
 from stoplist.proxy.judge import Judge
 
-MAX_HOSTS = 64
-"""How many hosts the gate keeps for one connection: the last ones. Only plain HTTP reaches more than a few."""
+MAX_HOSTS = 1024
+"""How many hosts one connection may have. Only plain HTTP from another proxy reaches more than a few."""
 
 _BATCH = 100
 
@@ -59,16 +61,18 @@ class Connections:
 
     def __init__(self) -> None:
         self.tunnels: set[OpenTunnel] = set()
-        self._passed: weakref.WeakKeyDictionary[Any, dict[Host, None]] = weakref.WeakKeyDictionary()
+        self._passed: weakref.WeakKeyDictionary[Any, set[Host]] = weakref.WeakKeyDictionary()
         self._ended: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def passed(self, client: Any, host: Host) -> None:
-        """Remember that a request of this client passed, and claimed this host."""
-        kept = self._passed.setdefault(client, {})
-        kept.pop(host, None)
-        kept[host] = None
-        if len(kept) > MAX_HOSTS:
-            del kept[next(iter(kept))]
+        """Remember that a request of this client passed, and claimed this host.
+
+        Raises RefusedError if the connection has too many hosts already. The request must not go on then.
+        """
+        kept = self._passed.setdefault(client, set())
+        if host not in kept and len(kept) >= MAX_HOSTS:
+            raise RefusedError(TOO_MANY)
+        kept.add(host)
 
     def end_here(self, client: Any) -> None:
         """Remember that the tunnel of this client ends at the gate, to serve a page. None of it is forwarded."""
@@ -94,7 +98,10 @@ class Connections:
             if must_end(tunnel.hosts, tunnel.address):
                 tunnel.end()
         async for handler in _in_batches(handlers.values()):
-            if must_end(self._passed.get(handler.client, ()), handler.client.peername[0]):
+            hosts = list(self._passed.get(handler.client, ()))
+            if len(hosts) > _BATCH:
+                await asyncio.sleep(0)
+            if must_end(hosts, handler.client.peername[0]):
                 abort(handler)
 
     async def close_idle(self, since: float) -> None:

@@ -1,4 +1,4 @@
-"""Hook guard: a hook that raises refuses its request, and counts a fault."""
+"""Hook guard: a hook that raises refuses its request, and counts a fault; RefusedError is no fault."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from stoplist.core.decide import FAULT
+from stoplist.core.wire.conversations import RefusedError
 from stoplist.page.refusals import refusal
 from stoplist.proxy.mitm.hooks.hook_context import HookContext
 from stoplist.proxy.mitm.hooks.request_checks import asker_of
@@ -36,6 +37,7 @@ def guarded[H: HasContext, D](
     """Make a hook fail closed: when it raises, count a fault and call `refuse` instead.
 
     `explain` may then put a better answer in place of the refusal. What broke the hook may break it as well.
+    RefusedError comes with a verdict, which counts in place of the fault.
     """
 
     def decorate(hook: Callable[[H, D], None]) -> Callable[[H, D], None]:
@@ -45,6 +47,12 @@ def guarded[H: HasContext, D](
                 hook(self, data)
             except AddonHalt:
                 raise
+            except RefusedError as error:
+                refuse(data)
+                if isinstance(data, http.HTTPFlow) and data.response is not None:
+                    answer(data, refusal(error.verdict.reason))
+                self.context.judge.count(error.verdict)
+                raise AddonHalt from None
             except Exception as error:
                 self.context.faults.add(hook.__name__, error)
                 refuse(data)
