@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stoplist.page import languages
 from tests.e2e.desk import Desk
 from tests.e2e.network import GATEWAY_ADDRESS, MITMDUMP, ORIGIN_ADDRESS, Gate, Network, need, network, wait_until
 from tests.e2e.ways import Door
@@ -21,6 +22,11 @@ EITHER_WAY = [
     pytest.param(("--workers", "2"), id="workers", marks=pytest.mark.campaign),
 ]
 """The options of a gate of one process, and of one that is four processes."""
+EVERY_LANGUAGE = [
+    pytest.param(language, marks=() if language in ("ar", "de", "en") else pytest.mark.campaign)
+    for language in languages.included()
+]
+"""The languages of the stop page: one from right to left, one of long words and English at each run."""
 MODES = {"regular": 8080, "secure": 8080, "socks5": 1080, "transparent": 8081, "upstream": 8082}
 """The ports of the gate that has every mode; `secure` is TLS to the gate itself."""
 REDIRECTED = (80, 443, 8443)

@@ -19,6 +19,7 @@ from stoplist.core.counts import Outcome
 from stoplist.page import languages
 from tests.e2e import layout
 from tests.e2e.browser import chromium
+from tests.e2e.conftest import EVERY_LANGUAGE
 from tests.e2e.desk import Desk
 from tests.e2e.network import LATE_SECONDS, NO_ADDRESS, SECONDS, Gate, Network, need
 
@@ -254,7 +255,7 @@ PHONE = {"width": 360, "height": 640}
 LISTED_WITHOUT_TLS = "http://listed.test/"  # the browser trusts the CA of one gate
 
 
-@pytest.mark.parametrize("language", languages.included())
+@pytest.mark.parametrize("language", EVERY_LANGUAGE)
 def test_first_screen_of_a_phone_says_what_a_frightened_child_needs(
     tab: Callable[..., Page], all_languages: Gate, language: str
 ):
@@ -282,7 +283,7 @@ def test_first_screen_of_a_phone_says_what_a_frightened_child_needs(
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
-@pytest.mark.parametrize("language", languages.included())
+@pytest.mark.parametrize("language", EVERY_LANGUAGE)
 def test_every_language_fits_and_is_accessible(
     tab: Callable[..., Page], all_languages: Gate, language: str, width: int
 ):

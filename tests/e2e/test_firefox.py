@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stoplist.page import languages
+from tests.e2e.conftest import EVERY_LANGUAGE
 from tests.e2e.desk import Desk
 from tests.e2e.firefox import Firefox, FirefoxError, firefox
 from tests.e2e.network import NO_ADDRESS, Gate, Network
@@ -77,7 +78,7 @@ def _said(message: str, language: str) -> str:
     return languages.of_package(language).gettext(message)
 
 
-@pytest.mark.parametrize("language", languages.included())
+@pytest.mark.parametrize("language", EVERY_LANGUAGE)
 def test_page_says_first_what_a_frightened_child_needs(net: Network, browser: Firefox, language: str):
     browser.set_language(language)
     with net.nothing_reaches_the_origin():

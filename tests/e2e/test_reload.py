@@ -171,7 +171,11 @@ def _more_than_was_signed(desk: Desk) -> None:
             id="an error page",
         ),
         pytest.param(_older_serial, r"serial 1 is older than 2, .*; fetch the newest list", id="older serial"),
-        pytest.param(_same_serial, r"another list with the same serial 1 was in force; ask", id="same serial"),
+        pytest.param(
+            _same_serial,
+            r"another list with the same serial 1 was in force; the publisher must build",
+            id="same serial",
+        ),
         pytest.param(_more_than_was_signed, r"signed by 0 of the trusted keys", id="longer than signed"),
     ],
 )
